@@ -1,0 +1,27 @@
+"""The Celery application: tasks are sent by name, and beat's schedule is the list of jobs that run by themselves."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
+
+app = Celery("staydesk")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+# Intervals are seconds. Each task is a job with an advisory lock: a late or doubled tick does no harm.
+app.conf.beat_schedule = {
+    "heartbeat": {"task": "jobs.heartbeat", "schedule": 10.0},
+    "outbox": {"task": "notifications.sweep_outbox", "schedule": 5.0},
+    "seal-audit": {"task": "audit.seal", "schedule": 30.0},
+    "expire-holds": {"task": "workflows.expire_holds", "schedule": 15.0},
+    "webhooks": {"task": "workflows.apply_pending_events", "schedule": 10.0},
+    "poll-events": {"task": "workflows.poll_missed_events", "schedule": 60.0},
+    "balance-transactions": {"task": "workflows.import_balance_transactions", "schedule": 20.0},
+    "indeterminate": {"task": "workflows.resolve_indeterminate", "schedule": 30.0},
+    "complete-stays": {"task": "workflows.complete_stays", "schedule": 300.0},
+    "forget-keys": {"task": "jobs.forget_old_keys", "schedule": 3600.0},
+}
