@@ -1,0 +1,78 @@
+"""How a command gets at the house: the desk's environment, Django set up once, and the person at the keyboard."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import os
+import socket
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+import click
+
+from ops_cli.output import Exit
+from ops_cli.parts.desk import Desk
+
+if TYPE_CHECKING:
+    from backoffice.core.actor import Actor, Grant
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class NotStarted(click.ClickException):
+    """There is no desk here to talk to yet."""
+
+    exit_code = int(Exit.UPSTREAM)
+
+    def __init__(self) -> None:
+        super().__init__("no desk was started here yet: run `ops up`, or set DATABASE_URL and the rest by environment")
+
+
+def environment() -> None:
+    """Take over the settings of the running or last desk, but for those that the environment gives."""
+    desk = Desk.load()
+    if not desk.known and not os.environ.get("DATABASE_URL"):
+        raise NotStarted
+    for name, value in desk.environment.items():
+        if not os.environ.get(name):
+            os.environ[name] = value
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
+
+
+def django() -> None:
+    """Set Django up on the desk's environment. Takes about a second, so that only commands that ask for it pay."""
+    import django as framework
+    from django.apps import apps
+
+    if apps.ready:
+        return
+    environment()
+    framework.setup()
+
+
+def needs_django(command: Callable[P, R]) -> Callable[P, R]:
+    """Set Django up before the command runs. Its imports from `backoffice` belong inside the function."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        django()
+        return command(*args, **kwargs)
+
+    return run
+
+
+def cli_actor(*, grants: Mapping[str, Grant] | None = None, reason: str = "", approval: str = "") -> Actor:
+    """The engineer at the keyboard: kind cli, named after the account of the operating system and the host."""
+    from backoffice.core.actor import Actor
+
+    return Actor(
+        kind="cli",
+        id=None,
+        name=getpass.getuser(),
+        grants=grants or {},
+        address=socket.gethostname(),
+        reason=reason,
+        approval=approval,
+    )
