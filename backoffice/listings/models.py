@@ -35,7 +35,6 @@ class Listing(models.Model):
     latitude = models.FloatField()
     longitude = models.FloatField()
     time_zone = models.CharField(max_length=64, default="UTC", help_text="IANA name")
-    jurisdiction = models.CharField(max_length=60, blank=True, default="", help_text="whose occupancy tax applies")
     capacity = models.PositiveSmallIntegerField()
     bedrooms = models.PositiveSmallIntegerField(null=True)
     beds = models.PositiveSmallIntegerField(null=True)

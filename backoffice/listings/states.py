@@ -23,4 +23,4 @@ LISTING: Final = StateTable(
 
 HOLD_KINDS: Final = ("booking", "block", "ical")
 ROOM_TYPES: Final = ("entire_home", "private_room", "shared_room", "hotel_room")
-CANCELLATION_TIERS: Final = ("flexible", "moderate", "limited", "firm", "strict", "non_refundable")
+CANCELLATION_TIERS: Final = ("flexible", "moderate", "limited", "firm", "strict", "non-refundable")

