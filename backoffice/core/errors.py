@@ -120,6 +120,13 @@ class Unbalanced(StaydeskError):
     sentence = "The journal does not balance."
 
 
+class Overdrawn(Conflict):
+    """A ledger account that may only give what it was given was asked for more."""
+
+    code = "overdrawn"
+    sentence = "{account} of {key} holds {held}; {asked} cannot be taken from it."
+
+
 class RefundTooLarge(Conflict):
     """More than what is left of the captured money, pending refunds counted."""
 
