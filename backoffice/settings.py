@@ -130,6 +130,7 @@ STRIPE_API_BASE = env("STRIPE_API_BASE", "https://api.stripe.com", "The provider
 STRIPE_WEBHOOK_SECRETS = env(
     "STRIPE_WEBHOOK_SECRET", "", "Signing secret of the webhook endpoint; two by comma while rotating.", _words, secret=True
 )
+STRIPE_READ_SECONDS = env("STRIPE_READ_SECONDS", "20", "How long an answer of the provider may take.", float)
 STRIPE_LIVE_BASE = "https://api.stripe.com"
 if STRIPE_API_KEY.startswith(("sk_live_", "rk_live_")) and STRIPE_API_BASE != STRIPE_LIVE_BASE:
     _refuse("STRIPE_API_KEY is a live key but STRIPE_API_BASE is not Stripe's: live money never goes elsewhere.")

@@ -1,0 +1,29 @@
+"""Questions about bookings: `stays` about quotes and bookings, `search` about homes that can be booked."""
+
+from backoffice.bookings.queries.stays import (
+    available_actions,
+    booking,
+    bookings,
+    bookings_for,
+    bookings_of,
+    cancellation_facts,
+    due_to_begin,
+    due_to_end,
+    expired_unpaid,
+    pending_reason,
+    quote,
+)
+
+__all__ = [
+    "available_actions",
+    "booking",
+    "bookings",
+    "bookings_for",
+    "bookings_of",
+    "cancellation_facts",
+    "due_to_begin",
+    "due_to_end",
+    "expired_unpaid",
+    "pending_reason",
+    "quote",
+]

@@ -1,0 +1,119 @@
+"""Questions about quotes and bookings."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.db.models import Q, QuerySet
+
+from backoffice.bookings.models import Booking, Quote
+from backoffice.bookings.policies import CancellationFacts, Override, PriceBreakdown
+from backoffice.bookings.states import BOOKING, PENDING
+from backoffice.core.actor import Actor
+from backoffice.core.errors import NotFound
+from backoffice.core.stays import Stay
+from backoffice.rulebook import queries as rulebook
+
+# What each action of the table asks of the one who takes it; absent: only our own processes take it.
+ACTION_VERBS = {"pay": "bookings.pay", "cancel": "bookings.cancel", "mark_no_show": "bookings.mark_no_show"}
+
+
+def bookings() -> QuerySet[Booking]:
+    """Every booking with its home and people, newest first."""
+    return Booking.objects.select_related("listing", "guest", "host").order_by("-id")
+
+
+def bookings_of(*, guest_id: int) -> QuerySet[Booking]:
+    """A guest's own bookings, newest first."""
+    return bookings().filter(guest_id=guest_id)
+
+
+def bookings_for(*, host_id: int) -> QuerySet[Booking]:
+    """The bookings of a host's homes, newest first."""
+    return bookings().filter(host_id=host_id)
+
+
+def booking(*, code: str, actor: Actor | None = None) -> Booking:
+    """One booking; for a guest or host only their own. Raises NotFound."""
+    rows = bookings().filter(code=code)
+    if actor is not None and actor.kind in {"guest", "host"}:
+        rows = rows.filter(Q(guest_id=actor.id) | Q(host_id=actor.id))
+    elif actor is not None:
+        actor.must("bookings.view")
+    found = rows.first()
+    if found is None:
+        raise NotFound(kind="booking")
+    return found
+
+
+def quote(*, code: str, actor: Actor) -> Quote:
+    """One's own quote. Raises NotFound."""
+    found = Quote.objects.select_related("listing").filter(code=code, guest_id=actor.id).first()
+    if found is None:
+        raise NotFound(kind="quote")
+    return found
+
+
+def available_actions(*, booking: Booking, actor: Actor, now: datetime) -> tuple[str, ...]:
+    """What this actor may do with the booking now: the state table, then the grants, then whose it is."""
+    may = {
+        action
+        for action in BOOKING.available(booking.status)
+        if action in ACTION_VERBS and actor.may(ACTION_VERBS[action])
+    }
+    if actor.id != booking.guest_id:
+        may.discard("pay")
+    if actor.kind in {"guest", "host"} and actor.id not in {booking.guest_id, booking.host_id}:
+        may.clear()
+    if now < booking.check_in_at:
+        may.discard("mark_no_show")
+    return tuple(action for action in BOOKING.actions if action in may)
+
+
+def pending_reason(*, booking: Booking) -> str:
+    """Why the API shows the booking as pending; empty when it does not."""
+    return PENDING.get(booking.status, "")
+
+
+def cancellation_facts(*, booking: Booking, now: datetime, override: Override | None = None) -> CancellationFacts:
+    """What the cancellation policy looks at, read from the booking as it was frozen."""
+    policy = rulebook.cancellation_version(version=booking.cancellation_version)
+    since = now - timedelta(days=31 * policy.rules.guest_fee.months)
+    others = Booking.objects.filter(guest_id=booking.guest_id).exclude(id=booking.id)
+    return CancellationFacts.of_price(
+        price=PriceBreakdown.from_dict(booking.price),
+        policy=policy,
+        tier=booking.cancellation_tier,
+        stay=Stay(booking.check_in, booking.check_out),
+        check_in_time=booking.listing.check_in_time,
+        time_zone=booking.listing.time_zone,
+        confirmed_at=booking.confirmed_at or booking.created_at,
+        prior_fee_refunds=others.filter(
+            cancelled_at__gte=since, cancellation__guest_fee_refunded=True
+        ).count(),
+        overlapping=others.filter(
+            status__in=["confirmed", "checked_in"], check_in__lt=booking.check_out, check_out__gt=booking.check_in
+        ).exists(),
+        override=override,
+    )
+
+
+def expired_unpaid(*, now: datetime, limit: int = 500) -> list[str]:
+    """Codes of unpaid bookings whose calendar hold has run out, oldest first."""
+    return list(
+        Booking.objects.filter(status="awaiting_payment", hold__expires_at__lte=now)
+        .order_by("id")
+        .values_list("code", flat=True)[:limit]
+    )
+
+
+def due_to_begin(*, now: datetime, limit: int = 500) -> list[str]:
+    """Codes of confirmed bookings whose check-in instant has passed."""
+    rows = Booking.objects.filter(status="confirmed", check_in_at__lte=now).order_by("check_in_at", "id")
+    return list(rows.values_list("code", flat=True)[:limit])
+
+
+def due_to_end(*, now: datetime, limit: int = 500) -> list[str]:
+    """Codes of running stays whose check-out instant has passed."""
+    rows = Booking.objects.filter(status="checked_in", check_out_at__lte=now).order_by("check_out_at", "id")
+    return list(rows.values_list("code", flat=True)[:limit])
