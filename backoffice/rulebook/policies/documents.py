@@ -291,6 +291,8 @@ def _tax(field: _Field, currency: str) -> TaxRule:
         raise names[wanted].wrong(f"is missing; a tax by {method} needs it")
     if names.has(other):
         raise names[other].wrong(f"a tax by {method} has none; remove it")
+    if method == "percent" and names.has("max_nights"):
+        raise names["max_nights"].wrong("a tax by percent counts no nights; remove it")
 
     def optional_whole(name: str) -> int | None:
         return names[name].whole(low=1) if names.has(name) else None

@@ -14,7 +14,7 @@ from backoffice.core.money import Money, minor_digits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeRate:
-    """One `base` buys `value` of `quote` (major units), as published on the day `on`. Exact: cross rates stay fractions."""
+    """One `base` buys `value` of `quote` (major units), as published on the day `on`; cross rates stay exact."""
 
     base: str
     quote: str

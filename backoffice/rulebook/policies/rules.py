@@ -51,7 +51,7 @@ def in_force(*, policies: Iterable[Policy[Rules]], on: date) -> Policy[Rules]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
     """How long before check-in. Hours are elapsed UTC hours; days are the check-in wall-clock time that many calendar
-    days earlier (DOMAIN.md, cancellation). Exactly one of the two is set."""
+    days earlier. Exactly one of the two is set."""
 
     hours: int | None = None
     days: int | None = None
@@ -310,7 +310,7 @@ class RoleLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleLimitRules:
-    """The first limits of each role, in one currency (DOMAIN.md, roles and first limits)."""
+    """The first limits of each role, in one currency."""
 
     currency: str
     roles: tuple[RoleLimit, ...]
