@@ -53,6 +53,7 @@ class ChartAccount:
     dimension: str
     clears_within: timedelta | None
     bounded: bool
+    note: str = ""
 
     @property
     def normal_sign(self) -> int:
@@ -86,4 +87,5 @@ def _chart_account(row: Mapping[str, Any], where: str) -> ChartAccount:
         dimension=row.get("key", ""),
         clears_within=None if hours is None else timedelta(hours=hours),
         bounded=bool(row.get("bounded", False)),
+        note=row.get("note", ""),
     )
