@@ -1,0 +1,287 @@
+"""The WSGI application: who asks, what goes wrong, what is asked, was it asked before; then the handler, once.
+
+authentication → fault rules → form decoding → parameter table → idempotency → handler in one transaction → expansion
+→ answer committed together with its events, then sent.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import socket
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map, Rule
+from werkzeug.wrappers import Request, Response
+
+from . import API_VERSION, faults, forms, idempotency, params, resources
+from .clock import Clock, Mode
+from .context import Context, run_due
+from .control import Control
+from .errors import ApiError, Json, not_implemented
+from .expand import expand
+from .money import Rates
+from .registry import NOT_SIMULATED, OPERATIONS, Operation
+from .settings import Settings
+from .store import Store, Transaction, token
+from .webhooks import Deliverer
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+assert resources.__all__  # importing the package registers its operations
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes back: status, body text, and what the headers say about it."""
+
+    status: int
+    body: str
+    replay_of: str | None = None
+    retry: bool | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that has passed the parameter table."""
+
+    operation: Operation
+    parts: dict[str, str]
+    params: params.Values
+    path: str
+    digest: str
+
+
+class Sandbox:
+    """One sandbox: its store, its clock, its deliveries, its API."""
+
+    def __init__(self, store: Store, settings: Settings, clock: Mode) -> None:
+        self.settings = settings
+        self.store = store
+        self.clock = Clock(clock)
+        self.rates = Rates()
+        self.deliveries = Deliverer(
+            store, self.context, timeout=settings.webhook_timeout, workers=settings.webhook_workers
+        )
+        self._in_flight = idempotency.InFlight()
+        self._control = Control(self)
+        self._routes = _routes().bind("sandbox")
+        self._request_numbers = itertools.count(1)
+        with store.transaction() as tx:
+            self._boot = int(tx.meta("boots") or 0) + 1
+            tx.set_meta("boots", self._boot)
+            for entry in json.loads(tx.meta("rates") or "[]"):
+                self.rates.add(*entry)
+
+    def context(self, tx: Transaction, **who: Any) -> Context:
+        """A context at the present virtual time."""
+        return Context(
+            tx=tx,
+            now=self.clock.now(tx),
+            settings=self.settings,
+            rates=self.rates,
+            account=self.settings.platform,
+            **who,
+        )
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = Request(environ)
+        if request.path.startswith("/_sim") or request.path == "/":
+            return self._control(request)(environ, start_response)
+        request_id = "req_" + token(self.settings.seed, self._boot, next(self._request_numbers), length=14)
+        try:
+            answer = self._answer(request, request_id)
+        except ApiError as error:
+            answer = Answer(error.status, _json(error.body()), retry=error.retry)
+        return _response(answer, request_id, request)(environ, start_response)
+
+    def _answer(self, request: Request, request_id: str) -> Answer:
+        account = self._authenticate(request)
+        key = idempotency.read_key(request.headers.get("Idempotency-Key"), request.method)
+        with self.store.transaction() as tx:
+            fault = faults.for_request(tx, request.method, request.path)
+        effect = fault.effect if fault else None
+        pause = fault.seconds if fault else 0.0
+        if effect == "timeout_before_commit":
+            time.sleep(pause)
+            _hang_up(request)
+        if effect == "error_409":
+            raise ApiError(
+                409,
+                "This object cannot be accessed right now because another API request is currently accessing it.",
+                code="lock_timeout",
+                retry=True,
+            )
+        if effect == "error_429":
+            raise ApiError(
+                429,
+                "Too many requests hit the API too quickly. We recommend an exponential backoff of your requests.",
+                code="rate_limit",
+            )
+        asked = self._read(request)
+        with self._in_flight.claim(account, key):
+            if effect == "slow":
+                time.sleep(pause)
+            answer = self._execute(asked, request_id, key, effect)
+        self.deliveries.wake()
+        if effect == "timeout_after_commit":
+            time.sleep(pause)
+            _hang_up(request)
+        if effect == "reset_after_commit":
+            _hang_up(request, reset=True)
+        return answer
+
+    def _execute(self, asked: Asked, request_id: str, key: str | None, effect: str | None) -> Answer:
+        method, path = asked.operation.method, asked.path
+        with self.store.transaction() as tx:
+            run_due(self.context(tx))
+            ctx = self.context(tx, request_id=request_id, idempotency_key=key)
+            saved = idempotency.recall(ctx, method, path, asked.digest)
+            if saved is not None:
+                return Answer(saved.status, saved.body, saved.request_id, retry=False if saved.status >= 500 else None)
+            answer = _unexpected() if effect == "error_500_before_commit" else self._handle(ctx, asked)
+            if effect == "error_500_after_commit":
+                answer = _unexpected()
+            idempotency.keep(ctx, method, path, asked.digest, answer.status, answer.body)
+        return answer
+
+    def _handle(self, ctx: Context, asked: Asked) -> Answer:
+        """Run the handler; a refusal undoes what it wrote, unless the refusal itself says that it stays."""
+        given = dict(asked.params)
+        paths = given.pop("expand", [])
+        try:
+            with self.store.attempt():
+                try:
+                    body = asked.operation.handle(ctx, given, **asked.parts)
+                except ApiError as error:
+                    if not error.keep_writes:
+                        raise
+                    return Answer(error.status, _json(error.body()), retry=error.retry)
+                return Answer(200, _json(expand(ctx, json.loads(json.dumps(body)), paths)))
+        except ApiError as error:
+            return Answer(error.status, _json(error.body()), retry=error.retry)
+        except Exception:
+            traceback.print_exc(file=sys.stderr)
+            return _unexpected()
+
+    def _authenticate(self, request: Request) -> str:
+        """The account the request acts for; ApiError 401 or 403."""
+        auth = request.authorization
+        given = (auth.token if auth.type == "bearer" else auth.username) if auth else None
+        if not given:
+            raise ApiError(
+                401,
+                "You did not provide an API key. You need to provide your API key in the Authorization "
+                "header, using Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY').",
+            )
+        if given.startswith("pk_"):
+            raise ApiError(
+                401,
+                "This API call cannot be made with a publishable API key. Please use a secret API key.",
+                code="secret_key_required",
+            )
+        if not given.startswith(("sk_test_", "rk_test_")):
+            raise ApiError(
+                401,
+                f"Invalid API Key provided: {given[:8]}{'*' * 8}{given[-4:]}. The sandbox takes test "
+                "keys (sk_test_…) only.",
+            )
+        account = request.headers.get("Stripe-Account") or self.settings.platform
+        if account != self.settings.platform:
+            raise ApiError(
+                403,
+                f"The provided key '{given[:8]}{'*' * 8}{given[-4:]}' does not have access to account "
+                f"'{account}' (or that account does not exist). Application access may have been revoked.",
+                code="account_invalid",
+            )
+        version = request.headers.get("Stripe-Version", API_VERSION)
+        if version != API_VERSION:
+            raise ApiError(400, f"Invalid Stripe API version: {version}. This sandbox speaks {API_VERSION} only.")
+        return account
+
+    def _read(self, request: Request) -> Asked:
+        """The operation and its parameters; ApiError 404, 405, 400 or 501."""
+        try:
+            target, parts = self._routes.match(request.path, method=request.method)
+        except HTTPException as error:
+            raise _unrecognized(request) from error
+        if target not in OPERATIONS:
+            raise not_implemented(" ".join(target))
+        if (
+            request.method == "POST"
+            and request.content_length
+            and request.mimetype != "application/x-www-form-urlencoded"
+        ):
+            raise ApiError(
+                400, f"Invalid request: send parameters form-encoded, not as {request.mimetype or 'nothing'}."
+            )
+        pairs = [*request.args.items(multi=True), *request.form.items(multi=True)]
+        values = params.read(OPERATIONS[target].fields, forms.decode(pairs))
+        return Asked(OPERATIONS[target], dict(parts), values, request.path, idempotency.digest(pairs))
+
+
+def _routes() -> Map:
+    return Map(
+        [
+            Rule(_pattern(path), methods=[method], endpoint=(method, path))
+            for method, path in {*OPERATIONS, *NOT_SIMULATED}
+        ],
+        strict_slashes=False,
+    )
+
+
+def _pattern(path: str) -> str:
+    return path.replace("{", "<").replace("}", ">")
+
+
+def _unrecognized(request: Request) -> ApiError:
+    return ApiError(
+        404,
+        f"Unrecognized request URL ({request.method}: {request.path}). Please see "
+        "https://stripe.com/docs or we can help at https://support.stripe.com/.",
+    )
+
+
+def _unexpected() -> Answer:
+    error = ApiError(500, "An unknown error occurred", type="api_error")
+    return Answer(500, _json(error.body()), retry=False)
+
+
+def _json(body: Json) -> str:
+    return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
+
+
+def _response(answer: Answer, request_id: str, request: Request) -> Response:
+    response = Response(answer.body, status=answer.status, content_type="application/json")
+    response.headers["Request-Id"] = request_id
+    response.headers["Stripe-Version"] = API_VERSION
+    response.headers["Cache-Control"] = "no-cache, no-store"
+    key = request.headers.get("Idempotency-Key")
+    if key and request.method == "POST":
+        response.headers["Idempotency-Key"] = key
+    if answer.replay_of is not None:
+        response.headers["Idempotent-Replayed"] = "true"
+        response.headers["Original-Request"] = answer.replay_of
+    if answer.retry is not None:
+        response.headers["Stripe-Should-Retry"] = "true" if answer.retry else "false"
+    return response
+
+
+def _hang_up(request: Request, *, reset: bool = False) -> None:
+    """Drop the connection without an answer: closed, or reset so that the peer sees ECONNRESET."""
+    connection: socket.socket | None = request.environ.get("werkzeug.socket")
+    if connection is not None and reset:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        os.close(connection.detach())
+    elif connection is not None:
+        connection.shutdown(socket.SHUT_RDWR)
+    raise ConnectionAbortedError("dropped by a fault rule")

@@ -1,0 +1,108 @@
+"""The table of operations: method and path, the parameters they accept, the function that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import Json
+from .params import EXPAND, Field
+
+Handler = Callable[..., Json]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of the API."""
+
+    method: str
+    path: str
+    fields: Mapping[str, Field]
+    handle: Handler
+
+
+OPERATIONS: dict[tuple[str, str], Operation] = {}
+
+
+def operation(
+    method: str, path: str, fields: Mapping[str, Field] | None = None, *, expandable: bool = True
+) -> Callable[[Handler], Handler]:
+    """Register ``handler(ctx, params, **path_parts)`` for a path such as ``/v1/refunds/{refund}``."""
+
+    def register(handler: Handler) -> Handler:
+        table: dict[str, Any] = dict(fields or {})
+        if expandable:
+            table["expand"] = EXPAND
+        OPERATIONS[method, path] = Operation(method, path, table, handler)
+        return handler
+
+    return register
+
+
+# Operations of the API that Stripe answers and this sandbox does not yet: 501, never an invented answer.
+NOT_SIMULATED: frozenset[tuple[str, str]] = frozenset(
+    tuple(line.split())  # type: ignore[misc]
+    for line in """
+GET /v1/account
+POST /v1/account_links
+GET /v1/accounts
+POST /v1/accounts
+GET /v1/accounts/{account}
+POST /v1/accounts/{account}
+DELETE /v1/accounts/{account}
+GET /v1/accounts/{account}/capabilities
+GET /v1/accounts/{account}/capabilities/{capability}
+POST /v1/accounts/{account}/capabilities/{capability}
+GET /v1/accounts/{account}/external_accounts
+POST /v1/accounts/{account}/external_accounts
+GET /v1/accounts/{account}/external_accounts/{id}
+POST /v1/accounts/{account}/external_accounts/{id}
+DELETE /v1/accounts/{account}/external_accounts/{id}
+POST /v1/accounts/{account}/login_links
+POST /v1/accounts/{account}/reject
+GET /v1/balance_settings
+POST /v1/balance_settings
+GET /v1/disputes
+GET /v1/disputes/{dispute}
+POST /v1/disputes/{dispute}
+POST /v1/disputes/{dispute}/close
+GET /v1/file_links
+POST /v1/file_links
+GET /v1/file_links/{link}
+POST /v1/file_links/{link}
+GET /v1/files
+POST /v1/files
+GET /v1/files/{file}
+GET /v1/payment_intents/search
+GET /v1/payouts
+POST /v1/payouts
+GET /v1/payouts/{payout}
+POST /v1/payouts/{payout}
+POST /v1/payouts/{payout}/cancel
+POST /v1/payouts/{payout}/reverse
+GET /v1/radar/early_fraud_warnings
+GET /v1/radar/early_fraud_warnings/{early_fraud_warning}
+GET /v1/reporting/report_runs
+POST /v1/reporting/report_runs
+GET /v1/reporting/report_runs/{report_run}
+GET /v1/reporting/report_types
+GET /v1/reporting/report_types/{report_type}
+GET /v1/reviews
+GET /v1/reviews/{review}
+POST /v1/reviews/{review}/approve
+GET /v1/topups
+POST /v1/topups
+GET /v1/topups/{topup}
+POST /v1/topups/{topup}
+POST /v1/topups/{topup}/cancel
+GET /v1/transfers
+POST /v1/transfers
+GET /v1/transfers/{id}/reversals
+POST /v1/transfers/{id}/reversals
+GET /v1/transfers/{transfer}
+POST /v1/transfers/{transfer}
+GET /v1/transfers/{transfer}/reversals/{id}
+POST /v1/transfers/{transfer}/reversals/{id}
+""".strip().splitlines()
+)

@@ -1,0 +1,23 @@
+"""The API's objects, one module each: parameter tables, operations, and how the object looks."""
+
+from . import (
+    balances,
+    charges,
+    customers,
+    events,
+    payment_intents,
+    payment_methods,
+    refunds,
+    webhook_endpoints,
+)
+
+__all__ = [
+    "balances",
+    "charges",
+    "customers",
+    "events",
+    "payment_intents",
+    "payment_methods",
+    "refunds",
+    "webhook_endpoints",
+]

@@ -1,0 +1,28 @@
+"""What several objects share: customers by id, addresses and shipping as responses show them."""
+
+from __future__ import annotations
+
+from ops_cli.stripe_sandbox.context import Context
+from ops_cli.stripe_sandbox.errors import Json, missing_resource
+from ops_cli.stripe_sandbox.params import ADDRESS
+from ops_cli.stripe_sandbox.store import Record
+
+
+def load_customer(ctx: Context, id: str, *, param: str = "customer") -> Record:
+    """A customer that exists; ApiError 404 (in a path) or 400 (in a parameter), as Stripe does."""
+    record = ctx.tx.find("customer", id, account=ctx.account)
+    if record is None:
+        error = missing_resource("customer", id, param=param)
+        error.status = 404 if param == "id" else 400
+        raise error
+    return record
+
+
+def complete(name: str, value: Json | str | None) -> Json | str | None:
+    """An address or shipping block with every key that a response shows."""
+    if not isinstance(value, dict):
+        return value
+    if name == "shipping":
+        shown = {"carrier": None, "name": None, "phone": None, "tracking_number": None, **value}
+        return {**shown, "address": complete("address", value.get("address", {}))}
+    return {part: value.get(part) for part in ADDRESS}
