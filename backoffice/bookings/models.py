@@ -61,7 +61,12 @@ def _price_checks(name: str) -> list[models.BaseConstraint]:
         models.CheckConstraint(
             name=f"{name}_not_negative",
             condition=models.Q(
-                host_price__gte=0, host_fee__gte=0, guest_fee__gte=0, vat__gte=0, occupancy_tax__gte=0, charge_total__gte=0
+                host_price__gte=0,
+                host_fee__gte=0,
+                guest_fee__gte=0,
+                vat__gte=0,
+                occupancy_tax__gte=0,
+                charge_total__gte=0,
             ),
         ),
         models.CheckConstraint(name=f"{name}_guests", condition=models.Q(guests__gte=1)),
@@ -109,7 +114,8 @@ class Booking(Priced):
             status_check("booking_status", BOOKING.statuses),
             models.CheckConstraint(
                 name="booking_cancelled_by",
-                condition=models.Q(cancelled_by="") | models.Q(cancelled_by__in=CANCELLED_BY, cancelled_at__isnull=False),
+                condition=models.Q(cancelled_by="")
+                | models.Q(cancelled_by__in=CANCELLED_BY, cancelled_at__isnull=False),
             ),
         ]
         indexes = [

@@ -29,7 +29,14 @@ FARTHEST = timedelta(days=730)
 
 
 def make_quote(
-    *, listing_code: str, check_in: date, check_out: date, guests: int, currency: str | None, actor: Actor, now: datetime
+    *,
+    listing_code: str,
+    check_in: date,
+    check_out: date,
+    guests: int,
+    currency: str | None,
+    actor: Actor,
+    now: datetime,
 ) -> Quote:
     """Price a stay for a guest, good for the minutes of the rulebook; nothing is held.
 
@@ -64,7 +71,12 @@ def make_quote(
             verb="bookings.quote",
             kind="quote",
             id=quote.code,
-            after={"listing": listing.code, "stay": str(stay), "total": price.total.amount, "currency": listing.currency},
+            after={
+                "listing": listing.code,
+                "stay": str(stay),
+                "total": price.total.amount,
+                "currency": listing.currency,
+            },
             now=now,
         )
     return quote
@@ -139,7 +151,10 @@ def create(*, quote_code: str, actor: Actor, now: datetime) -> Booking:
             topic="booking_created",
             recipient_id=quote.guest_id,
             address=booking.guest.email,
-            context={**facts_to_tell(booking), "pay_until": hold.expires_at.strftime("%H:%M UTC") if hold.expires_at else ""},
+            context={
+                **facts_to_tell(booking),
+                "pay_until": hold.expires_at.strftime("%H:%M UTC") if hold.expires_at else "",
+            },
             now=now,
         )
     return booking
@@ -156,7 +171,11 @@ def lock(*, code: str) -> Booking:
     if listing_id is None:
         raise NotFound(kind="booking")
     nights.lock_listing(listing_id=listing_id)
-    return Booking.objects.select_for_update(of=("self",)).select_related("listing", "guest", "host", "hold").get(code=code)
+    return (
+        Booking.objects.select_for_update(of=("self",))
+        .select_related("listing", "guest", "host", "hold")
+        .get(code=code)
+    )
 
 
 def confirm(*, booking: Booking, actor: Actor, now: datetime) -> Booking:
@@ -271,8 +290,8 @@ def facts_to_tell(booking: Booking) -> dict[str, str]:
 # Private --------------------------------------------------------------------------------------------------------------
 
 _FROZEN = (
-    "check_in check_out guests currency host_price host_fee guest_fee vat occupancy_tax total charge_currency charge_total "
-    "rate price cancellation_tier cancellation_version"
+    "check_in check_out guests currency host_price host_fee guest_fee vat occupancy_tax total "
+    "charge_currency charge_total rate price cancellation_tier cancellation_version"
 ).split()
 
 
@@ -314,9 +333,7 @@ def _check_fits(listing: Listing, stay: Stay, guests: int, minimum: int, maximum
         raise Conflict("This is your own home; block the nights instead.")
 
 
-def _move(
-    booking: Booking, action: str, *, actor: Actor, now: datetime, fields: list[str] | None = None
-) -> Booking:
+def _move(booking: Booking, action: str, *, actor: Actor, now: datetime, fields: list[str] | None = None) -> Booking:
     before = booking.status
     booking.status = BOOKING.after(before, action)
     booking.version += 1

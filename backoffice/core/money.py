@@ -11,8 +11,10 @@ from typing import Final
 # ISO 4217 exponents that differ from two. The provider's list (Stripe: currencies) agrees but for ISK and UGX,
 # which it takes with two decimals that must be zero; we follow the provider, since amounts are exchanged with it.
 _DIGITS: Final[dict[str, int]] = {
-    **dict.fromkeys("BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF".split(), 0),
-    **dict.fromkeys("BHD JOD KWD OMR TND".split(), 3),
+    **dict.fromkeys(
+        ["BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF"], 0
+    ),
+    **dict.fromkeys(["BHD", "JOD", "KWD", "OMR", "TND"], 3),
 }
 
 Rate = Decimal | Fraction

@@ -75,7 +75,8 @@ class Listing(models.Model):
             ),
             models.CheckConstraint(name="listing_capacity", condition=models.Q(capacity__gte=1)),
             models.CheckConstraint(
-                name="listing_nights", condition=models.Q(minimum_nights__gte=1, maximum_nights__gte=models.F("minimum_nights"))
+                name="listing_nights",
+                condition=models.Q(minimum_nights__gte=1, maximum_nights__gte=models.F("minimum_nights")),
             ),
             models.CheckConstraint(
                 name="listing_point",
@@ -88,7 +89,9 @@ class Listing(models.Model):
         indexes = [
             models.Index(name="listing_newest", fields=["-id", "status"]),
             models.Index(name="listing_by_city", fields=["city", "id"], condition=models.Q(status="published")),
-            models.Index(name="listing_by_price", fields=["nightly_price", "id"], condition=models.Q(status="published")),
+            models.Index(
+                name="listing_by_price", fields=["nightly_price", "id"], condition=models.Q(status="published")
+            ),
             GinIndex(name="listing_amenities", fields=["amenities"], condition=models.Q(status="published")),
         ]
 
@@ -163,11 +166,14 @@ class CalendarHold(models.Model):
             ),
             models.CheckConstraint(
                 name="hold_released_when_inactive",
-                condition=models.Q(active=True, released_at__isnull=True) | models.Q(active=False, released_at__isnull=False),
+                condition=models.Q(active=True, released_at__isnull=True)
+                | models.Q(active=False, released_at__isnull=False),
             ),
         ]
         indexes = [
-            models.Index(name="hold_expiring", fields=["expires_at"], condition=models.Q(active=True, expires_at__isnull=False)),
+            models.Index(
+                name="hold_expiring", fields=["expires_at"], condition=models.Q(active=True, expires_at__isnull=False)
+            ),
         ]
 
     def __str__(self) -> str:

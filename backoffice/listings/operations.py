@@ -25,10 +25,12 @@ from backoffice.listings.models import CalendarHold, Listing, ListingPhoto, Nigh
 from backoffice.listings.states import LISTING
 
 EDITABLE = frozenset(
-    "title description property_type room_type address city neighbourhood country latitude longitude time_zone "
-    "capacity bedrooms beds bathrooms amenities currency nightly_price cleaning_fee extra_guest_fee "
-    "included_guests week_discount month_discount minimum_nights maximum_nights cancellation_tier instant_book "
-    "check_in_time check_out_time registration_number".split()
+    (
+        "title description property_type room_type address city neighbourhood country latitude longitude "
+        "time_zone capacity bedrooms beds bathrooms amenities currency nightly_price cleaning_fee "
+        "extra_guest_fee included_guests week_discount month_discount minimum_nights maximum_nights "
+        "cancellation_tier instant_book check_in_time check_out_time registration_number"
+    ).split()
 )
 
 
@@ -48,9 +50,7 @@ def create(*, fields: Mapping[str, Any], actor: Actor, now: datetime) -> Listing
     return listing
 
 
-def edit(
-    *, code: str, fields: Mapping[str, Any], actor: Actor, now: datetime, version: int | None = None
-) -> Listing:
+def edit(*, code: str, fields: Mapping[str, Any], actor: Actor, now: datetime, version: int | None = None) -> Listing:
     """Change a home. A risky change to a published home sends it back to review.
 
     Raises Invalid naming the field, StaleVersion when `version` is not the present one, NotFound for another's home."""
@@ -197,9 +197,7 @@ def block(*, code: str, stay: Stay, cause: str, actor: Actor, now: datetime) -> 
     with transaction.atomic():
         listing = _own_locked(code, actor)
         hold = _hold(listing=listing, stay=stay, kind="block", expires_at=None, cause=cause or "host", now=now)
-        audit.record(
-            actor=actor, verb="listings.block", kind="listing", id=code, after={"stay": str(stay)}, now=now
-        )
+        audit.record(actor=actor, verb="listings.block", kind="listing", id=code, after={"stay": str(stay)}, now=now)
     return hold
 
 

@@ -55,7 +55,7 @@ def nightly_terms(
     *, stay: Stay, price: int, minimum_nights: int, maximum_nights: int, runs: Iterable[Run]
 ) -> NightlyTerms:
     """Price each night by its override, else the listing's price; the bounds are those of the check-in night."""
-    by_night = {night: price for night in stay.dates()}
+    by_night = dict.fromkeys(stay.dates(), price)
     for run in runs:
         for night in by_night:
             if run.first <= night < run.end and run.price is not None:

@@ -180,9 +180,7 @@ def _grant(*, user: User, role: str, actor: Actor, now: datetime) -> StaffRole:
         user.is_staff = True
         user.version += 1
         user.save(update_fields=["is_staff", "version"])
-        audit.record(
-            actor=actor, verb="people.grant_role", kind="person", id=user.code, after={"role": role}, now=now
-        )
+        audit.record(actor=actor, verb="people.grant_role", kind="person", id=user.code, after={"role": role}, now=now)
     return granted
 
 
@@ -195,13 +193,17 @@ def _locked(person_id: int) -> User:
 
 def _self(user: User, actor: Actor) -> Actor:
     """Who registers is the person who then exists; the door knows only the address."""
-    return Actor(
-        kind="host" if user.is_host else "guest",
-        id=user.id,
-        name=user.code,
-        request_id=actor.request_id,
-        address=actor.address,
-    ) if actor.kind not in {"system", "cli"} else actor
+    return (
+        Actor(
+            kind="host" if user.is_host else "guest",
+            id=user.id,
+            name=user.code,
+            request_id=actor.request_id,
+            address=actor.address,
+        )
+        if actor.kind not in {"system", "cli"}
+        else actor
+    )
 
 
 def _check_identity(*, email: str, name: str, currency: str) -> None:

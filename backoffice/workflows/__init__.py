@@ -1,0 +1,1 @@
+"""Journeys across rooms, one file each: where an act of a person or an event of the provider touches several rooms."""

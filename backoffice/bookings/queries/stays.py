@@ -88,9 +88,7 @@ def cancellation_facts(*, booking: Booking, now: datetime, override: Override | 
         check_in_time=booking.listing.check_in_time,
         time_zone=booking.listing.time_zone,
         confirmed_at=booking.confirmed_at or booking.created_at,
-        prior_fee_refunds=others.filter(
-            cancelled_at__gte=since, cancellation__guest_fee_refunded=True
-        ).count(),
+        prior_fee_refunds=others.filter(cancelled_at__gte=since, cancellation__guest_fee_refunded=True).count(),
         overlapping=others.filter(
             status__in=["confirmed", "checked_in"], check_in__lt=booking.check_out, check_out__gt=booking.check_in
         ).exists(),

@@ -107,7 +107,9 @@ class Gateway(Protocol):
         """The refund's present state."""
         ...
 
-    def balance_transactions(self, *, since: datetime, until: datetime | None = None) -> Iterator[SeenBalanceTransaction]:
+    def balance_transactions(
+        self, *, since: datetime, until: datetime | None = None
+    ) -> Iterator[SeenBalanceTransaction]:
         """Every movement created in [since, until), newest first, page by page."""
         ...
 

@@ -111,7 +111,9 @@ class StripeGateway:
     def refund_state(self, *, refund_id: str) -> SeenRefund:
         return _refund(_call(lambda: self._client.v1.refunds.retrieve(refund_id)).to_dict())
 
-    def balance_transactions(self, *, since: datetime, until: datetime | None = None) -> Iterator[SeenBalanceTransaction]:
+    def balance_transactions(
+        self, *, since: datetime, until: datetime | None = None
+    ) -> Iterator[SeenBalanceTransaction]:
         created: dict[str, int] = {"gte": int(since.timestamp())}
         if until is not None:
             created["lt"] = int(until.timestamp())
@@ -178,7 +180,9 @@ def _call(call: Callable[[], T]) -> T:
     except sdk.CardError as error:
         intent = getattr(error.error, "payment_intent", None)
         if intent is None:
-            raise ProviderError(message=error.user_message or "the card was declined", provider_code=error.code) from None
+            raise ProviderError(
+                message=error.user_message or "the card was declined", provider_code=error.code
+            ) from None
         seen = _payment(intent.to_dict())
         code = getattr(error.error, "decline_code", None) or error.code or "declined"
         raise _Declined(

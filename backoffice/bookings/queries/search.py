@@ -1,0 +1,493 @@
+"""Homes that can be booked: by place and words, box, dates, price, guests and amenities, one page at a time.
+
+One statement finds the page, driven by whichever index is narrowest: words, box, amenities, or the order itself, so that a
+common place costs no more than a rare one. Nights are looked up per candidate in the index of the constraint that keeps
+them from being sold twice. Pages are keyset pages: the next begins after the last row, whatever came or went meanwhile.
+
+Homes are priced in their own currencies. A price bound or order in the reader's currency is turned into a bound in each
+currency on the market, so that both use the index; the rates of the first page's day hold for the pages that follow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil, floor
+from typing import Any, Final, Literal, get_args
+
+from django.db import connection
+
+from backoffice.bookings.policies import PricingFacts, price_stay
+from backoffice.core.errors import Invalid
+from backoffice.core.money import Money, minor_digits
+from backoffice.core.stays import Stay
+from backoffice.listings import policies as homes
+from backoffice.rulebook import queries as rulebook
+
+Ordering = Literal["newest", "price", "-price", "rating"]
+ORDERINGS: Final[tuple[str, ...]] = get_args(Ordering)
+# Prices are compared across currencies in this one when the reader names none.
+COMMON_CURRENCY: Final = "EUR"
+_FARTHEST_ID: Final = 2**63 - 1
+
+Position = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """Degrees. `west` above `east` means across the antimeridian."""
+
+    west: float
+    south: float
+    east: float
+    north: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criteria:
+    """What a guest looks for; everything absent is not asked for.
+
+    Prices are a night's, in minor units of `currency`; `amenities` must all be there, one of `room_types` suffices."""
+
+    text: str = ""
+    box: Box | None = None
+    stay: Stay | None = None
+    guests: int | None = None
+    min_price: int | None = None
+    max_price: int | None = None
+    currency: str | None = None
+    amenities: tuple[str, ...] = ()
+    room_types: tuple[str, ...] = ()
+    ordering: Ordering = "newest"
+
+    def __post_init__(self) -> None:
+        if (self.min_price is not None or self.max_price is not None) and self.currency is None:
+            raise Invalid("currency: say in which currency the price is meant.", field="currency")
+        if self.min_price is not None and self.max_price is not None and self.max_price < self.min_price:
+            raise Invalid("max_price: must not be below min_price.", field="max_price")
+        if self.box is not None and self.box.north < self.box.south:
+            raise Invalid("bbox: north must not be below south (west,south,east,north).", field="bbox")
+
+    @property
+    def by_price(self) -> bool:
+        return self.ordering in {"price", "-price"} or self.min_price is not None or self.max_price is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundHome:
+    """A home on a page of results. With dates, `nights_price` and `total` are the stay's: the host price, and all that
+    the guest pays for it, fees and taxes included; `charged` is the total in the currency asked for."""
+
+    id: int
+    code: str
+    title: str
+    city: str
+    neighbourhood: str
+    country: str
+    latitude: float
+    longitude: float
+    room_type: str
+    property_type: str
+    capacity: int
+    bedrooms: int | None
+    beds: int | None
+    bathrooms: Decimal | None
+    instant_book: bool
+    cancellation_tier: str
+    rating_count: int
+    rating_sum: int
+    photo: str | None
+    nightly_price: Money
+    nightly_price_shown: Money
+    total: Money | None = None
+    charged: Money | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPage:
+    """One page; `position` is where the next begins, None on the last."""
+
+    homes: tuple[FoundHome, ...]
+    position: Position | None
+
+
+def search(*, criteria: Criteria, limit: int, now: datetime, after: Sequence[str | int] | None = None) -> FoundPage:
+    """One page of at most `limit` homes that match. At most three statements, whatever the rows.
+
+    Raises Invalid naming `cursor` when `after` is not a position of this order, or `currency` without a rate."""
+    start = _Start.read(criteria.ordering, after)
+    on = date.fromisoformat(start.rates_of) if start is not None and start.rates_of else now.date()
+    rates = _rates(criteria, on) if criteria.by_price else {}
+    rows = _rows(criteria, start, rates, limit + 1)
+    more = len(rows) > limit
+    rows = rows[:limit]
+    position = _position(criteria.ordering, rows[-1], on) if more and rows else None
+    return FoundPage(homes=_priced(criteria, rows, now), position=position)
+
+
+# Where a page begins --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """The last row of the page before: its sort value, its currency when that is a price, its id."""
+
+    value: int
+    currency: str
+    id: int
+    rates_of: str
+
+    @classmethod
+    def read(cls, ordering: str, after: Sequence[str | int] | None) -> _Start | None:
+        if after is None:
+            return None
+        try:
+            kind, value, currency, row_id, rates_of = after
+            start = cls(_whole(value), str(currency), _whole(row_id), str(rates_of))
+            if kind != ordering or (ordering in {"price", "-price"} and not date.fromisoformat(start.rates_of)):
+                raise ValueError
+        except ValueError:
+            raise Invalid("cursor: does not belong to this search; begin without it.", field="cursor") from None
+        return start
+
+
+def _whole(value: str | int) -> int:
+    if not isinstance(value, int):
+        raise ValueError
+    return value
+
+
+def _position(ordering: str, row: _Row, on: date) -> Position:
+    if ordering in {"price", "-price"}:
+        return (ordering, row.nightly_price, row.currency, row.id, on.isoformat())
+    return (ordering, row.score if ordering == "rating" else 0, "", row.id, "")
+
+
+# Prices in many currencies --------------------------------------------------------------------------------------------
+
+_CURRENCIES: Final = """
+WITH RECURSIVE known AS (
+    (SELECT currency FROM listings_listing WHERE status = 'published' ORDER BY currency LIMIT 1)
+    UNION ALL
+    SELECT (SELECT l.currency FROM listings_listing l WHERE l.status = 'published' AND l.currency > known.currency
+            ORDER BY l.currency LIMIT 1)
+    FROM known WHERE known.currency IS NOT NULL)
+SELECT currency FROM known WHERE currency IS NOT NULL"""
+
+
+def _rates(criteria: Criteria, on: date) -> Mapping[str, Fraction]:
+    """For each currency on the market, the reader's minor units that one of its minor units is worth."""
+    shown = criteria.currency or COMMON_CURRENCY
+    with connection.cursor() as cursor:
+        cursor.execute(_CURRENCIES)  # jumps along the index: one step a currency, not one a home
+        on_market = [row[0] for row in cursor.fetchall()]
+    rates = {}
+    for currency in on_market:
+        rate = rulebook.rate(base=currency, quote=shown, on=on)
+        rates[currency] = rate.value * Fraction(10) ** (minor_digits(shown) - minor_digits(currency))
+    return rates
+
+
+# The statement --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of the page as the database gave it; the fields are in the order of `_COLUMNS`."""
+
+    id: int
+    code: str
+    title: str
+    city: str
+    neighbourhood: str
+    country: str
+    latitude: float
+    longitude: float
+    room_type: str
+    property_type: str
+    capacity: int
+    bedrooms: int | None
+    beds: int | None
+    bathrooms: Decimal | None
+    instant_book: bool
+    cancellation_tier: str
+    rating_count: int
+    rating_sum: int
+    currency: str
+    nightly_price: int
+    cleaning_fee: int
+    extra_guest_fee: int
+    included_guests: int
+    week_discount: int
+    month_discount: int
+    minimum_nights: int
+    maximum_nights: int
+    score: int
+    photo: str | None
+
+
+# Thousandths of a star; a home without ratings comes last. The same expression is in the index `listing_by_rating`.
+_SCORE: Final = "((l.rating_sum * 1000) / GREATEST(l.rating_count, 1))"
+_COLUMNS: Final = (
+    "l.id, l.code, l.title, l.city, l.neighbourhood, l.country, l.latitude, l.longitude, l.room_type, l.property_type, "
+    "l.capacity, l.bedrooms, l.beds, l.bathrooms, l.instant_book, l.cancellation_tier, l.rating_count, l.rating_sum, "
+    "l.currency, l.nightly_price, l.cleaning_fee, l.extra_guest_fee, l.included_guests, l.week_discount, "
+    f"l.month_discount, l.minimum_nights, l.maximum_nights, {_SCORE} AS score"
+)
+_PHOTO: Final = "(SELECT p.url FROM listings_listingphoto p WHERE p.listing_id = l.id ORDER BY p.position LIMIT 1)"
+
+_Part = tuple[str, list[Any]]
+
+
+def _rows(criteria: Criteria, start: _Start | None, rates: Mapping[str, Fraction], count: int) -> list[_Row]:
+    shared = list(_filters(criteria))
+    if criteria.ordering in {"price", "-price"}:
+        statement, values = _by_price(criteria, shared, start, rates, count)
+    else:
+        bounds = (
+            [_any_of([_price_bounds(criteria, currency, rate) for currency, rate in rates.items()])] if rates else []
+        )
+        if criteria.by_price and not rates:
+            return []
+        statement, values = _page(shared + bounds + _keyset(criteria.ordering, start), _ORDER[criteria.ordering], count)
+    if not statement:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return [_Row(*row) for row in cursor.fetchall()]
+
+
+_ORDER: Final = {
+    "newest": "l.id DESC",
+    "rating": f"{_SCORE} DESC, l.id DESC",
+    "price": "l.nightly_price, l.id",
+    "-price": "l.nightly_price DESC, l.id DESC",
+}
+
+
+def _page(parts: Sequence[_Part], order: str, count: int) -> _Part:
+    """The photo is looked up outside the limit, for the rows of the page only."""
+    conditions = " AND ".join(["l.status = 'published'", "l.nightly_price > 0", *(text for text, _ in parts)])
+    values = [value for _, given in parts for value in given]
+    inner = f"SELECT {_COLUMNS} FROM listings_listing l WHERE {conditions} ORDER BY {order} LIMIT {count:d}"  # noqa: S608
+    outer = order.replace(_SCORE, "l.score")
+    return f"SELECT l.*, {_PHOTO} FROM ({inner}) l ORDER BY {outer}", values  # noqa: S608
+
+
+def _by_price(
+    criteria: Criteria, shared: Sequence[_Part], start: _Start | None, rates: Mapping[str, Fraction], count: int
+) -> _Part:
+    """One ordered branch a currency, each along its own stretch of the index, merged by what a night is worth."""
+    branches = []
+    values: list[Any] = []
+    for currency, rate in rates.items():
+        begin = _price_keyset(criteria.ordering, start, currency, rates)
+        text, given = _page(
+            [*shared, _price_bounds(criteria, currency, rate), *begin], _ORDER[criteria.ordering], count
+        )
+        if len(rates) == 1:
+            return text, given
+        branches.append(f"(SELECT b.*, b.nightly_price * {_literal(rate)} AS worth FROM ({text}) b)")  # noqa: S608
+        values += given
+    if not branches:
+        return "", []
+    direction = "DESC" if criteria.ordering == "-price" else "ASC"
+    columns = ", ".join(["l." + name for name in _Row.__slots__[:-1]] + ["l.url"])
+    return (
+        f"SELECT {columns} FROM ({' UNION ALL '.join(branches)}) l "  # noqa: S608
+        f"ORDER BY l.worth {direction}, l.id {direction} LIMIT {count:d}",
+        values,
+    )
+
+
+def _literal(rate: Fraction) -> str:
+    """An exact fraction as SQL; numeric division keeps more digits than any two prices of ours differ by."""
+    return f"{rate.numerator:d}::numeric / {rate.denominator:d}"
+
+
+def _price_bounds(criteria: Criteria, currency: str, rate: Fraction) -> _Part:
+    """`criteria`'s price bounds as whole minor units of `currency`: what is worth at least and at most as much."""
+    text, values = ["l.currency = %s"], [currency]
+    if criteria.min_price is not None:
+        text.append("l.nightly_price >= %s")
+        values.append(min(ceil(criteria.min_price / rate), _FARTHEST_ID))  # type: ignore[arg-type]
+    if criteria.max_price is not None:
+        text.append("l.nightly_price <= %s")
+        values.append(min(floor(criteria.max_price / rate), _FARTHEST_ID))  # type: ignore[arg-type]
+    return " AND ".join(text), list(values)
+
+
+def _price_keyset(ordering: str, start: _Start | None, currency: str, rates: Mapping[str, Fraction]) -> list[_Part]:
+    """After `start` in the order of worth, as a condition on whole minor units of `currency`."""
+    if start is None:
+        return []
+    if start.currency not in rates:  # the last home of that currency left the market between two pages
+        raise Invalid("cursor: is out of date; begin without it.", field="cursor")
+    here = start.value * rates[start.currency] / rates[currency]
+    above = ordering == "price"
+    if here.denominator == 1:
+        sign = ">" if above else "<"
+        return [(f"(l.nightly_price, l.id) {sign} (%s, %s)", [_bigint(here), start.id])]
+    if above:
+        return [("l.nightly_price > %s", [_bigint(floor(here))])]
+    return [("l.nightly_price < %s", [_bigint(ceil(here))])]
+
+
+def _bigint(value: Fraction | int) -> int:
+    return max(-_FARTHEST_ID, min(int(value), _FARTHEST_ID))
+
+
+def _keyset(ordering: str, start: _Start | None) -> list[_Part]:
+    if start is None:
+        return []
+    if ordering == "rating":
+        return [(f"({_SCORE}, l.id) < (%s, %s)", [start.value, start.id])]
+    return [("l.id < %s", [start.id])]
+
+
+def _any_of(parts: Sequence[_Part]) -> _Part:
+    return "(" + " OR ".join(f"({text})" for text, _ in parts) + ")", [value for _, given in parts for value in given]
+
+
+def _filters(criteria: Criteria) -> Iterable[_Part]:
+    if words := _words(criteria.text):
+        yield "l.words @@ to_tsquery('staydesk', %s)", [words]
+    if criteria.box is not None:
+        yield _in_box(criteria.box)
+    if criteria.guests is not None:
+        yield "l.capacity >= %s", [criteria.guests]
+    if criteria.amenities:
+        yield "l.amenities @> %s::varchar(120)[]", [list(criteria.amenities)]
+    if criteria.room_types:
+        yield "l.room_type = ANY(%s)", [list(criteria.room_types)]
+    if criteria.stay is not None:
+        yield from _free(criteria.stay)
+
+
+def _words(text: str) -> str:
+    """What was typed as a text search query: every word, the last one as the beginning of a word."""
+    words = re.findall(r"\w+", text)[:12]
+    if text and not words:
+        return "''"
+    return (
+        " & ".join(f"'{word}'" for word in words[:-1])
+        + (" & " if words[1:] else "")
+        + (f"'{words[-1]}':*" if words else "")
+    )
+
+
+def _in_box(box: Box) -> _Part:
+    if box.west <= box.east:
+        return (
+            "l.latitude BETWEEN %s AND %s AND l.longitude BETWEEN %s AND %s",
+            [box.south, box.north, box.west, box.east],
+        )
+    return (
+        "l.latitude BETWEEN %s AND %s AND (l.longitude >= %s OR l.longitude <= %s)",
+        [box.south, box.north, box.west, box.east],
+    )
+
+
+def _free(stay: Stay) -> Iterable[_Part]:
+    """No active hold on any of the nights, and a stay of that length may begin on the first."""
+    yield (
+        "NOT EXISTS (SELECT 1 FROM listings_calendarhold h WHERE h.listing_id = l.id AND h.active"
+        " AND h.stay && daterange(%s, %s))",
+        [stay.check_in, stay.check_out],
+    )
+    own = "FROM listings_nightoverride o WHERE o.listing_id = l.id AND o.nights @> %s::date"
+    yield (
+        f"%s >= COALESCE((SELECT o.minimum_nights {own}), l.minimum_nights)",
+        [stay.nights, stay.check_in],
+    )
+    yield (
+        f"%s <= COALESCE((SELECT o.maximum_nights {own}), l.maximum_nights)",
+        [stay.nights, stay.check_in],
+    )
+
+
+# What the stay costs --------------------------------------------------------------------------------------------------
+
+
+def _priced(criteria: Criteria, rows: Sequence[_Row], now: datetime) -> tuple[FoundHome, ...]:
+    runs = _runs([row.id for row in rows], criteria.stay) if criteria.stay is not None and rows else {}
+    return tuple(_home(criteria, row, runs.get(row.id, ()), now) for row in rows)
+
+
+def _runs(listing_ids: list[int], stay: Stay) -> Mapping[int, list[homes.Run]]:
+    """The nights of the stay that have their own price, for all homes of the page at once."""
+    found: dict[int, list[homes.Run]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT o.listing_id, o.nights, o.price FROM listings_nightoverride o"
+            " WHERE o.listing_id = ANY(%s) AND o.nights && daterange(%s, %s) AND o.price IS NOT NULL"
+            " ORDER BY o.listing_id, o.nights",
+            [listing_ids, stay.check_in, stay.check_out],
+        )
+        for listing_id, nights, price in cursor.fetchall():
+            found.setdefault(listing_id, []).append(homes.Run(nights.lower, nights.upper, price))
+    return found
+
+
+def _home(criteria: Criteria, row: _Row, runs: Sequence[homes.Run], now: datetime) -> FoundHome:
+    nightly = Money(row.nightly_price, row.currency)
+    shown = criteria.currency or row.currency
+    found = FoundHome(
+        id=row.id,
+        code=row.code,
+        title=row.title,
+        city=row.city,
+        neighbourhood=row.neighbourhood,
+        country=row.country,
+        latitude=row.latitude,
+        longitude=row.longitude,
+        room_type=row.room_type,
+        property_type=row.property_type,
+        capacity=row.capacity,
+        bedrooms=row.bedrooms,
+        beds=row.beds,
+        bathrooms=row.bathrooms,
+        instant_book=row.instant_book,
+        cancellation_tier=row.cancellation_tier,
+        rating_count=row.rating_count,
+        rating_sum=row.rating_sum,
+        photo=row.photo,
+        nightly_price=nightly,
+        nightly_price_shown=nightly
+        if shown == row.currency
+        else rulebook.rate(base=row.currency, quote=shown, on=now.date()).convert(nightly),
+    )
+    if criteria.stay is None:
+        return found
+    price = price_stay(facts=_facts(criteria.stay, criteria.guests or 1, shown, row, runs, now))
+    return replace(found, total=price.total, charged=price.charge_total)
+
+
+def _facts(stay: Stay, guests: int, shown: str, row: _Row, runs: Sequence[homes.Run], now: datetime) -> PricingFacts:
+    """What a quote for this stay would be priced from today."""
+    on = now.date()
+    terms = homes.nightly_terms(
+        stay=stay,
+        price=row.nightly_price,
+        minimum_nights=row.minimum_nights,
+        maximum_nights=row.maximum_nights,
+        runs=runs,
+    )
+    fees, taxes = rulebook.fees(on=on).rules, rulebook.taxes(on=on).rules
+    return PricingFacts(
+        stay=stay,
+        nightly=tuple(Money(price, row.currency) for price in terms.prices),
+        guests=guests,
+        plan=fees.plan(fees.default),
+        rate=rulebook.rate(base=row.currency, quote=shown, on=on),
+        cleaning=Money(row.cleaning_fee, row.currency),
+        extra_guest=Money(row.extra_guest_fee, row.currency),
+        included_guests=row.included_guests,
+        week_discount=row.week_discount,
+        month_discount=row.month_discount,
+        jurisdictions=taxes.of_place(city=row.city, country=row.country),
+        vat=taxes.vat_in(row.country),
+    )

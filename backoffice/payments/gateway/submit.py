@@ -1,0 +1,78 @@
+"""Calling the provider: claim the intent, commit, call, record. Never inside a transaction (DESIGN.md).
+
+A call whose answer is lost leaves `indeterminate`; the same key asked again, a webhook or the poll settles it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import connection
+
+from backoffice.core.actor import Actor
+from backoffice.core.errors import Indeterminate, ProviderError, UpstreamUnavailable
+from backoffice.core.money import Money
+from backoffice.payments import operations, queries
+from backoffice.payments.gateway.port import Gateway, SeenPayment, SeenRefund
+from backoffice.payments.models import PaymentAttempt, Refund
+
+
+def attempt(*, attempt_id: int, gateway: Gateway, return_url: str, actor: Actor, now: datetime) -> SeenPayment:
+    """Ask the provider to carry out a claimed attempt; repeating it with the same attempt has no second effect.
+
+    Raises Indeterminate (the attempt is marked so), ProviderError or UpstreamUnavailable (the attempt is over)."""
+    _outside_transaction()
+    claimed = PaymentAttempt.objects.select_related("payment__booking").get(id=attempt_id)
+    payment = claimed.payment
+    try:
+        if payment.provider_id is None:
+            return gateway.pay(
+                amount=Money(payment.amount, payment.currency),
+                payment_method=claimed.payment_method,
+                reference=payment.code,
+                group=payment.booking.code,
+                key=claimed.idempotency_key,
+                return_url=return_url,
+            )
+        return gateway.try_again(
+            payment_id=payment.provider_id,
+            payment_method=claimed.payment_method,
+            key=claimed.idempotency_key,
+            return_url=return_url,
+        )
+    except Indeterminate:
+        operations.lose_sight_of_attempt(attempt_id=attempt_id, now=now)
+        raise
+    except (ProviderError, UpstreamUnavailable) as error:
+        operations.abandon_attempt(attempt_id=attempt_id, error=str(error), actor=actor, now=now)
+        raise
+
+
+def refund(*, refund_code: str, gateway: Gateway, actor: Actor, now: datetime) -> SeenRefund | None:
+    """Send an approved refund to the provider; None when somebody else is doing or has done it.
+
+    Raises Indeterminate (the refund is marked so) and ProviderError (the refund has failed and is reversed)."""
+    _outside_transaction()
+    claimed: Refund | None = operations.claim_refund(refund_code=refund_code, now=now)
+    if claimed is None:
+        return None
+    charge_id = claimed.payment.charge_id
+    assert charge_id is not None  # the database: a captured payment has its charge
+    try:
+        return gateway.refund(
+            charge_id=charge_id,
+            amount=Money(claimed.amount, claimed.currency),
+            reference=claimed.code,
+            key=queries.refund_key(refund=claimed),
+        )
+    except UpstreamUnavailable:
+        operations.lose_sight_of_refund(refund_code=refund_code, now=now)
+        raise
+    except ProviderError as error:
+        operations.fail_refund(refund_code=refund_code, failure=str(error), at_provider=False, actor=actor, now=now)
+        raise
+
+
+def _outside_transaction() -> None:
+    if connection.in_atomic_block:
+        raise RuntimeError("the provider is never called inside a transaction")

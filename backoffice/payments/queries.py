@@ -1,0 +1,199 @@
+"""Questions about money in and money back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+from django.db.models import QuerySet, Sum
+
+from backoffice.bookings.models import Booking
+from backoffice.core.errors import NotFound
+from backoffice.core.money import Money
+from backoffice.payments import policies
+from backoffice.payments.models import PARTS, BalanceTransaction, Payment, PaymentAttempt, Refund, WebhookEvent
+from backoffice.payments.states import REFUND_COUNTS
+
+
+def payments() -> QuerySet[Payment]:
+    """Every payment with its booking, newest first."""
+    return Payment.objects.select_related("booking__listing", "booking__guest").order_by("-id")
+
+
+def refunds() -> QuerySet[Refund]:
+    """Every refund with its payment and booking, newest first."""
+    return Refund.objects.select_related("payment__booking", "requested_by", "approved_by").order_by("-id")
+
+
+def webhooks() -> QuerySet[WebhookEvent]:
+    """The inbox, newest first, without the raw payloads."""
+    return WebhookEvent.objects.defer("payload").order_by("-id")
+
+
+def balance_transactions() -> QuerySet[BalanceTransaction]:
+    """The provider's movements as imported, newest first."""
+    return BalanceTransaction.objects.order_by("-created", "-id")
+
+
+def payment_of(*, booking: Booking) -> Payment | None:
+    """The payment of a booking, once the guest has begun to pay."""
+    return Payment.objects.select_related("booking").filter(booking=booking).first()
+
+
+def payment_seen(*, provider_id: str, reference: str) -> Payment | None:
+    """Our payment for what the provider shows: by its id, else by our code in its metadata."""
+    rows = Payment.objects.select_related("booking__host")
+    found = rows.filter(provider_id=provider_id).first() if provider_id else None
+    return found or rows.filter(code=reference).first()
+
+
+def refund(*, code: str) -> Refund:
+    """One refund. Raises NotFound."""
+    found = refunds().filter(code=code).first()
+    if found is None:
+        raise NotFound(kind="refund")
+    return found
+
+
+def refund_seen(*, provider_id: str, reference: str) -> Refund | None:
+    """Our refund for what the provider shows: by its id, else by our code in its metadata."""
+    rows = Refund.objects.select_related("payment__booking__host")
+    found = rows.filter(provider_id=provider_id).first() if provider_id else None
+    return found or rows.filter(code=reference).first()
+
+
+def refund_key(*, refund: Refund) -> str:
+    """The idempotency key under which the provider knows this refund, whatever asked for it."""
+    return f"refund:{refund.code}"
+
+
+def parts_of(*, payment: Payment) -> policies.Parts:
+    """What the captured amount is made of, in the booking's currency."""
+    return policies.Parts.of(currency=payment.booking.currency, amounts=payment.parts)
+
+
+def refund_limits(*, payment: Payment) -> policies.RefundLimits:
+    """The most that can still go back, refunds that wait or are under way counted."""
+    currency = payment.booking.currency
+    return policies.refund_limits(
+        captured=parts_of(payment=payment),
+        charged=Money(payment.amount, payment.currency),
+        refunds=[
+            policies.RefundTaken(
+                status=row.status,
+                parts=policies.Parts.of(currency=currency, amounts=row.parts),
+                charged=Money(row.amount, row.currency),
+                unclaimed=row.status == "failed" and row.unclaimed,
+            )
+            for row in Refund.objects.filter(payment=payment).order_by("id")
+        ],
+    )
+
+
+def posting_keys(*, booking: Booking) -> policies.PostingKeys:
+    """Under which keys of the ledger a booking's money stands."""
+    taxed = [tax["place"] for tax in booking.price["taxes"] if tax["kind"] == "occupancy_tax"]
+    return policies.posting_keys(
+        booking=booking.code,
+        host=booking.host.code,
+        country=booking.listing.country,
+        jurisdiction=taxed[0] if taxed else "",
+        check_in=booking.check_in,
+    )
+
+
+def refunded_today(*, person_id: int, currency: str, now: datetime) -> int:
+    """Minor units of `currency` that a member of staff has refunded since midnight UTC, waiting ones included."""
+    midnight = datetime.combine(now.date(), time(0), tzinfo=UTC)
+    rows = Refund.objects.filter(
+        requested_by_id=person_id, requested_at__gte=midnight, currency=currency, status__in=REFUND_COUNTS
+    )
+    return int(rows.aggregate(total=Sum("amount", default=0))["total"])
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyTable:
+    """A booking's money at a glance, in the currency it was charged in; the parts in the listing's."""
+
+    charged: Money
+    refunded: Money
+    refunds_pending: Money
+    refundable: Money
+    parts: Mapping[str, Money]
+    parts_left: Mapping[str, Money]
+
+
+def money_of(*, booking: Booking) -> MoneyTable:
+    """What was charged, what went back, what is on its way back, and the most that can still be refunded."""
+    payment = payment_of(booking=booking)
+    zero = Money.zero(booking.charge_currency)
+    if payment is None or payment.status != "captured":
+        nothing = {part: Money.zero(booking.currency) for part in PARTS}
+        return MoneyTable(zero, zero, zero, zero, nothing, nothing)
+    limits = refund_limits(payment=payment)
+    succeeded = Refund.objects.filter(payment=payment, status="succeeded").aggregate(total=Sum("amount", default=0))
+    refunded = Money(succeeded["total"], payment.currency)
+    charged = Money(payment.amount, payment.currency)
+    return MoneyTable(
+        charged=charged,
+        refunded=refunded,
+        refunds_pending=charged - limits.charged - refunded,
+        refundable=limits.charged,
+        parts={part: Money(amount, booking.currency) for part, amount in payment.parts.items()},
+        parts_left={part: Money(amount, booking.currency) for part, amount in limits.parts.as_dict().items()},
+    )
+
+
+def unsettled_attempts(*, older_than: datetime, limit: int = 100) -> list[int]:
+    """Attempts whose outcome we do not know: an answer was lost, or the process died before or after the call."""
+    rows = PaymentAttempt.objects.filter(status__in=["submitted", "indeterminate"], created_at__lt=older_than)
+    return list(rows.order_by("id").values_list("id", flat=True)[:limit])
+
+
+def waiting_for_provider(*, older_than: datetime, limit: int = 100) -> list[int]:
+    """Payments the provider has been working on for a while, to be asked about in case a webhook was missed."""
+    rows = Payment.objects.filter(
+        status__in=["processing", "requires_action"], provider_id__isnull=False, created_at__lt=older_than
+    )
+    return list(rows.order_by("id").values_list("id", flat=True)[:limit])
+
+
+def refunds_to_send(*, older_than: datetime, limit: int = 100) -> list[str]:
+    """Codes of refunds that are approved but not sent, or whose answer was lost."""
+    rows = Refund.objects.filter(status__in=["approved", "indeterminate"], requested_at__lt=older_than)
+    return list(rows.order_by("id").values_list("code", flat=True)[:limit])
+
+
+def refunds_to_ask_about(*, older_than: datetime, limit: int = 100) -> list[str]:
+    """Codes of refunds that the provider has had for a while without an end."""
+    rows = Refund.objects.filter(status="submitted", submitted_at__lt=older_than)
+    return list(rows.order_by("id").values_list("code", flat=True)[:limit])
+
+
+def events_due(*, now: datetime, limit: int = 200) -> list[int]:
+    """Webhooks that are waiting to be applied, oldest first."""
+    rows = WebhookEvent.objects.filter(status__in=["received", "failed"], next_attempt_at__lte=now)
+    return list(rows.order_by("id").values_list("id", flat=True)[:limit])
+
+
+def unknown_transactions(*, ids: Iterable[str]) -> set[str]:
+    """Which of these provider ids have not been imported yet."""
+    wanted = set(ids)
+    return wanted - set(BalanceTransaction.objects.filter(provider_id__in=wanted).values_list("provider_id", flat=True))
+
+
+def inbox_backlog(*, now: datetime) -> tuple[int, timedelta, int]:
+    """How many webhooks wait, for how long the oldest has, and how many are dead."""
+    waiting = WebhookEvent.objects.filter(status__in=["received", "failed"])
+    oldest = waiting.order_by("received_at").values_list("received_at", flat=True).first()
+    dead = WebhookEvent.objects.filter(status="dead").count()
+    return waiting.count(), (now - oldest) if oldest else timedelta(0), dead
+
+
+def captured_between(*, since: date, until: date) -> QuerySet[Payment]:
+    """Payments captured on the days [since, until), by UTC."""
+    return Payment.objects.filter(
+        captured_at__gte=datetime.combine(since, time(0), tzinfo=UTC),
+        captured_at__lt=datetime.combine(until, time(0), tzinfo=UTC),
+    ).select_related("booking__listing")

@@ -1,0 +1,95 @@
+"""A webhook or a polled event is a hint: ask the provider for the object's present state and take that over.
+
+Order and repetition of events therefore do not matter (DESIGN.md, "Inbox")."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from backoffice.core.actor import Actor, system
+from backoffice.core.enqueue import enqueue_after_commit
+from backoffice.core.errors import StaydeskError
+from backoffice.jobs import operations as jobs
+from backoffice.payments import operations as payments
+from backoffice.payments import queries as payment_queries
+from backoffice.payments.gateway.stripe import gateway
+from backoffice.payments.models import WebhookEvent
+from backoffice.workflows.settle_payment import settle
+
+log = logging.getLogger(__name__)
+
+ACTOR: Final = system("provider events")
+# Events a webhook may have missed are looked for this far back; the provider keeps them 30 days.
+LOOK_BACK: Final = timedelta(hours=2)
+
+
+def receive(*, payload: bytes, signature: str, now: datetime) -> WebhookEvent | None:
+    """Store a webhook that the provider signed; None when we have it already. Raises Invalid for a bad signature."""
+    event = gateway().read_webhook(payload=payload, signature=signature, now=now)
+    stored = payments.receive_event(event=event, origin="webhook", now=now)
+    if stored is not None:
+        enqueue_after_commit("workflows.apply_provider_event", webhook_id=stored.id)
+    return stored
+
+
+def apply(*, webhook_id: int, now: datetime) -> str:
+    """Apply one stored event; returns the action taken: apply, ignore, fail, or "" when another worker has it."""
+    row = payments.claim_event(webhook_id=webhook_id, now=now)
+    if row is None:
+        return ""
+    action, error = "ignore", ""
+    handler = _handler(row.type)
+    if handler is not None:
+        try:
+            action = "apply" if handler(row.object_id, ACTOR, now) else "ignore"
+        except StaydeskError as failure:
+            action, error = "fail", f"{failure.code}: {failure}"
+        except Exception as failure:  # an event must never be lost: it is kept, retried, then shown to a person
+            log.exception("event %s could not be applied", row.event_id)
+            action, error = "fail", f"{type(failure).__name__}: {failure}"
+    payments.finish_event(webhook_id=row.id, action=action, error=error, now=now)
+    return action
+
+
+def apply_due(*, now: datetime) -> int:
+    """Apply every event that waits; returns how many were taken."""
+    return sum(1 for webhook_id in payment_queries.events_due(now=now) if apply(webhook_id=webhook_id, now=now))
+
+
+def poll(*, now: datetime) -> int:
+    """Store events that no webhook brought; returns how many were missing."""
+    since = now - LOOK_BACK
+    missing = 0
+    for event in gateway().events(since=since):
+        stored = payments.receive_event(event=event, origin="poll", now=now)
+        if stored is not None:
+            missing += 1
+            enqueue_after_commit("workflows.apply_provider_event", webhook_id=stored.id)
+    jobs.set_cursor(name="provider.events", value={"polled_at": now.isoformat()}, now=now)
+    return missing
+
+
+def _payment(object_id: str, actor: Actor, now: datetime) -> bool:
+    return settle(seen=gateway().payment(payment_id=object_id), actor=actor, now=now) is not None
+
+
+def _refund(object_id: str, actor: Actor, now: datetime) -> bool:
+    seen = gateway().refund_state(refund_id=object_id)
+    refund = payment_queries.refund_seen(provider_id=seen.id, reference=seen.reference)
+    if refund is None:
+        return False
+    payments.record_refund(refund_code=refund.code, seen=seen, actor=actor, now=now)
+    return True
+
+
+_HANDLERS: Final[Mapping[str, Callable[[str, Actor, datetime], bool]]] = {
+    "payment_intent.": _payment,
+    "refund.": _refund,
+}
+
+
+def _handler(event_type: str) -> Callable[[str, Actor, datetime], bool] | None:
+    return next((handler for prefix, handler in _HANDLERS.items() if event_type.startswith(prefix)), None)

@@ -1,0 +1,289 @@
+"""Cancelling a stay: first what it would mean, to the cent and with its rules; then exactly that, or a refusal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.core import signing
+from django.db import transaction
+
+from backoffice.audit import operations as audit
+from backoffice.bookings import operations as bookings
+from backoffice.bookings import queries as booking_queries
+from backoffice.bookings.models import Booking
+from backoffice.bookings.policies import (
+    CancellationDecision,
+    HostPenalty,
+    HostPenaltyFacts,
+    Override,
+    decide_cancellation,
+    decide_host_penalty,
+)
+from backoffice.bookings.states import BOOKING
+from backoffice.core.actor import Actor
+from backoffice.core.errors import Invalid, NotFound, OverLimit, Refused, StaleVersion
+from backoffice.core.money import Money
+from backoffice.core.stays import Stay
+from backoffice.ledger import operations as ledger
+from backoffice.notifications import operations as notifications
+from backoffice.payments import operations as payments
+from backoffice.payments import policies as payment_policies
+from backoffice.payments import queries as payment_queries
+from backoffice.payments.models import Payment
+from backoffice.rulebook import queries as rulebook
+
+GOOD_FOR: Final = timedelta(minutes=15)
+_SALT: Final = "cancellation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancellationPreview:
+    """What cancelling now would mean. `refund` is what the guest gets, in the currency they paid; `host_keeps` (before the
+    host fee), `penalty` and the lines are in the listing's. `token` confirms exactly this, until `expires_at`."""
+
+    booking: str
+    by: str
+    decision: CancellationDecision | None
+    refund: Money
+    host_keeps: Money
+    penalty: Money | None
+    parts: payment_policies.Parts
+    stored: dict[str, Any]
+    token: str
+    expires_at: datetime
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON for doors: amounts as {amount, currency}."""
+        return {
+            "booking": self.booking,
+            "by": self.by,
+            "refund": _json(self.refund),
+            "host_keeps": _json(self.host_keeps),
+            "penalty": _json(self.penalty) if self.penalty is not None else None,
+            "parts": {part: _json(Money(amount, self.parts.currency)) for part, amount in self.parts.as_dict().items()},
+            "decision": self.stored,
+            "token": self.token,
+            "expires_at": self.expires_at.isoformat(),
+        }
+
+
+def preview(*, booking_code: str, actor: Actor, now: datetime, on_behalf_of: str = "") -> CancellationPreview:
+    """What cancelling this booking now would mean for guest, host and us.
+
+    Staff say `on_behalf_of` guest or host (guest unless said). Raises NotFound for another's booking, IllegalTransition
+    when it can no longer be cancelled."""
+    booking = booking_queries.booking(code=booking_code, actor=actor)
+    return _preview(booking, _side(booking, actor, on_behalf_of), actor, now)
+
+
+def confirm(*, booking_code: str, token: str, reason: str, actor: Actor, now: datetime) -> Booking:
+    """Cancel on the terms of a preview: the decision is stored, the refund approved and posted, a host's penalty booked,
+    the nights freed (or kept blocked when the host cancelled).
+
+    Raises StaleVersion when the terms have changed since the preview or it has expired, Refused without a reason from
+    staff or hosts."""
+    promised = _read(token, booking_code, now)
+    with transaction.atomic():
+        # Guest, host and staff may cancel at the same moment, or a payment arrive: one of them is first, here.
+        booking = bookings.lock(code=booking_code)
+        if actor.kind in {"guest", "host"} and actor.id not in {booking.guest_id, booking.host_id}:
+            raise NotFound(kind="booking")
+        side = _side(booking, actor, promised["by"])
+        if side != promised["by"]:
+            raise Invalid("token: it is for the other side of this booking.", field="token")
+        if (actor.kind == "staff" or side == "host") and not reason.strip():
+            raise Refused(missing="a reason")
+        terms = _preview(booking, side, actor, now)
+        if _terms(terms, booking) != promised["terms"]:
+            raise StaleVersion("What this cancellation means has changed since you looked; look again.", kind="booking")
+        _must(actor, terms, now)
+        return _carry_out(booking, terms, actor.because(reason), now)
+
+
+def _preview(booking: Booking, by: str, actor: Actor, now: datetime) -> CancellationPreview:
+    BOOKING.after(booking.status, "cancel")  # raises when it is too late
+    payment = payment_queries.payment_of(booking=booking)
+    zero = Money.zero(booking.currency)
+    decision: CancellationDecision | None = None
+    penalty: HostPenalty | None = None
+    refund, parts = Money.zero(booking.charge_currency), payment_policies.Parts.none(booking.currency)
+    stored: dict[str, Any] = {"rule": "unpaid", "basis": "nothing has been paid", "trace": []}
+    if payment is not None and payment.status == "captured":
+        override = Override(kind="host_cancel", basis="the host cancelled") if by == "host" else None
+        decision = decide_cancellation(
+            facts=booking_queries.cancellation_facts(booking=booking, now=now, override=override), now=now
+        )
+        refund, parts = _money(payment, booking, decision)
+        stored = decision.as_dict()
+        if by == "host":
+            penalty = _penalty(booking, now)
+            stored = {**stored, "penalty": penalty.trace}
+    preview = CancellationPreview(
+        booking=booking.code,
+        by=by,
+        decision=decision,
+        refund=refund,
+        host_keeps=decision.host_keeps if decision is not None else zero,
+        penalty=penalty.amount if penalty is not None else None,
+        parts=parts,
+        stored=stored,
+        token="",
+        expires_at=now + GOOD_FOR,
+    )
+    token = signing.dumps(
+        {
+            "booking": booking.code,
+            "by": by,
+            "terms": _terms(preview, booking),
+            "until": preview.expires_at.timestamp(),
+        },
+        salt=_SALT,
+        compress=True,
+    )
+    return CancellationPreview(
+        **{name: getattr(preview, name) for name in preview.__dataclass_fields__ if name != "token"}, token=token
+    )
+
+
+def _money(payment: Payment, booking: Booking, decision: CancellationDecision) -> tuple[Money, payment_policies.Parts]:
+    """The decision in the parts of the captured money, never more than is left of each after earlier refunds."""
+    limits = payment_queries.refund_limits(payment=payment)
+    parts = payment_policies.parts_of_cancellation(remaining=limits.parts, decision=decision)
+    if payment.currency != booking.currency:
+        return limits.in_charge(amount=parts.total), parts
+    if parts.total > limits.charged:  # an earlier goodwill refund came out of our pocket, not out of the parts
+        parts = payment_policies.pro_rata(remaining=parts, amount=limits.charged)
+    return parts.total, parts
+
+
+def _penalty(booking: Booking, now: datetime) -> HostPenalty:
+    policy = rulebook.host_penalty(on=now.date())
+    return decide_host_penalty(
+        facts=HostPenaltyFacts(
+            policy=policy,
+            host_price=Money(booking.host_price, booking.currency),
+            stay=Stay(booking.check_in, booking.check_out),
+            check_in_time=booking.listing.check_in_time,
+            time_zone=booking.listing.time_zone,
+            rate=rulebook.rate(base=policy.rules.floor.currency, quote=booking.currency, on=now.date()),
+        ),
+        now=now,
+    )
+
+
+def _carry_out(booking: Booking, terms: CancellationPreview, actor: Actor, now: datetime) -> Booking:
+    payment = payment_queries.payment_of(booking=booking)
+    bookings.end_by_cancellation(
+        booking=booking,
+        by="staff" if actor.kind == "staff" else terms.by,
+        decision=terms.stored,
+        block_nights=terms.by == "host",
+        actor=actor,
+        now=now,
+    )
+    if payment is not None and terms.refund:
+        payment = payments.lock_payment(payment_id=payment.id)
+        payment.booking = booking
+        payments.open_refund(
+            payment=payment,
+            amount=terms.refund,
+            parts=terms.parts,
+            platform_share=Money.zero(booking.currency),
+            cause={"host": "host_cancellation", "guest": "guest_cancellation"}[terms.by],
+            bearer="host",
+            reason=actor.reason,
+            idempotency_key=f"cancel:{booking.code}",
+            approved=True,
+            actor=actor,
+            now=now,
+        )
+    if terms.penalty:
+        _book_penalty(booking, terms.penalty, actor, now)
+    for person in (booking.guest, booking.host):
+        notifications.tell(
+            topic="booking_cancelled",
+            recipient_id=person.id,
+            address=person.email,
+            context={
+                **bookings.facts_to_tell(booking),
+                "name": person.first_name,
+                "by": terms.by,
+                "refund": terms.refund.format(),
+            },
+            now=now,
+        )
+    return booking
+
+
+def _book_penalty(booking: Booking, penalty: Money, actor: Actor, now: datetime) -> None:
+    ledger.post(
+        key=f"penalty:{booking.code}",
+        kind="penalty",
+        lines=payment_policies.penalised(host=booking.host.code, amount=penalty),
+        subject=booking.code,
+        effective_at=now,
+        actor=actor,
+        now=now,
+    )
+    audit.record(
+        actor=actor,
+        verb="bookings.penalise_host",
+        kind="booking",
+        id=booking.code,
+        after={"penalty": penalty.amount, "currency": penalty.currency, "host": booking.host.code},
+        now=now,
+    )
+
+
+def _side(booking: Booking, actor: Actor, on_behalf_of: str) -> str:
+    """For whom the actor cancels; a guest and a host can only be themselves."""
+    actor.must("bookings.cancel")
+    if actor.kind in {"guest", "host"}:
+        return "guest" if actor.id == booking.guest_id else "host"
+    if on_behalf_of not in {"", "guest", "host"}:
+        raise Invalid("on_behalf_of: write guest or host.", field="on_behalf_of")
+    return on_behalf_of or "guest"
+
+
+def _must(actor: Actor, terms: CancellationPreview, now: datetime) -> None:
+    """Staff who cancel cause a refund by policy: above their own limit they may not (DOMAIN.md, roles)."""
+    if actor.kind != "staff" or not terms.refund:
+        return
+    used = payment_queries.refunded_today(person_id=actor.id or 0, currency=terms.refund.currency, now=now)
+    try:
+        actor.must("refunds.request", amount=terms.refund, used_today=used)
+    except OverLimit as error:
+        raise OverLimit(
+            f"Cancelling refunds {terms.refund}, over your limit of {error.facts['limit']}; a colleague with a higher "
+            "limit must cancel this booking.",
+            **error.facts,
+        ) from None
+
+
+def _terms(preview: CancellationPreview, booking: Booking) -> list[Any]:
+    """What a person agreed to: the status and every amount."""
+    return [
+        booking.status,
+        preview.refund.amount,
+        preview.host_keeps.amount,
+        preview.penalty.amount if preview.penalty is not None else 0,
+        preview.parts.as_dict(),
+    ]
+
+
+def _read(token: str, booking_code: str, now: datetime) -> dict[str, Any]:
+    try:
+        promised: dict[str, Any] = signing.loads(token, salt=_SALT)
+    except signing.BadSignature:
+        raise Invalid("token: ask for a new cancellation quote.", field="token") from None
+    if promised["booking"] != booking_code:
+        raise Invalid("token: it is for another booking.", field="token")
+    if now.timestamp() > promised["until"]:
+        raise StaleVersion("This cancellation quote has expired; look again.", kind="booking")
+    return promised
+
+
+def _json(money: Money) -> dict[str, Any]:
+    return {"amount": money.amount, "currency": money.currency}

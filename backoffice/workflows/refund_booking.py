@@ -1,0 +1,198 @@
+"""Staff give money back: what it would mean for everyone, the request within one's limit or for a second person, the
+sending."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+
+from django.db import transaction
+
+from backoffice.bookings import operations as bookings
+from backoffice.bookings import queries as booking_queries
+from backoffice.bookings.models import Booking
+from backoffice.core.actor import Actor
+from backoffice.core.errors import Conflict, Invalid, KeyReused, OverLimit, RefundTooLarge, Refused, StaleVersion
+from backoffice.core.money import Money
+from backoffice.payments import operations as payments
+from backoffice.payments import policies
+from backoffice.payments import queries as payment_queries
+from backoffice.payments.gateway import submit
+from backoffice.payments.gateway.stripe import gateway
+from backoffice.payments.models import Payment, Refund
+from backoffice.payments.policies import PART_NAMES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundPreview:
+    """What a refund would do. `amount` and `maximum` are in the charge's currency, the rest in the listing's.
+
+    The guest receives `amount`; the host gives up `host`, we give up `platform` (fees, VAT on them), the tax office
+    `tax`. `payment_version` goes back with the request, so that a change in between is noticed."""
+
+    maximum: Money
+    amount: Money
+    guest: Money
+    host: Money
+    platform: Money
+    tax: Money
+    parts: dict[str, Money]
+    needs_second_person: bool
+    payment_version: int
+
+
+def preview(
+    *, booking_code: str, amount: Money | None, cause: str, bearer: str, actor: Actor, now: datetime
+) -> RefundPreview:
+    """What a refund of `amount` (None: all that is left) would mean. Raises what `request` would raise for the amount."""
+    actor.must("refunds.request")
+    booking = booking_queries.booking(code=booking_code, actor=actor)
+    payment = _captured_payment(booking)
+    limits = payment_queries.refund_limits(payment=payment)
+    wanted = limits.charged if amount is None else amount
+    parts, platform_share = _shares(payment, wanted, bearer)
+    return RefundPreview(
+        maximum=limits.charged,
+        amount=wanted,
+        guest=wanted,
+        host=parts.held,
+        platform=parts.host_fee + parts.guest_fee + platform_share,
+        tax=parts.vat + parts.occupancy_tax,
+        parts=dict(zip(PART_NAMES, parts.amounts, strict=True)),
+        needs_second_person=not _within(actor, wanted, now),
+        payment_version=payment.version,
+    )
+
+
+def request(
+    *,
+    booking_code: str,
+    amount: Money,
+    cause: str,
+    bearer: str,
+    reason: str,
+    idempotency_key: str,
+    version: int,
+    actor: Actor,
+    now: datetime,
+) -> Refund:
+    """Refund part or all of a booking. Within the actor's limits it is approved and sent; over them it waits for a second
+    person (status requested). The same key again returns the same refund.
+
+    Raises NotAllowed, Refused without a reason, RefundTooLarge, StaleVersion when the payment changed since it was shown,
+    KeyReused."""
+    actor.must("refunds.request")
+    if not reason.strip():
+        raise Refused(missing="a reason")
+    with transaction.atomic():
+        # Two members of staff at once: the second waits here and finds the version moved on.
+        booking = bookings.lock(code=booking_code)
+        payment = _captured_payment(booking)
+        payment = payments.lock_payment(payment_id=payment.id)
+        payment.booking = booking
+        repeated = payment.refunds.filter(idempotency_key=idempotency_key).first()
+        if repeated is not None:
+            return _same(repeated, amount=amount, cause=cause, bearer=bearer)
+        if payment.version != version:
+            raise StaleVersion(kind="payment")
+        parts, platform_share = _shares(payment, amount, bearer)
+        refund = payments.open_refund(
+            payment=payment,
+            amount=amount,
+            parts=parts,
+            platform_share=platform_share,
+            cause=cause,
+            bearer=bearer,
+            reason=reason,
+            idempotency_key=idempotency_key,
+            approved=_within(actor, amount, now),
+            actor=actor,
+            now=now,
+        )
+        payments.touch(payment=payment)
+    return refund
+
+
+def approve(*, refund_code: str, version: int, actor: Actor, now: datetime) -> Refund:
+    """A second person's yes; the money leaves after the commit."""
+    return payments.approve_refund(refund_code=refund_code, version=version, actor=actor, now=now)
+
+
+def reject(*, refund_code: str, reason: str, version: int, actor: Actor, now: datetime) -> Refund:
+    """A second person's no."""
+    return payments.reject_refund(refund_code=refund_code, reason=reason, version=version, actor=actor, now=now)
+
+
+def cancel(*, refund_code: str, version: int, actor: Actor, now: datetime) -> Refund:
+    """The maker takes back a refund that still waits."""
+    return payments.cancel_refund(refund_code=refund_code, version=version, actor=actor, now=now)
+
+
+def send(*, refund_code: str, actor: Actor, now: datetime) -> Refund | None:
+    """Send an approved refund to the provider and take over its answer; None when another is at it.
+
+    Raises Indeterminate when the answer was lost: the sweep asks again with the same key."""
+    seen = submit.refund(refund_code=refund_code, gateway=gateway(), actor=actor, now=now)
+    if seen is None:
+        return None
+    return payments.record_refund(refund_code=refund_code, seen=seen, actor=actor, now=now)
+
+
+def ask(*, refund_code: str, actor: Actor, now: datetime) -> Refund | None:
+    """Ask the provider how a refund that it has is getting on; None when it has not seen it."""
+    refund = payment_queries.refund(code=refund_code)
+    if refund.provider_id is None:
+        # The process died between claiming and recording: sending again with the same key is harmless.
+        payments.lose_sight_of_refund(refund_code=refund_code, now=now)
+        return send(refund_code=refund_code, actor=actor, now=now)
+    seen = gateway().refund_state(refund_id=refund.provider_id)
+    return payments.record_refund(refund_code=refund_code, seen=seen, actor=actor, now=now)
+
+
+def _captured_payment(booking: Booking) -> Payment:
+    payment = payment_queries.payment_of(booking=booking)
+    if payment is None or payment.status != "captured":
+        raise Conflict("Nothing has been paid for this booking; there is nothing to refund.")
+    return payment
+
+
+def _within(actor: Actor, amount: Money, now: datetime) -> bool:
+    used = (
+        payment_queries.refunded_today(person_id=actor.id, currency=amount.currency, now=now)
+        if actor.id is not None
+        else 0
+    )
+    try:
+        actor.must("refunds.request", amount=amount, used_today=used)
+    except OverLimit:
+        return False
+    return True
+
+
+def _shares(payment: Payment, amount: Money, bearer: str) -> tuple[policies.Parts, Money]:
+    """Who gives what of an amount (charge's currency), in the booking's currency: pro rata from what is left of each part
+    (worked posting B), or all of it ours when the platform bears it."""
+    if amount.currency != payment.currency:
+        raise Invalid(f"amount: this booking was charged in {payment.currency}.", field="amount")
+    limits = payment_queries.refund_limits(payment=payment)
+    if amount.amount <= 0:
+        raise Invalid("amount: must be above zero.", field="amount")
+    if amount > limits.charged:
+        raise RefundTooLarge(maximum=str(limits.charged), amount=str(amount))
+    currency = payment.booking.currency
+    if bearer == "platform":
+        whole = Money(payment.booking.total, currency)
+        share = amount if amount.currency == currency else whole.share(Fraction(amount.amount, payment.amount))
+        return policies.Parts.none(currency), share
+    given = (
+        amount if amount.currency == currency else limits.total.share(Fraction(amount.amount, limits.charged.amount))
+    )
+    return policies.pro_rata(remaining=limits.parts, amount=min(given, limits.total)), Money.zero(currency)
+
+
+def _same(earlier: Refund, *, amount: Money, cause: str, bearer: str) -> Refund:
+    """The repeat of a request is answered with its first outcome; another request under its key is refused."""
+    if (Money(earlier.amount, earlier.currency), earlier.cause, earlier.bearer) != (amount, cause, bearer):
+        raise KeyReused(key=earlier.idempotency_key)
+    return earlier

@@ -1,0 +1,70 @@
+"""The journeys that run by themselves. Each loads by id, makes one call and is done; running one twice does no harm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import shared_task
+
+from backoffice.core import clock
+from backoffice.core.actor import system
+from backoffice.core.errors import Locked, UpstreamUnavailable
+from backoffice.jobs import operations as jobs
+from backoffice.workflows import apply_provider_event as events
+from backoffice.workflows import import_balance_transactions as transactions
+from backoffice.workflows import keep_time, refund_booking
+
+ACTOR = system("worker")
+
+
+@shared_task(name="workflows.apply_provider_event")
+def apply_provider_event(*, webhook_id: int, **_: Any) -> None:
+    events.apply(webhook_id=webhook_id, now=clock.now())
+
+
+@shared_task(name="workflows.send_refund")
+def send_refund(*, refund_code: str, **_: Any) -> None:
+    try:
+        refund_booking.send(refund_code=refund_code, actor=ACTOR, now=clock.now())
+    except UpstreamUnavailable:
+        pass  # the sweep asks again with the same key
+
+
+@shared_task(name="workflows.apply_pending_events")
+def apply_pending_events(**_: Any) -> None:
+    with_job("workflows.apply_pending_events", lambda now: events.apply_due(now=now))
+
+
+@shared_task(name="workflows.poll_missed_events")
+def poll_missed_events(**_: Any) -> None:
+    with_job("workflows.poll_missed_events", lambda now: events.poll(now=now))
+
+
+@shared_task(name="workflows.import_balance_transactions")
+def import_balance_transactions(**_: Any) -> None:
+    with_job("workflows.import_balance_transactions", lambda now: transactions.run(now=now))
+
+
+@shared_task(name="workflows.expire_holds")
+def expire_holds(**_: Any) -> None:
+    with_job("workflows.expire_holds", lambda now: keep_time.expire_holds(now=now))
+
+
+@shared_task(name="workflows.complete_stays")
+def complete_stays(**_: Any) -> None:
+    with_job("workflows.complete_stays", lambda now: keep_time.complete_stays(now=now))
+
+
+@shared_task(name="workflows.resolve_indeterminate")
+def resolve_indeterminate(**_: Any) -> None:
+    with_job("workflows.resolve_indeterminate", lambda now: keep_time.resolve_indeterminate(now=now))
+
+
+def with_job(name: str, act: Any) -> None:
+    """Run a sweep as a recorded job; one that is running already, or a provider that is away, waits for the next tick."""
+    now = clock.now()
+    try:
+        with jobs.running(name=name, actor=ACTOR, now=now, quiet=True) as run:
+            run.count(done=act(now))
+    except (Locked, UpstreamUnavailable):
+        pass
