@@ -112,23 +112,22 @@ class JournalLine(models.Model):
 class Balance(models.Model):
     """The sum of an account's lines, kept by the database in the statement that writes them.
 
-    `version` counts the lines, so that one that was lost or slipped in shows even where amounts agree."""
+    An account that every booking moves has several slots, one per connection; its balance is their sum. `version`
+    counts the lines, so that one that was lost or slipped in shows even where amounts agree."""
 
-    account = models.OneToOneField(
-        Account, primary_key=True, on_delete=models.PROTECT, related_name="balance", db_constraint=False
+    pk = models.CompositePrimaryKey("account_id", "slot")
+    account = models.ForeignKey(
+        Account, on_delete=models.PROTECT, related_name="balances", db_constraint=False, db_index=False
     )
-    balance = minor_units(default=0)
-    version = models.BigIntegerField(default=0)
+    slot = models.SmallIntegerField(default=0)
+    balance = minor_units()
+    version = models.BigIntegerField()
     journal = models.ForeignKey(
-        Journal, null=True, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
+        Journal, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
     )
 
     class Meta:
         db_table = "ledger_balance"
 
     def __str__(self) -> str:
-        return f"{self.account}: {self.money}"
-
-    @property
-    def money(self) -> Money:
-        return Money(self.balance, self.account.currency)
+        return f"{self.account}: {Money(self.balance, self.account.currency)}"

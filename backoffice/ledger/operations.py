@@ -78,15 +78,15 @@ def reverse(*, journal_id: int, key: str, reason: str, actor: Actor, now: dateti
 def install_chart() -> None:
     """Put the chart of fixtures/chart_of_accounts.json into the database; migrations call it when the chart changes."""
     rows = [
-        (account.code, account.name, account.kind, account.dimension, account.clears_within, account.bounded)
-        for account in queries.chart().values()
+        (a.code, a.name, a.kind, a.dimension, a.clears_within, a.bounded, a.slots) for a in queries.chart().values()
     ]
-    row = "(%s::text, %s::text, %s::text, %s::text, %s::interval, %s::boolean)"
+    row = "(%s::text, %s::text, %s::text, %s::text, %s::interval, %s::boolean, %s::int)"
+    names = "(code, name, kind, dimension, clears_within, bounded, slots)"
+    values = ", ".join([row] * len(rows))
     with connection.cursor() as cursor:
         cursor.execute(
-            "CREATE OR REPLACE VIEW ledger_chart (code, name, kind, dimension, clears_within, bounded) AS VALUES "  # noqa: S608 placeholders only
-            + ", ".join([row] * len(rows)),
-            [value for values in rows for value in values],
+            f"CREATE OR REPLACE VIEW ledger_chart {names} AS VALUES {values}",  # noqa: S608 placeholders alone
+            [value for columns in rows for value in columns],
         )
 
 

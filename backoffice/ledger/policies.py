@@ -45,7 +45,8 @@ class ChartAccount:
 
     `dimension` names what the key is ("booking", "ch_", ""). `clears_within` is how long a balance may stand under one
     key before it is a finding; None for accounts that need not clear. A `bounded` account is never debited beyond what
-    was credited to it (invariant I9): nobody is paid what was not collected for them."""
+    was credited to it (invariant I9): nobody is paid what was not collected for them. The balance of an account that
+    every booking moves is kept in several `slots`, one per connection, so that they do not wait for one another."""
 
     code: str
     name: str
@@ -53,6 +54,7 @@ class ChartAccount:
     dimension: str
     clears_within: timedelta | None
     bounded: bool
+    slots: int = 1
     note: str = ""
 
     @property
@@ -74,18 +76,24 @@ def parse_chart(document: Mapping[str, Any]) -> dict[str, ChartAccount]:
 
 def _chart_account(row: Mapping[str, Any], where: str) -> ChartAccount:
     code, kind, hours = row.get("code", ""), row.get("kind", ""), row.get("clears_within_hours")
+    bounded, slots = bool(row.get("bounded", False)), row.get("slots", 1)
     if not (isinstance(code, str) and len(code) == 4 and code.isdigit()):
         raise Invalid(f"{where}.code must be four digits.", field=f"{where}.code")
     if kind not in KINDS:
         raise Invalid(f"{where}.kind must be one of {', '.join(KINDS)}.", field=f"{where}.kind")
     if hours is not None and not (isinstance(hours, int) and hours > 0):
         raise Invalid(f"{where}.clears_within_hours must be whole hours.", field=f"{where}.clears_within_hours")
+    if not (isinstance(slots, int) and 1 <= slots <= 64):
+        raise Invalid(f"{where}.slots must be 1 to 64.", field=f"{where}.slots")
+    if bounded and slots > 1:
+        raise Invalid(f"{where}.slots must be 1: a bound is checked on one row.", field=f"{where}.slots")
     return ChartAccount(
         code=code,
         name=row["name"],
         kind=cast(Kind, kind),
         dimension=row.get("key", ""),
         clears_within=None if hours is None else timedelta(hours=hours),
-        bounded=bool(row.get("bounded", False)),
+        bounded=bounded,
+        slots=slots,
         note=row.get("note", ""),
     )

@@ -13,15 +13,16 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Prefetch, QuerySet
+from django.db.models import BigIntegerField, OuterRef, Prefetch, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce
 
 from backoffice.core.money import Money
-from backoffice.ledger.models import Balance, Journal, JournalLine
+from backoffice.ledger.models import Account, Balance, Journal, JournalLine
 from backoffice.ledger.policies import ChartAccount, parse_chart
 
 # Table -> the triggers that guard it (migration 0002). `ops doctor` and `check` ask whether each is there and enabled.
 GUARDS: Final[dict[str, tuple[str, ...]]] = {
-    "ledger_account": ("ledger_account_append_only", "ledger_account_of_chart", "ledger_account_opens"),
+    "ledger_account": ("ledger_account_append_only", "ledger_account_of_chart"),
     "ledger_journal": ("ledger_journal_append_only", "ledger_journal_balanced"),
     "ledger_line": ("ledger_line_append_only", "ledger_line_moves_balance", "ledger_line_sealed"),
     "ledger_balance": ("ledger_balance_kept",),
@@ -119,17 +120,23 @@ def chart() -> dict[str, ChartAccount]:
 def balance(*, account: str, key: str, currency: str) -> int:
     """The kept balance of one account; zero where nothing was ever posted."""
     kept = Balance.objects.filter(account__code=account, account__key=key, account__currency=currency)
-    return kept.values_list("balance", flat=True).first() or 0
+    total: int | None = kept.aggregate(total=Sum("balance"))["total"]
+    return total or 0
 
 
-def balances(*, code: str | None = None, key: str | None = None, open_only: bool = False) -> QuerySet[Balance]:
-    """Kept balances with their accounts, of one code or key if given, by account; `open_only` leaves out zeros."""
-    found = Balance.objects.select_related("account").order_by("account__code", "account__key", "account__currency")
+def balances(*, code: str | None = None, key: str | None = None, open_only: bool = False) -> QuerySet[Account]:
+    """Accounts annotated with their kept `amount`, of one code or key if given, in the order of the chart.
+
+    `open_only` leaves out what stands at zero."""
+    kept = Balance.objects.filter(account=OuterRef("pk")).order_by().values("account").values(total=Sum("balance"))
+    found = Account.objects.annotate(amount=Coalesce(Subquery(kept), 0, output_field=BigIntegerField()))
     if code is not None:
-        found = found.filter(account__code=code)
+        found = found.filter(code=code)
     if key is not None:
-        found = found.filter(account__key=key)
-    return found.exclude(balance=0) if open_only else found
+        found = found.filter(key=key)
+    if open_only:
+        found = found.exclude(amount=0)
+    return found.order_by("code", "key", "currency")
 
 
 def journals() -> QuerySet[Journal]:
@@ -259,9 +266,10 @@ def clearing_open(*, now: datetime, older_than: timedelta | None = None) -> list
     rows = _rows(
         """
         WITH open AS (
-            SELECT account.id, account.code, account.key, account.currency, kept.balance
+            SELECT account.id, account.code, account.key, account.currency, sum(kept.balance)::bigint AS balance
             FROM ledger_account account JOIN ledger_balance kept ON kept.account_id = account.id
-            WHERE account.code = ANY(%s) AND kept.balance <> 0
+            WHERE account.code = ANY(%s)
+            GROUP BY account.id HAVING sum(kept.balance) <> 0
         ), running AS (
             SELECT line.account_id, line.id, journal.recorded_at,
                    sum(line.amount) OVER (PARTITION BY line.account_id ORDER BY line.id) AS balance
@@ -314,13 +322,10 @@ def _guards(now: datetime) -> Finding:
 
 def _chart_is_current(now: datetime) -> Finding:
     kept = {
-        code: (name, kind, dimension, clears_within, bounded)
-        for code, name, kind, dimension, clears_within, bounded in _rows("SELECT * FROM ledger_chart")
+        code: tuple(rest)
+        for code, *rest in _rows("SELECT code, name, kind, dimension, clears_within, bounded, slots FROM ledger_chart")
     }
-    wanted = {
-        code: (account.name, account.kind, account.dimension, account.clears_within, account.bounded)
-        for code, account in chart().items()
-    }
+    wanted = {code: (a.name, a.kind, a.dimension, a.clears_within, a.bounded, a.slots) for code, a in chart().items()}
     differing = sorted(code for code in kept.keys() | wanted.keys() if kept.get(code) != wanted.get(code))
     if differing:
         return _failed(
@@ -385,14 +390,17 @@ def _balances_equal_sums(now: datetime) -> Finding:
         "kept balances equal the sums of their lines",
         """
         SELECT format('account %s %s: kept %s %s in %s lines, sum %s in %s', account.code, account.key,
-                      kept.balance, account.currency, kept.version, coalesce(total.amount, 0), coalesce(total.lines, 0))
+                      coalesce(kept.amount, 0), account.currency, coalesce(kept.lines, 0),
+                      coalesce(total.amount, 0), coalesce(total.lines, 0))
         FROM ledger_account account
-        LEFT JOIN ledger_balance kept ON kept.account_id = account.id
+        LEFT JOIN (
+            SELECT account_id, sum(balance) AS amount, sum(version) AS lines FROM ledger_balance GROUP BY account_id
+        ) kept ON kept.account_id = account.id
         LEFT JOIN (
             SELECT account_id, sum(amount) AS amount, count(*) AS lines FROM ledger_line GROUP BY account_id
         ) total ON total.account_id = account.id
-        WHERE (kept.balance, kept.version) IS DISTINCT FROM
-              (coalesce(total.amount, 0)::bigint, coalesce(total.lines, 0))
+        WHERE coalesce(kept.amount, 0) <> coalesce(total.amount, 0)
+           OR coalesce(kept.lines, 0) <> coalesce(total.lines, 0)
         ORDER BY account.id
         """,
     )

@@ -30,8 +30,8 @@ ALTER TABLE ledger_line DROP CONSTRAINT ledger_line_account_fk, DROP CONSTRAINT 
 
 # The chart as a view of constants: read like a table, but changed only by a migration. Filled in 0003.
 CHART = """
-CREATE VIEW ledger_chart (code, name, kind, dimension, clears_within, bounded) AS
-    SELECT NULL::text, NULL::text, NULL::text, NULL::text, NULL::interval, NULL::boolean WHERE false;
+CREATE VIEW ledger_chart (code, name, kind, dimension, clears_within, bounded, slots) AS
+    SELECT NULL::text, NULL::text, NULL::text, NULL::text, NULL::interval, NULL::boolean, NULL::int WHERE false;
 """
 
 ACCOUNTS = """
@@ -46,20 +46,9 @@ END $$;
 CREATE TRIGGER ledger_account_of_chart BEFORE INSERT ON ledger_account
     FOR EACH ROW EXECUTE FUNCTION ledger_account_of_chart();
 COMMENT ON TRIGGER ledger_account_of_chart ON ledger_account IS 'no account outside the chart';
-
-CREATE FUNCTION ledger_account_opens() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-BEGIN
-    INSERT INTO ledger_balance (account_id, balance, version) VALUES (NEW.id, 0, 0);
-    RETURN NULL;
-END $$;
-CREATE TRIGGER ledger_account_opens AFTER INSERT ON ledger_account
-    FOR EACH ROW EXECUTE FUNCTION ledger_account_opens();
-COMMENT ON TRIGGER ledger_account_opens ON ledger_account IS 'I10: every account has a balance from the start';
 """
 NO_ACCOUNTS = """
-DROP TRIGGER ledger_account_opens ON ledger_account;
 DROP TRIGGER ledger_account_of_chart ON ledger_account;
-DROP FUNCTION ledger_account_opens();
 DROP FUNCTION ledger_account_of_chart();
 """
 
@@ -135,31 +124,33 @@ COMMENT ON TRIGGER ledger_line_sealed ON ledger_line IS 'I3: a journal is sealed
 CREATE FUNCTION ledger_line_moves_balance() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     moved record;
-    account record;
+    kept bigint;
 BEGIN
     -- In order of account id: two journals over the same accounts wait for one another instead of deadlocking.
+    -- The outer join keeps an account whose code left the chart: without a slot it is refused, not forgotten.
     FOR moved IN
-        SELECT account_id, sum(amount)::bigint AS amount, count(*) AS lines, max(journal_id) AS journal_id
-        FROM new_lines GROUP BY account_id ORDER BY account_id
+        SELECT line.account_id, account.code, account.key, account.currency, chart.bounded,
+               pg_backend_pid() % chart.slots AS slot,
+               sum(line.amount)::bigint AS amount, count(*) AS lines, max(line.journal_id) AS journal_id
+        FROM new_lines line
+        JOIN ledger_account account ON account.id = line.account_id
+        LEFT JOIN ledger_chart chart ON chart.code = account.code
+        GROUP BY line.account_id, account.code, account.key, account.currency, chart.bounded, chart.slots
+        ORDER BY line.account_id
     LOOP
-        UPDATE ledger_balance kept
-            SET balance = kept.balance + moved.amount,
-                version = kept.version + moved.lines,
-                journal_id = moved.journal_id
-            FROM ledger_account a JOIN ledger_chart chart ON chart.code = a.code
-            WHERE kept.account_id = moved.account_id AND a.id = moved.account_id
-            RETURNING kept.balance, chart.bounded, a.code, a.key, a.currency INTO account;
-        IF NOT FOUND THEN
-            RAISE EXCEPTION 'account number % has no balance or left the chart of accounts', moved.account_id
-                USING ERRCODE = 'check_violation', CONSTRAINT = 'ledger_account_of_chart';
-        END IF;
-        IF account.bounded AND account.balance > 0 THEN
+        INSERT INTO ledger_balance AS held (account_id, slot, balance, version, journal_id)
+            VALUES (moved.account_id, moved.slot, moved.amount, moved.lines, moved.journal_id)
+            ON CONFLICT (account_id, slot) DO UPDATE
+            SET balance = held.balance + excluded.balance,
+                version = held.version + excluded.version,
+                journal_id = excluded.journal_id
+            RETURNING held.balance INTO kept;
+        IF moved.bounded AND kept > 0 THEN
             RAISE EXCEPTION 'account % % would be overdrawn by % % in minor units',
-                    account.code, account.key, account.balance, account.currency
+                    moved.code, moved.key, kept, moved.currency
                 USING ERRCODE = 'check_violation', CONSTRAINT = 'ledger_balance_bounded',
-                      DETAIL = json_build_object('code', account.code, 'key', account.key,
-                          'currency', account.currency, 'asked', moved.amount,
-                          'held', moved.amount - account.balance);
+                      DETAIL = json_build_object('code', moved.code, 'key', moved.key,
+                          'currency', moved.currency, 'asked', moved.amount, 'held', moved.amount - kept);
         END IF;
     END LOOP;
     RETURN NULL;
@@ -194,7 +185,7 @@ COMMENT ON TRIGGER ledger_account_append_only ON ledger_account IS 'I5: an accou
 
 CREATE FUNCTION ledger_balance_kept() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    -- A write from inside another trigger (a line moved it, an account opened it) is at depth 2; a direct one at 1.
+    -- A write from inside another trigger (lines moved it) is at depth 2; a direct one at 1.
     IF TG_OP IN ('DELETE', 'TRUNCATE') OR pg_trigger_depth() < 2 THEN
         RAISE EXCEPTION '% of ledger_balance is refused: balances move only with lines', TG_OP
             USING ERRCODE = 'restrict_violation', CONSTRAINT = 'ledger_balance_kept';
