@@ -9,7 +9,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 
-class TransactionId(models.Field):
+class TransactionId(models.Field):  # type: ignore[type-arg]  # Django's Field takes no parameters at run time
     """A transaction of the database cluster (xid8), read as text: 64 bits that never wrap."""
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str:

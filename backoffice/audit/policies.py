@@ -12,6 +12,9 @@ columns is the JSON *value* of the stored bytes.
 **Leaf** = SHA-256(0x00 ‖ canonical). **Header** of a block = SHA-256(0x02 ‖ JSON array of its index, count, xids and
 sealing instant). **Root** = SHA-256(0x01 ‖ previous root ‖ leaves in order of seq ‖ header). The first bytes keep the
 three kinds apart, as in RFC 6962: no block can be passed off as an entry.
+
+**Anchor** of a block = one line of text outside the database: index, root in hex, sealing instant, first and last
+sequence number, count, separated by spaces.
 """
 
 from __future__ import annotations
@@ -20,14 +23,16 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from backoffice.core.errors import Invalid
 
 LEAF_SIZE: Final = 32
-GENESIS: Final = bytes(LEAF_SIZE)
+GENESIS: Final = bytes(LEAF_SIZE)  # the root before the first block
 BLOCK_SIZE: Final = 10_000
+ANCHORS_PER_FILE: Final = 100_000
 
 # Names under which rooms keep what identifies or locates a person. The log outlives an erasure, so it keeps of these
 # at most that they changed, with a keyed digest.
@@ -61,6 +66,32 @@ def root(*, previous: bytes, leaves: bytes, header: bytes) -> bytes:
 def instant(at: datetime) -> str:
     """An instant as the canonical bytes and the anchors write it."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """What is known outside the database about a block."""
+
+    index: int
+    root: str
+    sealed_at: str
+    first: int
+    last: int
+    count: int
+
+    def line(self) -> str:
+        return f"{self.index} {self.root} {self.sealed_at} {self.first} {self.last} {self.count}\n"
+
+    @classmethod
+    def read(cls, line: str) -> Anchor:
+        """The anchor of a whole line. Raises ValueError when it is not one."""
+        index, root, sealed_at, first, last, count = line.split(" ")
+        return cls(int(index), root, sealed_at, int(first), int(last), int(count))
+
+
+def anchor_file(*, database: str, index: int) -> str:
+    """The name of the file that holds block `index` of a database; new files begin at fixed indexes."""
+    return f"{database}-{index // ANCHORS_PER_FILE:06d}.txt"
 
 
 def digest(value: str, *, key: str) -> str:
