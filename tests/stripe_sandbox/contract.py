@@ -1,0 +1,178 @@
+"""Stripe's published schema as a judge: of every answer, of every event's object, of every request that was accepted.
+
+The schema lies beside the repository and is not part of it; without it the checks are left out (``PRESENT``).
+Two traps: Stripe writes ``nullable`` beside ``anyOf`` and ``enum``, which validators overlook; and its response schemas
+are open, so unknown keys are looked for by a walk of our own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import stripe
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+from tests.stripe_sandbox.server import ROOT, Json
+
+FOLDER = ROOT.parent / "shared" / "stripe"
+PRESENT = (FOLDER / "openapi-subset.json").exists()
+_URI = "urn:stripe"
+
+
+@cache
+def spec() -> Json:
+    """The schema with every ``nullable`` made explicit."""
+    document: Json = json.loads((FOLDER / "openapi-subset.json").read_text())
+    _allow_null(document)
+    return document
+
+
+@cache
+def fixtures() -> Json:
+    """Stripe's own example objects, by kind."""
+    return dict(json.loads((FOLDER / "fixtures-subset.json").read_text())["resources"])
+
+
+def check_object(value: Json) -> None:
+    """AssertionError unless ``value`` is what the schema says of its kind, with no key more."""
+    _check(value, {"$ref": f"#/components/schemas/{value['object']}"}, str(value.get("id", value["object"])))
+
+
+def check_exchange(method: str, url: str, sent: str | None, status: int, body: str) -> None:
+    """AssertionError unless the answer fits the operation, and the request too when it was accepted."""
+    parts = urlsplit(url)
+    if not parts.path.startswith("/v1/"):
+        return
+    operation = _operation(method, parts.path)
+    answer = json.loads(body)
+    answers = operation["responses"] if operation else {}
+    if status == 200:
+        _check(answer, answers["200"]["content"]["application/json"]["schema"], f"{method} {parts.path}")
+        if operation is not None:
+            check_request(operation, parse_qsl(parts.query if method != "POST" else sent or "", True))
+    else:
+        _check(answer, {"$ref": "#/components/schemas/error"}, f"{method} {parts.path} {status}")
+
+
+def check_request(operation: Json, pairs: list[tuple[str, str]]) -> None:
+    """AssertionError unless the parameters are ones the operation's schema allows."""
+    given = _nest(pairs)
+    content = operation.get("requestBody", {}).get("content", {})
+    form = content.get("application/x-www-form-urlencoded")
+    if form is not None:
+        _check(_coerce(given, form["schema"]), form["schema"], operation["operationId"], closed=False)
+        return
+    known = {item["name"]: item["schema"] for item in operation.get("parameters", []) if item["in"] == "query"}
+    assert set(given) <= set(known), f"{operation['operationId']}: unknown {set(given) - set(known)}"
+    for name, value in given.items():
+        _check(_coerce(value, known[name]), known[name], f"{operation['operationId']} {name}", closed=False)
+
+
+class JudgedClient(stripe.RequestsClient):
+    """The SDK's HTTP client, holding everything that passes through it against the schema."""
+
+    def request(self, method: str, url: str, headers: Any, post_data: Any = None) -> Any:
+        content, status, answered = super().request(method, url, headers, post_data)
+        if PRESENT:
+            check_exchange(method.upper(), url, post_data, status, content)
+        return content, status, answered
+
+
+def _operation(method: str, path: str) -> Json | None:
+    candidates = sorted(spec()["paths"], key=lambda template: template.count("{"))
+    for template in candidates:
+        if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", template), path) and method.lower() in spec()["paths"][template]:
+            return dict(spec()["paths"][template][method.lower()])
+    return None
+
+
+def _check(value: Any, schema: Json, where: str, *, closed: bool = True) -> None:
+    errors = list(_validator(json.dumps(schema)).iter_errors(value))
+    assert not errors, f"{where}: {errors[0].json_path}: {errors[0].message[:400]}"
+    if closed:
+        unknown = sorted(_unknown_keys(value, schema, "$"))
+        assert not unknown, f"{where}: keys that the schema does not know: {unknown}"
+
+
+@cache
+def _validator(schema: str) -> Draft202012Validator:
+    registry = Registry().with_resource(_URI, Resource.from_contents(spec(), DRAFT202012))
+    absolute = json.loads(schema.replace('"#/', f'"{_URI}#/'))
+    return Draft202012Validator(absolute, registry=registry)
+
+
+def _unknown_keys(value: Any, schema: Json, path: str) -> set[str]:
+    schema = _resolved(schema)
+    if "anyOf" in schema:
+        if not isinstance(value, (dict, list)):
+            return set()
+        fitting = [option for option in schema["anyOf"] if _validator(json.dumps(option)).is_valid(value)]
+        return min((_unknown_keys(value, option, path) for option in fitting), key=len, default=set())
+    if isinstance(value, list):
+        return {key for item in value for key in _unknown_keys(item, schema.get("items", {}), f"{path}[]")}
+    if not isinstance(value, dict) or "properties" not in schema:
+        return set()
+    unknown = {f"{path}.{key}" for key in value if key not in schema["properties"]}
+    for key in value.keys() & schema["properties"].keys():
+        unknown |= _unknown_keys(value[key], schema["properties"][key], f"{path}.{key}")
+    return unknown
+
+
+def _resolved(schema: Json) -> Json:
+    while "$ref" in schema:
+        schema = spec()["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return schema
+
+
+def _allow_null(node: Any) -> None:
+    if isinstance(node, list):
+        for item in node:
+            _allow_null(item)
+    elif isinstance(node, dict):
+        for item in node.values():
+            _allow_null(item)
+        if node.get("nullable") is True:
+            if isinstance(node.get("type"), str):
+                node["type"] = [node["type"], "null"]
+            if isinstance(node.get("enum"), list) and None not in node["enum"]:
+                node["enum"].append(None)
+            if isinstance(node.get("anyOf"), list):
+                node["anyOf"].append({"type": "null"})
+
+
+def _nest(pairs: list[tuple[str, str]]) -> Json:
+    root: Json = {}
+    for name, value in pairs:
+        *groups, last = re.findall(r"[^\[\]]+|(?<=\[)(?=\])", name)
+        node = root
+        for part in groups:
+            node = node.setdefault(part or str(len(node)), {})
+        node[last or str(len(node))] = value
+    return root
+
+
+def _coerce(value: Any, schema: Json) -> Any:
+    """Form text as the type the schema expects; what does not fit stays text and fails validation."""
+    schema = _resolved(schema)
+    if "anyOf" in schema:
+        for option in schema["anyOf"]:
+            tried = _coerce(value, option)
+            if _validator(json.dumps(option)).is_valid(tried):
+                return tried
+        return value
+    kind = schema.get("type")
+    if kind == "integer" and isinstance(value, str) and re.fullmatch(r"-?\d+", value):
+        return int(value)
+    if kind == "boolean" and value in ("true", "false"):
+        return value == "true"
+    if kind == "array" and isinstance(value, dict):
+        return [_coerce(value[key], schema["items"]) for key in sorted(value, key=int)]
+    if kind == "object" and isinstance(value, dict):
+        return {key: _coerce(item, schema.get("properties", {}).get(key, {})) for key, item in value.items()}
+    return value
