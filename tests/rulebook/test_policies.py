@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from datetime import date, time
+from datetime import date, datetime, time
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +21,7 @@ from backoffice.rulebook.policies import (
     CancellationRules,
     ExchangeRate,
     FeeRules,
+    GuestFeeRule,
     HostPenaltyRules,
     Notice,
     Policy,
@@ -33,7 +34,6 @@ from backoffice.rulebook.policies import (
 )
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "policies"
-SHARED_RATES = Path(__file__).parents[3] / "shared" / "data" / "ecb_fx" / "eurofxref-hist.csv.gz"
 
 
 def document(kind: str) -> dict[str, Any]:
@@ -69,6 +69,17 @@ def test_the_tiers_are_those_of_the_house() -> None:
     assert rules.long_stay.before_tier == "firm"
     with pytest.raises(Invalid, match="use one of flexible, moderate"):
         rules.tier("generous")
+
+
+@pytest.mark.parametrize(
+    ("now", "since"),
+    [("2026-07-10", "2025-07-10"), ("2028-02-29", "2027-02-28"), ("2026-01-31", "2025-01-31")],
+)
+def test_the_fee_rule_looks_back_calendar_months(now: str, since: str) -> None:
+    rule = parse_policy(document("cancellation")).rules.guest_fee
+    assert rule.looks_back_to(now=datetime.fromisoformat(now)) == datetime.fromisoformat(since)
+    half_year = GuestFeeRule(hours=48, max_refunds=3, months=6)
+    assert half_year.looks_back_to(now=datetime(2026, 3, 31, 8)) == datetime(2025, 9, 30, 8)
 
 
 def test_the_other_documents_carry_the_numbers_of_the_house() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from calendar import monthrange
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -121,6 +122,13 @@ class GuestFeeRule:
     hours: int
     max_refunds: int
     months: int
+
+    def looks_back_to(self, *, now: datetime) -> datetime:
+        """Refunds since this instant count: the same day and time `months` calendar months ago, the last day of that
+        month where it has no such day."""
+        year, month = divmod(now.year * 12 + now.month - 1 - self.months, 12)
+        day = min(now.day, monthrange(year, month + 1)[1])
+        return now.replace(year=year, month=month + 1, day=day)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
