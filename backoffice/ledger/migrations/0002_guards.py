@@ -171,7 +171,7 @@ APPEND_ONLY = """
 CREATE FUNCTION ledger_append_only() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     RAISE EXCEPTION '% of % is refused: the ledger only grows; correct it with a reversal', TG_OP, TG_TABLE_NAME
-        USING ERRCODE = 'restrict_violation', CONSTRAINT = 'ledger_append_only';
+        USING ERRCODE = 'restrict_violation', CONSTRAINT = TG_NAME;
 END $$;
 CREATE TRIGGER ledger_journal_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_journal
     FOR EACH STATEMENT EXECUTE FUNCTION ledger_append_only();
