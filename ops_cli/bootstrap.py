@@ -9,9 +9,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-import click
-
-from ops_cli.output import Exit
+from ops_cli.output import Exit, Failed
 from ops_cli.parts.desk import Desk
 
 if TYPE_CHECKING:
@@ -21,13 +19,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class NotStarted(click.ClickException):
+class NotStarted(Failed):
     """There is no desk here to talk to yet."""
 
-    exit_code = int(Exit.UPSTREAM)
-
     def __init__(self) -> None:
-        super().__init__("no desk was started here yet: run `ops up`, or set DATABASE_URL and the rest by environment")
+        super().__init__(
+            "no desk was started here yet: run `ops up`, or set DATABASE_URL and the rest by environment", Exit.UPSTREAM
+        )
 
 
 def environment() -> None:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import click
 
-from ops_cli.output import Exit
+from ops_cli.output import Exit, Failed
 
 
 class Entry(NamedTuple):
@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "down": Entry("ops_cli.commands.down:down", "Stop what `ops up` started, and nothing else."),
     "status": Entry("ops_cli.commands.status:status", "Show the address, version and health of each part."),
     "test": Entry("ops_cli.commands.test:test", "Run the tests on parts of their own, beside a running desk."),
+    "seed": Entry("ops_cli.commands.seed:seed", "Load a real city's open data, or a demo world."),
     "completion": Entry("ops_cli.commands.completion:completion", "Print the shell completion script."),
 }
 
@@ -110,7 +111,7 @@ def _explain(error: BaseException) -> int:
         return Exit.USAGE
     if isinstance(error, click.ClickException):
         click.secho(f"ops: {error.format_message()}", fg="red", err=True)
-        return error.exit_code
+        return error.code if isinstance(error, Failed) else error.exit_code
     code, sentence = _translate(error)
     click.secho(f"ops: {sentence}", fg="red", err=True)
     return code

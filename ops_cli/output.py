@@ -43,6 +43,14 @@ class Exit(IntEnum):
     TERMINATED = 143
 
 
+class Failed(click.ClickException):
+    """A command that ends with one line on stderr and an exit code of its own."""
+
+    def __init__(self, message: str, code: Exit = Exit.FAILURE) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of a table or CSV file.

@@ -22,7 +22,9 @@ def home_directory() -> Path:
 
 @dataclass(slots=True)
 class Desk:
-    """One desk's memory, kept in `desk.json` with mode 0600 since it holds secrets."""
+    """One desk's memory, kept in `desk.json` with mode 0600 since it holds secrets.
+
+    `environment` is what the parts were last started with, `given` the part of it that came from the caller's own."""
 
     home: Path
     id: str = ""
@@ -30,6 +32,7 @@ class Desk:
     secrets: dict[str, str] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    given: dict[str, str] = field(default_factory=dict)
 
     @property
     def file(self) -> Path:
@@ -53,6 +56,7 @@ class Desk:
         desk.secrets = _strings(memory.get("secrets", {}))
         desk.places = _strings(memory.get("places", {}))
         desk.environment = _strings(memory.get("environment", {}))
+        desk.given = _strings(memory.get("given", {}))
         return desk
 
     @property
@@ -72,6 +76,7 @@ class Desk:
             "secrets": self.secrets,
             "places": self.places,
             "environment": self.environment,
+            "given": self.given,
         }
         write_private(self.file, json.dumps(memory, indent=2) + "\n")
 

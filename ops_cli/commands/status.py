@@ -1,0 +1,80 @@
+"""`ops status`: the address, version and health of each part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ops_cli.output import Column, Exit, Result, renders
+from ops_cli.parts import supervisor
+from ops_cli.parts.desk import Desk
+from ops_cli.parts.part import Health, Part
+from ops_cli.parts.plan import REPLACED_BY, make
+
+COLUMNS = (
+    Column("part"),
+    Column("state"),
+    Column("address"),
+    Column("version"),
+    Column("pid", "PID", right=True),
+    Column("uptime_seconds", "Uptime (s)", right=True),
+    Column("detail"),
+)
+
+
+@click.command(short_help="Show the address, version and health of each part.")
+@renders("status", COLUMNS)
+def status() -> Result:
+    """Ask each part of the desk how it is. Exit code 0 when all are well, 3 otherwise.
+
+    A part is healthy, unwell (it runs but does not answer well), stopped, or external (given by environment).
+
+    \b
+    Example:
+      ops status
+      ops status --format json | jq '.data[] | select(.state != "healthy")'
+    """
+    desk = Desk.load()
+    plan = make(desk, given=desk.given, choose_ports=False)
+    rows = [_row(part) for part in plan.parts]
+    rows += [_external(name, plan.environment) for name in plan.external]
+    boss = supervisor.running(desk)
+    well = boss is not None and all(row["state"] in {"healthy", "external"} for row in rows)
+    summary: dict[str, Any] = {
+        "running": boss is not None,
+        "healthy": well,
+        "supervisor_pid": boss.pid if boss else None,
+        "console": f"{plan.environment['SITE_URL']}/console/",
+        "api": f"{plan.environment['SITE_URL']}/api/v1/",
+        "state_directory": str(desk.home),
+    }
+    return Result(rows=rows, summary=summary, exit_code=Exit.DONE if well else Exit.FINDINGS)
+
+
+def _row(part: Part) -> dict[str, Any]:
+    record = part.record()
+    alive = record is not None and record.is_alive
+    health = part.check() if alive else Health(ok=False, detail="not running")
+    return {
+        "part": part.name,
+        "state": "healthy" if health.ok else "unwell" if alive else "stopped",
+        "address": part.address or None,
+        "version": health.version or None,
+        "pid": record.pid if alive and record else None,
+        "uptime_seconds": record.uptime if alive and record else None,
+        "detail": health.detail or None,
+    }
+
+
+def _external(name: str, environment: dict[str, str]) -> dict[str, Any]:
+    settings = " or ".join(setting for setting in REPLACED_BY[name] if environment.get(setting))
+    return {
+        "part": name,
+        "state": "external",
+        "address": None,
+        "version": None,
+        "pid": None,
+        "uptime_seconds": None,
+        "detail": f"given by {settings}",
+    }
