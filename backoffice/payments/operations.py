@@ -299,8 +299,8 @@ def fail_refund(*, refund_code: str, failure: str, at_provider: bool, actor: Act
 
 def import_transactions(*, rows: Iterable[SeenBalanceTransaction], actor: Actor, now: datetime) -> int:
     """Keep and post balance transactions that are new; returns how many were. Each stands alone: it is stored together
-    with its journal or not at all, and importing it again changes nothing. Two importers at once: the unique ids let one
-    of them through, so callers hold the job's lock."""
+    with its journal or not at all, and importing it again changes nothing. Of two importers at once, the ledger's key
+    lets one through."""
     return sum(_import(row, actor, now) for row in sorted(rows, key=lambda row: (row.created, row.id)))
 
 
@@ -678,6 +678,8 @@ def _import(row: SeenBalanceTransaction, actor: Actor, now: datetime) -> bool:
             actor=actor,
             now=now,
         )
+        if posted is not None and not posted.created:
+            return False  # another importer was first; its journal and its row came together
         kept.journal_id = posted.journal_id if posted is not None else None
         kept.save(force_insert=True)
         if facts.charge:

@@ -101,6 +101,7 @@ class Migration(migrations.Migration):
                 ('request_hash', models.CharField(max_length=64)),
                 ('provider_id', models.CharField(help_text='re_…', max_length=80, null=True, unique=True)),
                 ('failure_reason', models.CharField(blank=True, default='', max_length=200)),
+                ('unclaimed', models.BooleanField(default=False, help_text="succeeded, then came back from the guest's bank")),
                 ('requested_at', models.DateTimeField()),
                 ('approved_at', models.DateTimeField(null=True)),
                 ('submitted_at', models.DateTimeField(null=True)),

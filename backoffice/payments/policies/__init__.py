@@ -46,11 +46,44 @@ from backoffice.payments.policies.provider import (
     fx_realised,
 )
 
-__all__ = (
-    "KNOWN_CATEGORIES PART_NAMES BalanceTransactionFacts Lines LossBearer Parts PostingKeys RefundLimits "
-    "RefundTaken balance_transaction bank_line captured captured_parts connected_payout_paid "
-    "connected_payout_returned damage_approved damage_captured damage_covered damage_released "
-    "dispute_lost_after_release dispute_lost_before_release fx_realised goodwill instalments netted "
-    "parts_of_cancellation penalised posting_keys pro_rata refund_limits refunded release_due_at released "
-    "released_converted repaid reversal_requested tax_remitted transfer_requested written_off"
-).split()
+__all__ = [
+    "KNOWN_CATEGORIES",
+    "PART_NAMES",
+    "BalanceTransactionFacts",
+    "Lines",
+    "LossBearer",
+    "Parts",
+    "PostingKeys",
+    "RefundLimits",
+    "RefundTaken",
+    "balance_transaction",
+    "bank_line",
+    "captured",
+    "captured_parts",
+    "connected_payout_paid",
+    "connected_payout_returned",
+    "damage_approved",
+    "damage_captured",
+    "damage_covered",
+    "damage_released",
+    "dispute_lost_after_release",
+    "dispute_lost_before_release",
+    "fx_realised",
+    "goodwill",
+    "instalments",
+    "netted",
+    "parts_of_cancellation",
+    "penalised",
+    "posting_keys",
+    "pro_rata",
+    "refund_limits",
+    "refunded",
+    "release_due_at",
+    "released",
+    "released_converted",
+    "repaid",
+    "reversal_requested",
+    "tax_remitted",
+    "transfer_requested",
+    "written_off",
+]

@@ -1,0 +1,68 @@
+"""The life of a break and the classes it can have (DOMAIN.md, "Ledger, postings, reconciliation")."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from backoffice.core.states import StateTable
+
+BREAK: Final = StateTable(
+    kind="break",
+    statuses=(
+        "expected",
+        "open",
+        "investigating",
+        "proposed",
+        "approved",
+        "resolved",
+        "written_off",
+        "accepted",
+        "self_healed",
+        "reopened",
+    ),
+    steps={
+        "ripen": {"expected": "open"},
+        "take": {"open": "investigating", "reopened": "investigating", "expected": "investigating"},
+        "resolve": {"open": "resolved", "investigating": "resolved", "reopened": "resolved"},
+        "accept": {"open": "accepted", "investigating": "accepted", "reopened": "accepted"},
+        "heal": {
+            "expected": "self_healed",
+            "open": "self_healed",
+            "investigating": "self_healed",
+            "proposed": "self_healed",
+            "reopened": "self_healed",
+            "accepted": "self_healed",
+        },
+        "reopen": {"self_healed": "reopened", "resolved": "reopened", "written_off": "reopened"},
+    },
+)
+OPEN: Final = ("expected", "open", "investigating", "proposed", "approved", "reopened", "accepted")
+# What a finding is: an expected break is only young.
+FINDINGS: Final = ("open", "investigating", "proposed", "approved", "reopened")
+
+LEGS: Final = ("line", "clearing", "balance")
+RUN_STATUSES: Final = ("running", "succeeded", "failed")
+
+# In order of precedence: where several hold, the first names the break.
+CLASSES: Final = (
+    "unexplained_difference",
+    "currency_mismatch",
+    "duplicate_internal",
+    "duplicate_external",
+    "missing_internal",
+    "missing_external",
+    "amount_mismatch",
+    "over_refund",
+    "host_overpaid",
+    "payout_sum_mismatch",
+    "bank_missing",
+    "bank_amount_mismatch",
+    "bank_unidentified",
+    "payout_returned",
+    "status_mismatch",
+    "fee_mismatch",
+    "fx_mismatch",
+    "uncleared_balance",
+    "unknown_type",
+    "late",
+)
