@@ -79,6 +79,8 @@ def _chart_account(row: Mapping[str, Any], where: str) -> ChartAccount:
     bounded, slots = bool(row.get("bounded", False)), row.get("slots", 1)
     if not (isinstance(code, str) and len(code) == 4 and code.isdigit()):
         raise Invalid(f"{where}.code must be four digits.", field=f"{where}.code")
+    if not row.get("name"):
+        raise Invalid(f"{where}.name is missing.", field=f"{where}.name")
     if kind not in KINDS:
         raise Invalid(f"{where}.kind must be one of {', '.join(KINDS)}.", field=f"{where}.kind")
     if hours is not None and not (isinstance(hours, int) and hours > 0):
