@@ -147,6 +147,7 @@ EMAIL_BACKEND = {
     "smtp": "django.core.mail.backends.smtp.EmailBackend",
 }[EMAIL_KIND]
 EMAIL_FILE_PATH = HOME / "mail"
+EMAIL_TIMEOUT = 10  # seconds; a silent mail server must not hold a worker
 DEFAULT_FROM_EMAIL = env("EMAIL_FROM", "Staydesk <desk@staydesk.example>", "Sender of the desk's e-mail.")
 EMAIL_HOST = env("EMAIL_HOST", "localhost", "SMTP server, with EMAIL=smtp.")
 EMAIL_PORT = env("EMAIL_PORT", "25", "SMTP port, with EMAIL=smtp.", int)
@@ -241,6 +242,8 @@ SESSION_COOKIE_HTTPONLY = True
 CSRF_TRUSTED_ORIGINS = env("CSRF_TRUSTED_ORIGINS", SITE_URL, "Origins that may post forms, by comma.", _words)
 
 CELERY_BROKER_URL = REDIS_URL
+# A hint to a broker that is away fails at once instead of holding a request for seconds; the outbox has the row.
+CELERY_BROKER_TRANSPORT_OPTIONS = {"max_retries": 0, "socket_connect_timeout": 2}
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_IGNORE_RESULT = True

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 from celery import current_app
 from django.conf import settings
 from django.core.mail import EmailMessage
-from django.db import connection
+from django.db import connection, transaction
 
+from backoffice.audit import operations as audit
 from backoffice.core.actor import Actor
 from backoffice.core.enqueue import enqueue_after_commit
 from backoffice.core.errors import NotFound
@@ -143,16 +144,25 @@ def deliver_due(*, now: datetime, limit: int = 500) -> dict[str, int]:
 
 def retry(*, message_id: int, actor: Actor, now: datetime) -> OutboxMessage:
     """Give a dead message another eight attempts. Raises NotFound, IllegalTransition when it is not dead."""
-    actor.must("notifications.retry")
-    message = OutboxMessage.objects.filter(id=message_id).first()
-    if message is None:
-        raise NotFound(kind="message")
-    status = OUTBOX.after(message.status, "retry")
-    OutboxMessage.objects.filter(id=message_id, status=message.status).update(
-        status=status, attempts=0, next_attempt_at=now, error=""
-    )
-    enqueue_after_commit("notifications.deliver", ids=[message_id])
-    message.refresh_from_db()
+    actor.must("jobs.run")
+    with transaction.atomic():
+        # Two people may press the button at once: the second sees that the message waits again.
+        message = OutboxMessage.objects.select_for_update().filter(id=message_id).first()
+        if message is None:
+            raise NotFound(kind="message")
+        message.status = OUTBOX.after(message.status, "retry")
+        message.attempts, message.next_attempt_at, message.error = 0, now, ""
+        message.save(update_fields=["status", "attempts", "next_attempt_at", "error"])
+        audit.record(
+            actor=actor,
+            verb="notifications.retry",
+            kind="message",
+            id=message.pk,
+            before={"status": "dead"},
+            after={"status": message.status},
+            now=now,
+        )
+        enqueue_after_commit("notifications.deliver", ids=[message.pk])
     return message
 
 
