@@ -9,6 +9,7 @@ from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import ArrayField, DateRangeField, RangeOperators
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
+from django.db.models.functions import Greatest
 
 from backoffice.core.fields import currency_code, minor_units, new_code, status_check
 from backoffice.listings.states import CANCELLATION_TIERS, HOLD_KINDS, LISTING, ROOM_TYPES
@@ -90,7 +91,18 @@ class Listing(models.Model):
             models.Index(name="listing_newest", fields=["-id", "status"]),
             models.Index(name="listing_by_city", fields=["city", "id"], condition=models.Q(status="published")),
             models.Index(
-                name="listing_by_price", fields=["nightly_price", "id"], condition=models.Q(status="published")
+                name="listing_by_price",
+                fields=["currency", "nightly_price", "id"],
+                condition=models.Q(status="published"),
+            ),
+            models.Index(
+                name="listing_by_place", fields=["latitude", "longitude"], condition=models.Q(status="published")
+            ),
+            models.Index(
+                (models.F("rating_sum") * 1000 / Greatest("rating_count", 1)).desc(),
+                models.F("id").desc(),
+                name="listing_by_rating",
+                condition=models.Q(status="published"),
             ),
             GinIndex(name="listing_amenities", fields=["amenities"], condition=models.Q(status="published")),
         ]
