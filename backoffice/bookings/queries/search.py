@@ -31,6 +31,7 @@ Ordering = Literal["newest", "price", "-price", "rating"]
 ORDERINGS: Final[tuple[str, ...]] = get_args(Ordering)
 # Prices are compared across currencies in this one when the reader names none.
 COMMON_CURRENCY: Final = "EUR"
+_WORTH: Final = 10**12
 _FARTHEST_ID: Final = 2**63 - 1
 
 Position = tuple[str | int, ...]
@@ -179,7 +180,10 @@ SELECT currency FROM known WHERE currency IS NOT NULL"""
 
 
 def _rates(criteria: Criteria, on: date) -> Mapping[str, Fraction]:
-    """For each currency on the market, the reader's minor units that one of its minor units is worth."""
+    """For each currency on the market, the reader's minor units that one of its minor units is worth.
+
+    Rounded to a fixed denominator: what a night is worth is then a whole number, the same in SQL and here, so that no two
+    pages disagree about the order."""
     shown = criteria.currency or COMMON_CURRENCY
     with connection.cursor() as cursor:
         cursor.execute(_CURRENCIES)  # jumps along the index: one step a currency, not one a home
@@ -187,7 +191,8 @@ def _rates(criteria: Criteria, on: date) -> Mapping[str, Fraction]:
     rates = {}
     for currency in on_market:
         rate = rulebook.rate(base=currency, quote=shown, on=on)
-        rates[currency] = rate.value * Fraction(10) ** (minor_digits(shown) - minor_digits(currency))
+        exact = rate.value * Fraction(10) ** (minor_digits(shown) - minor_digits(currency))
+        rates[currency] = Fraction(max(1, round(exact * _WORTH)), _WORTH)
     return rates
 
 
@@ -290,7 +295,7 @@ def _by_price(
         )
         if len(rates) == 1:
             return text, given
-        branches.append(f"(SELECT b.*, b.nightly_price * {_literal(rate)} AS worth FROM ({text}) b)")  # noqa: S608
+        branches.append(f"(SELECT b.*, b.nightly_price::numeric * {rate * _WORTH} AS worth FROM ({text}) b)")  # noqa: S608
         values += given
     if not branches:
         return "", []
@@ -301,11 +306,6 @@ def _by_price(
         f"ORDER BY l.worth {direction}, l.id {direction} LIMIT {count:d}",
         values,
     )
-
-
-def _literal(rate: Fraction) -> str:
-    """An exact fraction as SQL; numeric division keeps more digits than any two prices of ours differ by."""
-    return f"{rate.numerator:d}::numeric / {rate.denominator:d}"
 
 
 def _price_bounds(criteria: Criteria, currency: str, rate: Fraction) -> _Part:
@@ -369,7 +369,7 @@ def _filters(criteria: Criteria) -> Iterable[_Part]:
 
 def _words(text: str) -> str:
     """What was typed as a text search query: every word, the last one as the beginning of a word."""
-    words = re.findall(r"\w+", text)[:12]
+    words = [word[:80] for word in re.findall(r"\w+", text)[:12]]
     if text and not words:
         return "''"
     return (
