@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from fnmatch import fnmatchcase
 from typing import Any
 
 from . import API_VERSION, faults
@@ -71,8 +70,8 @@ def _enqueue(ctx: Context, event: str, type: str) -> None:
 def _wants(endpoint: Json, type: str) -> bool:
     if endpoint["status"] != "enabled":
         return False
-    named = any(fnmatchcase(type, pattern) for pattern in endpoint["enabled_events"] if pattern != "*")
-    return named or ("*" in endpoint["enabled_events"] and type not in _ONLY_WHEN_NAMED)
+    wanted = endpoint["enabled_events"]
+    return type in wanted or ("*" in wanted and type not in _ONLY_WHEN_NAMED)
 
 
 def _deliver(ctx: Context, event: str, endpoint: str, fault: Rule | None) -> None:

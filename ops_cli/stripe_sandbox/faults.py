@@ -111,7 +111,7 @@ def _first(tx: Transaction, matching: list[tuple[Any, Rule]]) -> Rule | None:
     for row, rule in matching:
         seen, fired = row["seen"] + 1, row["fired"]
         due = seen >= rule.nth and (rule.times is None or fired < rule.times)
-        fires = hit is None and due and tx.chance("fault", row["id"], seen) < rule.probability
+        fires = hit is None and due and tx.chance("fault", row["rule"], seen) < rule.probability
         tx.run("UPDATE faults SET seen = ?, fired = ? WHERE id = ?", seen, fired + fires, row["id"])
         if fires:
             hit = rule

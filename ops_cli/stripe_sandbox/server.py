@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,10 +39,11 @@ def serve(
     """
     with _sole_owner(path):
         try:
-            server = make_server(host, port, _not_ready, threaded=True, request_handler=_Quiet)
-        except (OSError, SystemExit) as error:
-            raise InUseError(f"port {port} on {host} cannot be used: it is taken or not allowed") from error
-        base_url = f"http://{host}:{server.server_port}"
+            listener = socket.create_server((host, port), backlog=128)
+        except OSError as error:
+            raise InUseError(f"port {port} on {host} cannot be used: {error.strerror}") from error
+        server = make_server(host, 0, _not_ready, threaded=True, request_handler=_Quiet, fd=listener.fileno())
+        base_url = f"http://{host}:{server.port}"
         store = Store(path, seed=settings.seed)
         sandbox = Sandbox(store, replace(settings, base_url=base_url), clock)
         if webhook is not None:
@@ -59,6 +61,7 @@ def serve(
             server.serve_forever(poll_interval=0.05)
         finally:
             server.server_close()
+            listener.close()
             sandbox.deliveries.stop()
             store.close()
 

@@ -126,10 +126,9 @@ def test_the_judge_finds_what_is_wrong() -> None:
         "null": spoiled(paid=None),
         "missing": {key: value for key, value in charge.items() if key != "currency"},
     }
-    for what, value in bad.items():
+    for value in bad.values():
         with pytest.raises(AssertionError):
             contract.check_object(value)
-            raise RuntimeError(what)
     operation = published()["POST", "/v1/refunds"]
     contract.check_request(operation, [("amount", "5"), ("metadata[a]", "b"), ("expand[0]", "charge")])
     for pairs in ([("surprise", "1")], [("amount", "five")], [("reason", "whim")]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from ops_cli.stripe_sandbox import API_VERSION
@@ -13,6 +14,7 @@ from ops_cli.stripe_sandbox.registry import operation
 from ops_cli.stripe_sandbox.store import Record, token
 
 MOST_ENDPOINTS = 16
+_EVENT_TYPE = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 _FIELDS = {"description": Text(clearable=True), "metadata": Metadata()}
 
 
@@ -66,6 +68,7 @@ def create_endpoint(ctx: Context, params: Values) -> Json:
     if len(ctx.tx.rows("SELECT 1 FROM objects WHERE kind = 'webhook_endpoint' AND NOT deleted")) >= MOST_ENDPOINTS:
         raise ApiError(400, f"You have reached the maximum of {MOST_ENDPOINTS} test webhook endpoints.")
     _check_url(params["url"])
+    _check_events(params["enabled_events"])
     secret = "whsec_" + token(ctx.settings.seed, "whsec", ctx.tx.new_id("whsec_"), length=32)
     record = create(
         ctx,
@@ -106,6 +109,8 @@ def update_endpoint(ctx: Context, params: Values, webhook_endpoint: str) -> Json
     record = _load(ctx, webhook_endpoint)
     if "url" in params:
         _check_url(params["url"])
+    if "enabled_events" in params:
+        _check_events(params["enabled_events"])
     if "metadata" in params:
         record.doc["metadata"] = merged(record.doc["metadata"], params["metadata"])
     if "disabled" in params:
@@ -137,3 +142,10 @@ def _check_url(url: str) -> None:
         raise ApiError(
             400, "Invalid URL: An explicit scheme (such as https) must be provided.", code="url_invalid", param="url"
         )
+
+
+def _check_events(types: list[str]) -> None:
+    """Types are named in full; the only pattern is a lone ``*``."""
+    for type in types:
+        if type != "*" and not _EVENT_TYPE.fullmatch(type):
+            raise ApiError(400, f"Invalid enabled_events: {type} is not an event type.", param="enabled_events")
