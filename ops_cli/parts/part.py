@@ -47,6 +47,7 @@ class Part:
     desk: Desk
     environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _log_began: int = 0
 
     @property
     def log(self) -> Path:
@@ -88,6 +89,7 @@ class Part:
     def spawn(self) -> Record:
         """Start the process and write down which one it is, before anything else can go wrong."""
         self.prepare()
+        self._log_began = self.log.stat().st_size if self.log.exists() else 0
         self.process, record = processes.spawn(
             self.command(),
             name=self.name,
@@ -109,14 +111,17 @@ class Part:
         """Start the process and wait until it is well. `tick` is called while waiting and may raise.
 
         Raises PortTaken when its port went to somebody else meanwhile, PartFailed when it ends or stays unwell."""
-        began = self.log.stat().st_size if self.log.exists() else 0
         self.spawn()
+        return self.wait(tick=tick)
+
+    def wait(self, *, tick: Callable[[], None]) -> Health:
+        """Wait until the process that was spawned is well; raises as `start` does."""
         deadline = time.monotonic() + self.patience
         while True:
             tick()
             code = self.exit_code
             if code is not None:
-                raise self._ended(code, since=began)
+                raise self._ended(code)
             health = self.check()
             if health.ok:
                 self.settle()
@@ -127,8 +132,8 @@ class Part:
                 )
             time.sleep(0.1)
 
-    def _ended(self, code: int, *, since: int) -> PartFailed:
-        said = last_lines(self.log, 5, since=since)
+    def _ended(self, code: int) -> PartFailed:
+        said = last_lines(self.log, 5, since=self._log_began)
         reason = f"{self.name} ended at once with code {code}; its log {self.log} ends with:\n{said}"
         if "ddress already in use" in said or "Address in use" in said:
             return PortTaken(reason)

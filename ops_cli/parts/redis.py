@@ -62,11 +62,10 @@ class Redis(Part):
 
     def start(self, *, tick: Callable[[], None]) -> Health:
         """As any part; but a file that this Redis cannot read is set aside: the database is the truth, not Redis."""
-        began = self.log.stat().st_size if self.log.exists() else 0
         try:
             return super().start(tick=tick)
         except PartFailed:
-            said = last_lines(self.log, 30, since=began)
+            said = last_lines(self.log, 30, since=self._log_began)
             if not re.search(r"Can't handle RDB format|Bad file format|Wrong signature|Unexpected end of file", said):
                 raise
         self.data.rename(self.data.with_name(f"{self.data.name}-unreadable-{int(time.time())}"))

@@ -7,18 +7,20 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
 from ops_cli.output import Exit
 from ops_cli.parts import processes
 from ops_cli.parts.desk import ROOT, Desk
-from ops_cli.parts.part import Part, PartFailed, PortTaken, last_lines, python
+from ops_cli.parts.part import Health, Part, PartFailed, PortTaken, last_lines, python
 from ops_cli.parts.plan import Plan, given_settings, make
 from ops_cli.parts.postgres import Postgres
 from ops_cli.parts.processes import Record
@@ -31,6 +33,8 @@ NAME: Final = "supervisor"
 QUICK_DEATH_SECONDS: Final = 30.0
 QUICK_DEATHS: Final = 3
 PART_TYPES: Final[tuple[type[Part], ...]] = (Postgres, Redis, Sandbox, Web, Worker, Beat)
+# These need a migrated database, and start side by side.
+OURS: Final = ("web", "worker", "beat")
 STEPS: Final = ("settings", "migrate", "static", "demo")
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -51,7 +55,7 @@ class _Deaths:
     quick: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Supervisor:
     """Runs one desk. `start`, then `watch`, then `stop`; `hold` must be entered around them."""
 
@@ -59,10 +63,13 @@ class Supervisor:
     report: Reporter
     web_port: int | None = None
     with_demo: bool = True
-    plan: Plan = field(init=False)
+    plan: Plan = field(init=False, repr=False)
     failure: str = ""
     _stops: int = 0
     _deaths: dict[str, _Deaths] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.plan = Plan(desk=self.desk, parts=[], environment={})
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
@@ -114,14 +121,19 @@ class Supervisor:
         self.desk.save()
         self._step("settings", "checking the settings", python("-c", "import backoffice.settings"))
         for part in self.plan.parts:
-            if part.name == "web":
-                self._step("migrate", "migrating the database", _manage("migrate", "--noinput"))
-                self._collect_static()
-            self._bring_up(part)
+            if part.name not in OURS:
+                self.report.begin(f"starting {part.name}")
+                self._came_up(part, part.start(tick=self._tick))
+        self._step("migrate", "migrating the database", _manage("migrate", "--noinput"))
+        self._collect_static()
+        ours = [part for part in self.plan.parts if part.name in OURS]
+        self.report.begin(f"starting {', '.join(part.name for part in ours)}")
+        for part in ours:
+            part.spawn()
+        for part in ours:
+            self._came_up(part, part.wait(tick=self._tick))
 
-    def _bring_up(self, part: Part) -> None:
-        self.report.begin(f"starting {part.name}")
-        health = part.start(tick=self._tick)
+    def _came_up(self, part: Part, health: Health) -> None:
         self._deaths[part.name] = _Deaths(born=time.monotonic())
         self.report.end(" ".join(filter(None, [part.name, health.version, part.address])))
         if isinstance(part, Postgres) and part.note:
@@ -150,7 +162,7 @@ class Supervisor:
             process.wait()
             Record.forget(self.desk.run, name)
         if process.returncode:
-            reason = last_lines(log, 1, since=began).removeprefix("staydesk: ") or f"code {process.returncode}"
+            reason = _reason(log, began) or f"code {process.returncode}"
             code = Exit.USAGE if process.returncode == Exit.USAGE else Exit.FAILURE
             raise PartFailed(f"{text} failed: {reason} (log: {log})", code=code)
         self.report.end(text)
@@ -212,7 +224,7 @@ class Supervisor:
     def stop(self) -> None:
         """Stop every part of ours in reverse order; a second signal cuts the waiting short."""
         asked = self._stops
-        for part in reversed(self.plan.parts if hasattr(self, "plan") else []):
+        for part in reversed(self.plan.parts):
             if part.record() is None:
                 continue
             self.report.begin(f"stopping {part.name}")
@@ -280,6 +292,13 @@ def _manner(code: int | None) -> str:
     if code is not None and code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return f"code {code}"
+
+
+def _reason(log: Path, since: int) -> str:
+    """The line that says why a command failed: the last that reads like an error, else the last."""
+    lines = [line.strip() for line in last_lines(log, 40, since=since).splitlines() if line.strip()]
+    telling = [line for line in lines if re.match(r"staydesk: |ops: |[\w.]*(Error|Exception|Refused)\b", line)]
+    return (telling or lines or [""])[-1].removeprefix("staydesk: ").removeprefix("ops: ")
 
 
 def _static_sources() -> str:
