@@ -146,6 +146,11 @@ def test_the_discount_of_the_length_reached(nights: int, week: int, month: int, 
     )
 
 
+@pytest.mark.parametrize("nights", [7, 28])
+def test_a_home_without_discounts_gives_none(nights: int) -> None:
+    assert price_stay(facts=facts([10_000] * nights)).host_price.amount == nights * 10_000
+
+
 def test_the_discount_is_not_taken_from_cleaning_or_extra_guests() -> None:
     week = facts(
         [10_000] * 7,

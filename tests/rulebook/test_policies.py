@@ -293,6 +293,12 @@ def test_a_frozen_rate_survives_storage() -> None:
     assert ExchangeRate.from_dict(json.loads(json.dumps(frozen.as_dict()))) == frozen
 
 
+@pytest.mark.parametrize("value", [Fraction(0), Fraction(-1, 7)])
+def test_a_rate_is_above_zero(value: Fraction) -> None:
+    with pytest.raises(ValueError, match="above zero"):
+        ExchangeRate(base="EUR", quote="USD", value=value, on=DAY, source="test")
+
+
 def test_a_rate_refuses_a_currency_it_does_not_know() -> None:
     with pytest.raises(Invalid, match="THB has no reference rate on 2026-10-30"):
         rate("EUR", "THB")

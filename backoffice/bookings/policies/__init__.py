@@ -23,8 +23,25 @@ from backoffice.bookings.policies.pricing import (
     price_stay,
 )
 
-__all__ = (
-    "OVERRIDES CancellationDecision CancellationFacts Deadline HostPenalty HostPenaltyFacts LineOutcome "
-    "NightPrice Override PriceBreakdown PriceLine PricingFacts TaxLine cancellation_deadlines "
-    "decide_cancellation decide_host_penalty gross_up no_show_window percent_of price_stay"
-).split()
+__all__ = [
+    "OVERRIDES",
+    "CancellationDecision",
+    "CancellationFacts",
+    "Deadline",
+    "HostPenalty",
+    "HostPenaltyFacts",
+    "LineOutcome",
+    "NightPrice",
+    "Override",
+    "PriceBreakdown",
+    "PriceLine",
+    "PricingFacts",
+    "TaxLine",
+    "cancellation_deadlines",
+    "decide_cancellation",
+    "decide_host_penalty",
+    "gross_up",
+    "no_show_window",
+    "percent_of",
+    "price_stay",
+]

@@ -22,7 +22,6 @@ from backoffice.rulebook.policies import CancellationRules, CancellationTier, Ke
 OVERRIDES: Final = ("host_cancel", "reservation_issue", "major_event", "staff_decision")
 # These give everything back; the other two may give back a share (what part of the stay was affected).
 _WHOLE: Final = ("host_cancel", "major_event")
-_FULL: Final = Keep(nights=0, rest_percent=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,13 +367,11 @@ def _guest_fee(facts: CancellationFacts, now: datetime, trace: list[dict[str, An
     """Back when cancelled within the first hours and before check-in (afterwards the service has been rendered), not
     more often than allowed, never for overlapping stays."""
     rule = facts.policy.rules.guest_fee
-    ends = facts.confirmed_at + timedelta(hours=rule.hours)
-    applies = (
-        now <= min(ends, facts.check_in_at) and facts.prior_fee_refunds < rule.max_refunds and not facts.overlapping
-    )
+    ends = min(facts.confirmed_at + timedelta(hours=rule.hours), facts.check_in_at)
+    applies = now <= ends and facts.prior_fee_refunds < rule.max_refunds and not facts.overlapping
     refund = facts.guest_fee if applies else Money.zero(facts.currency)
     inputs = {
-        "ends_at": _utc(min(ends, facts.check_in_at)),
+        "ends_at": _utc(ends),
         "prior_refunds": facts.prior_fee_refunds,
         "max_refunds": rule.max_refunds,
         "overlapping": facts.overlapping,
