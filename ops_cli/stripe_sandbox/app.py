@@ -14,7 +14,7 @@ import struct
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,29 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 assert resources.__all__  # importing the package registers its operations
+
+
+# Refusals before execution, by the fault rule that asks for them.
+_REFUSALS: dict[str | None, Callable[[], ApiError]] = {
+    "error_409": lambda: ApiError(
+        409,
+        "There is currently another in-progress request using this Idempotency Key. Please try again later.",
+        code="idempotency_key_in_use",
+        retry=True,
+    ),
+    "error_429": lambda: ApiError(
+        429,
+        "Request rate limit exceeded. Learn more about rate limits here https://stripe.com/docs/rate-limits.",
+        code="rate_limit",
+    ),
+    "lock_timeout": lambda: ApiError(
+        429,
+        "This object cannot be accessed right now because another API request or Stripe process is currently "
+        "accessing it. If you see this error intermittently, retry the request.",
+        code="lock_timeout",
+        retry=True,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -114,19 +137,8 @@ class Sandbox:
         if effect == "timeout_before_commit":
             time.sleep(pause)
             _hang_up(request)
-        if effect == "error_409":
-            raise ApiError(
-                409,
-                "This object cannot be accessed right now because another API request is currently accessing it.",
-                code="lock_timeout",
-                retry=True,
-            )
-        if effect == "error_429":
-            raise ApiError(
-                429,
-                "Too many requests hit the API too quickly. We recommend an exponential backoff of your requests.",
-                code="rate_limit",
-            )
+        if effect in _REFUSALS:
+            raise _REFUSALS[effect]()
         asked = self._read(request)
         with self._in_flight.claim(account, key):
             if effect == "slow":

@@ -22,6 +22,7 @@ ON_REQUESTS = (
     "error_500_after_commit",
     "error_409",
     "error_429",
+    "lock_timeout",
     "slow",
 )
 ON_EVENTS = ("duplicate_webhook", "drop_webhook", "delay_webhook", "reorder_webhook")

@@ -134,9 +134,11 @@ def convert(amount: int, source: str, target: str, rate: Fraction) -> int:
 def shown(amount: int, currency: str) -> str:
     """An amount as Stripe's sentences spell it: ``€0.50``, ``¥50``, ``12.00 SEK``."""
     places = decimals(currency)
-    digits = f"{amount / 10**places:,.{places}f}" if places else f"{amount:,}"
+    whole, part = divmod(abs(amount), 10**places)
+    digits = f"{whole:,}.{part:0{places}d}" if places else f"{whole:,}"
+    sign = "-" if amount < 0 else ""
     symbol = {"eur": "€", "usd": "$", "gbp": "£", "jpy": "¥"}.get(currency)
-    return f"{symbol}{digits}" if symbol else f"{digits} {currency.upper()}"
+    return f"{sign}{symbol}{digits}" if symbol else f"{sign}{digits} {currency.upper()}"
 
 
 def read_currency(code: str) -> str:

@@ -25,7 +25,7 @@ pre {{ background: #f6f8fa; padding: 1rem; overflow: auto; }}
 .notice {{ background: #fff8e1; border: 1px solid #e6d9a8; padding: .5rem .8rem; border-radius: .4rem; }}
 .bank {{ max-width: 24rem; margin: 4rem auto; border: 1px solid #c9d2dc; border-radius: .6rem; padding: 1.5rem; }}
 button {{ font: inherit; padding: .5rem 1rem; border: 1px solid #635bff; border-radius: .4rem; background: #fff;
-          color: #3d35c0; cursor: pointer; }}
+          color: #3d35c0; cursor: pointer; white-space: nowrap; margin: 0 .3rem .3rem 0; }}
 button.primary {{ background: #635bff; color: #fff; }}
 </style></head><body>{body}</body></html>"""
 _ADVANCE = """<p>{buttons}</p><script>
@@ -136,13 +136,9 @@ def find(ctx: Context, id: str) -> Json | None:
 
 
 def _deliveries(ctx: Context, event: str) -> str:
-    rows = ctx.tx.rows("SELECT state, attempts, last_status FROM deliveries WHERE event = ?", event)
-    return (
-        escape(
-            ", ".join(f"{row['state']} ({row['attempts']} tries, last {row['last_status'] or 'none'})" for row in rows)
-        )
-        or "no endpoint"
-    )
+    rows = ctx.tx.rows("SELECT state, attempts, last_status, last_error FROM deliveries WHERE event = ?", event)
+    told = [f"{row['state']} after {row['attempts']}: {row['last_status'] or row['last_error'] or '-'}" for row in rows]
+    return escape("; ".join(told)) or "no endpoint"
 
 
 def _table(head: list[str], rows: list[list[Any]]) -> str:

@@ -197,8 +197,10 @@ class Deliverer:
     def _attempt(self, delivery: int) -> None:
         try:
             with self._store.transaction() as tx:
-                row = tx.rows("SELECT event, endpoint FROM deliveries WHERE id = ?", delivery)[0]
-                letter = self._letter(self._context(tx), row["event"], row["endpoint"])
+                rows = tx.rows("SELECT event, endpoint FROM deliveries WHERE id = ?", delivery)
+                if not rows:  # forgotten by a reset since it was picked
+                    return
+                letter = self._letter(self._context(tx), rows[0]["event"], rows[0]["endpoint"])
             outcome = send(letter, self._timeout)
             with self._store.transaction() as tx:
                 self._record(self._context(tx), delivery, outcome)

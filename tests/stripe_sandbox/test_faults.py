@@ -25,6 +25,7 @@ CASES = [
     ("error_500_after_commit", stripe.APIError, 1, False, 1),
     ("error_409", stripe.APIError, 0, True, 1),
     ("error_429", stripe.RateLimitError, 0, True, 1),
+    ("lock_timeout", stripe.RateLimitError, 0, True, 1),
 ]
 
 

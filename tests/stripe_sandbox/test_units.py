@@ -98,6 +98,19 @@ def test_conversion_minds_the_decimals(amount: int, source: str, target: str, ra
     assert money.convert(amount, source, target, Fraction(rate)) == converted
 
 
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [
+        (5, "eur", "€0.05"),
+        (-1_234_567, "usd", "-$12,345.67"),
+        (1_234, "jpy", "¥1,234"),
+        (1_005, "kwd", "1.005 KWD"),
+    ],
+)
+def test_amounts_as_people_read_them(amount: int, currency: str, text: str) -> None:
+    assert money.shown(amount, currency) == text
+
+
 def test_fee_of_the_ledgers_worked_example() -> None:
     """500.00 EUR at 1.5 % + 0.25 is 7.75; 150.00 is 2.50."""
     assert money.Tariff().fee(50_000, "eur") == 775

@@ -1,0 +1,16 @@
+"""The fidelity table names tests that exist."""
+
+from __future__ import annotations
+
+import re
+
+from tests.stripe_sandbox.server import ROOT
+
+
+def test_every_test_named_in_the_table_exists() -> None:
+    text = (ROOT / "docs" / "stripe-fidelity.md").read_text()
+    named = re.findall(r"`(test_\w+\.py)(?:::(\w+))?`", text)
+    assert len(named) > 30
+    for file, test in named:
+        source = (ROOT / "tests" / "stripe_sandbox" / file).read_text()
+        assert not test or f"def {test}(" in source, f"{file}::{test}"
