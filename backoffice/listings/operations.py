@@ -344,8 +344,11 @@ def _clean(listing: Listing) -> None:
     """Field and row constraints, said in words; the database repeats them."""
     if listing.time_zone not in available_timezones():
         raise Invalid("time_zone: write an IANA name such as Europe/Paris.", field="time_zone")
+    unset = {field.name for field in listing._meta.fields if field.null and getattr(listing, field.attname) is None}
+    if not listing.amenities:
+        unset.add("amenities")
     try:
-        listing.full_clean(exclude=["host", "code"], validate_unique=False)
+        listing.full_clean(exclude=unset | {"host", "code"}, validate_unique=False)
     except ValidationError as error:
         field, messages = next(iter(error.message_dict.items()))
         shown = field if field != "__all__" else "listing"

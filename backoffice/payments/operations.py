@@ -34,7 +34,6 @@ from backoffice.ledger import operations as ledger
 from backoffice.ledger import queries as ledger_queries
 from backoffice.notifications import operations as notifications
 from backoffice.payments import policies, queries
-from backoffice.payments.gateway.port import SeenBalanceTransaction, SeenEvent, SeenPayment, SeenRefund
 from backoffice.payments.models import (
     BalanceTransaction,
     Payment,
@@ -42,6 +41,7 @@ from backoffice.payments.models import (
     Refund,
     WebhookEvent,
 )
+from backoffice.payments.policies.seen import SeenBalanceTransaction, SeenEvent, SeenPayment, SeenRefund
 from backoffice.payments.states import ATTEMPT, BEARERS, PAYMENT, REFUND, REFUND_CAUSES, WEBHOOK
 from backoffice.people import policies as people_policies
 from backoffice.people import queries as people
@@ -696,7 +696,7 @@ def _realise_exchange(
         key=f"fx:{row.id}",
         kind="fx",
         lines=policies.fx_realised(
-            charge=facts.charge, positions=[Money(kept.balance, kept.account.currency) for kept in open_positions]
+            charge=facts.charge, positions=[Money(kept.amount, kept.currency) for kept in open_positions]
         ),
         subject=facts.booking,
         reference=row.id,

@@ -14,7 +14,7 @@ from backoffice.audit import operations as audit
 from backoffice.core.actor import Actor
 from backoffice.core.errors import Invalid, NotFound, Refused, StaleVersion
 from backoffice.core.money import Money
-from backoffice.payments.gateway.port import SeenBalanceTransaction
+from backoffice.payments.policies.seen import SeenBalanceTransaction
 from backoffice.people import queries as people
 from backoffice.reconciliation import policies, queries
 from backoffice.reconciliation.models import Break, ProviderLine, Run

@@ -12,9 +12,9 @@ from backoffice.core.actor import Actor
 from backoffice.core.errors import NotFound, PaymentDeclined
 from backoffice.payments import operations as payments
 from backoffice.payments.gateway import submit
-from backoffice.payments.gateway.port import SeenPayment
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import Payment, PaymentAttempt
+from backoffice.payments.policies.seen import SeenPayment
 from backoffice.workflows.settle_payment import settle
 
 

@@ -13,8 +13,8 @@ from backoffice.core.money import Money
 from backoffice.notifications import operations as notifications
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
-from backoffice.payments.gateway.port import SeenPayment
 from backoffice.payments.models import Payment
+from backoffice.payments.policies.seen import SeenPayment
 
 
 def settle(*, seen: SeenPayment, actor: Actor, now: datetime) -> Payment | None:

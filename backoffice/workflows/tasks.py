@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from celery import shared_task
@@ -24,10 +25,8 @@ def apply_provider_event(*, webhook_id: int, **_: Any) -> None:
 
 @shared_task(name="workflows.send_refund")
 def send_refund(*, refund_code: str, **_: Any) -> None:
-    try:
+    with suppress(UpstreamUnavailable):  # the sweep asks again with the same key
         refund_booking.send(refund_code=refund_code, actor=ACTOR, now=clock.now())
-    except UpstreamUnavailable:
-        pass  # the sweep asks again with the same key
 
 
 @shared_task(name="workflows.apply_pending_events")
@@ -63,8 +62,5 @@ def resolve_indeterminate(**_: Any) -> None:
 def with_job(name: str, act: Any) -> None:
     """Run a sweep as a recorded job; one that is running already, or a provider that is away, waits for the next tick."""
     now = clock.now()
-    try:
-        with jobs.running(name=name, actor=ACTOR, now=now, quiet=True) as run:
-            run.count(done=act(now))
-    except (Locked, UpstreamUnavailable):
-        pass
+    with suppress(Locked, UpstreamUnavailable), jobs.running(name=name, actor=ACTOR, now=now, quiet=True) as run:
+        run.count(done=act(now))

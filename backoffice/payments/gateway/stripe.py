@@ -15,7 +15,7 @@ from django.conf import settings
 
 from backoffice.core.errors import Indeterminate, Invalid, ProviderError, StaydeskError, UpstreamUnavailable
 from backoffice.core.money import Money
-from backoffice.payments.gateway.port import (
+from backoffice.payments.policies.seen import (
     PaymentStatus,
     RefundStatus,
     SeenBalanceTransaction,
@@ -127,7 +127,7 @@ class StripeGateway:
             params = {**params, "starting_after": page["data"][-1]["id"]}
 
     def balance(self) -> Mapping[str, Money]:
-        seen = _call(lambda: self._client.v1.balance.retrieve()).to_dict()
+        seen = _call(self._client.v1.balance.retrieve).to_dict()
         totals: dict[str, Money] = {}
         for row in (*seen["available"], *seen["pending"]):
             currency = row["currency"].upper()
@@ -155,7 +155,7 @@ class StripeGateway:
             raise Invalid("payload: this is not an event of the provider.", field="payload") from None
 
     def ping(self) -> str:
-        _call(lambda: self._client.v1.balance.retrieve())
+        _call(self._client.v1.balance.retrieve)
         return str(sdk.api_version)
 
     def _attempt(self, call: Callable[[], Any]) -> SeenPayment:

@@ -13,8 +13,9 @@ from backoffice.core.actor import Actor
 from backoffice.core.errors import Indeterminate, ProviderError, UpstreamUnavailable
 from backoffice.core.money import Money
 from backoffice.payments import operations, queries
-from backoffice.payments.gateway.port import Gateway, SeenPayment, SeenRefund
+from backoffice.payments.gateway.port import Gateway
 from backoffice.payments.models import PaymentAttempt, Refund
+from backoffice.payments.policies.seen import SeenPayment, SeenRefund
 
 
 def attempt(*, attempt_id: int, gateway: Gateway, return_url: str, actor: Actor, now: datetime) -> SeenPayment:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import unicodedata
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -44,6 +43,10 @@ _KNOWN_TAG: Final = re.compile(
 _BREAKING: Final = frozenset({"br", "p", "li", "ul", "ol", "div", "h1", "h2", "h3", "h4", "h5", "h6"})
 _NEWLINES: Final = re.compile("\r\n|[\r\x85\u2028\u2029]")
 _SPACES: Final = re.compile(r"[^\S\n]+")
+# Controls (C1 mojibake too), zero-width spaces, lone surrogates, private use. The joiner of emoji (U+200D) stays.
+_UNSHOWN: Final = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200b\\u2060\\ufeff\\ud800-\\udfff\\ue000-\\uf8ff\\U000f0000-\\U0010ffff]"
+)
 _BLANK_LINES: Final = re.compile(r"\s*\n\s*\n\s*")
 _PLAIN: Final = re.compile(r"[\x21-\x25\x27-\x3b\x3d-\x7e]+(?: [\x21-\x25\x27-\x3b\x3d-\x7e]+)*")
 
@@ -129,28 +132,20 @@ def _looks_like_a_refusal(whole: str) -> bool:
 
 
 def clean(text: str) -> str:
-    """Text fit to show: known HTML tags gone (a literal "<3" stays), entities read, newlines uniform, and neither
-    control, private-use nor zero-width characters. The joiner of emoji stays."""
+    """Text fit to show: known HTML tags gone (a literal "<3" stays), entities read, newlines uniform, and no character
+    that cannot be seen."""
     if _PLAIN.fullmatch(text):
         return text
     text = _NEWLINES.sub("\n", text)
     text = _KNOWN_TAG.sub(lambda tag: "\n" if tag[2].lower() in _BREAKING else "", text)
     text = html.unescape(text)
-    text = "".join(sign for sign in text if sign == "\n" or _shown(sign))
-    text = _SPACES.sub(" ", text.replace("\t", " "))
+    text = _SPACES.sub(" ", _UNSHOWN.sub("", text))
     return _BLANK_LINES.sub("\n\n", text).strip()
 
 
 def line(text: str, longest: int) -> str:
     """`clean`, on one line, cut to `longest` characters."""
     return " ".join(clean(text).split())[:longest].rstrip()
-
-
-@lru_cache(maxsize=8192)
-def _shown(sign: str) -> bool:
-    if sign in "\u200b\u2060\ufeff":
-        return False
-    return sign == "\t" or unicodedata.category(sign) not in {"Cc", "Co", "Cs", "Cn"}
 
 
 def amenities(text: str) -> list[str]:

@@ -81,10 +81,13 @@ _KEPT: Final = frozenset(
         "year years yes yet you your yourself"
     ).split()
 )
-_TOKEN: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)?|\S")
-_CONTACT: Final = re.compile(
-    r"[\w.+-]+@[\w-]+\.[\w.-]+|(?:https?://|www\.)\S+|\+?\d(?:[\s().-]{0,2}\d){7,}", re.IGNORECASE
-)
+_PIECE: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)?|[.,!?]")
+_ENDS: Final = frozenset(".!?")
+_MARKS: Final = frozenset(["", *",.!?"])
+_SPACE_BEFORE_MARK: Final = re.compile(r" ([.,!?])")
+_EMAIL: Final = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
+_LINK: Final = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
+_TELEPHONE: Final = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){7,}")
 _TIERS: Final = (
     ("flexible", 35),
     ("moderate", 30),
@@ -125,13 +128,14 @@ def cancellation_tier(key: int) -> str:
 
 def without_contacts(text: str) -> str:
     """`text` without e-mail addresses, links and telephone numbers."""
-    return _CONTACT.sub("…", text)
+    if "@" in text:
+        text = _EMAIL.sub("…", text)
+    return _TELEPHONE.sub("…", _LINK.sub("…", text))
 
 
 def without_name(text: str, real: str, shown: str) -> str:
     """`text` with the host's real name, where it stands as words of its own, replaced by the one shown."""
     for name in (real, *re.split(r"\s*(?:&|\+|,|/|\band\b)\s*", real)):
-        name = name.strip()
         if len(name) >= 3 and name[0].isupper() and name in text:
             text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", shown.split()[0], text)
     return text
@@ -141,32 +145,33 @@ def blurred(text: str) -> str:
     """A review with only its everyday words left, "…" for each run of others; nothing when too little is left to read.
 
     Capitals inside a sentence mark names, so a capitalised word is kept only where a sentence begins."""
-    kept: list[str] = []
+    kept = [""]
     words = shown = 0
     begins = True
-    for token in _TOKEN.findall(text):
-        if token[0].isalnum():
+    for piece in _PIECE.findall(text):
+        if piece in _ENDS:
+            begins = True
+            if kept[-1] not in _MARKS:
+                kept.append(piece)
+        elif piece == ",":
+            if kept[-1] not in _MARKS and kept[-1] != "…":
+                kept.append(piece)
+        else:
             words += 1
-            if _may_stay(token, begins):
+            if _may_stay(piece, begins):
                 shown += 1
-                kept.append(token)
-            elif not kept or kept[-1] != "…":
+                kept.append(piece)
+            elif kept[-1] != "…":
                 kept.append("…")
             begins = False
-        elif token in ".!?":
-            begins = True
-            if kept and kept[-1] not in ".!?":
-                kept.append(token)
-        elif token == "," and kept and kept[-1] not in ",.!?…":
-            kept.append(token)
-    if words == 0 or shown * 2 < words:
+    if shown * 2 < words or not shown:
         return ""
-    return re.sub(r" ([.,!?])", r"\1", " ".join(kept))
+    return _SPACE_BEFORE_MARK.sub(r"\1", " ".join(kept[1:]))
 
 
 @lru_cache(maxsize=16_384)
 def _may_stay(word: str, begins: bool) -> bool:
-    stem = re.split("['’]", word)[0]
     if word == "I":
         return True
+    stem = re.split("['’]", word)[0]
     return stem.lower() in _KEPT and (stem.islower() or (begins and stem.istitle()))

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, ClassVar, Final, Literal
+from typing import BinaryIO, ClassVar, Final, Literal, cast
 
 from backoffice.core.errors import StaydeskError
 
@@ -204,9 +204,7 @@ def _text(raw: BinaryIO) -> io.TextIOWrapper:
     as lone surrogates, so that the one record that has them can be refused."""
     magic = raw.read(2)
     raw.seek(0)
-    stream: io.BufferedIOBase = (
-        gzip.GzipFile(fileobj=raw, mode="rb") if magic == _GZIP_MAGIC else raw  # type: ignore[assignment]
-    )
+    stream = cast(BinaryIO, gzip.GzipFile(fileobj=raw, mode="rb")) if magic == _GZIP_MAGIC else raw
     return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 

@@ -502,7 +502,7 @@ def stage_reviews(cursor: Cursor[Any], source: Source, *, terms: Terms, rejects:
     cursor.execute("CREATE INDEX ON staged_review (id)")
     cursor.execute("ANALYZE staged_review")
     _drop(cursor, _TWICE.format(table="staged_review"), kind="reviews", reason="id_twice", tally=tally, rejects=rejects)
-    for reason, condition in (
+    for why, condition in (
         ("listing_rejected", "review.listing_id IN (SELECT id FROM refused_listing)"),
         ("no_such_listing", "true"),
     ):
@@ -510,7 +510,7 @@ def stage_reviews(cursor: Cursor[Any], source: Source, *, terms: Terms, rejects:
             "DELETE FROM staged_review review WHERE NOT EXISTS (SELECT FROM staged_listing listing"  # noqa: S608  # ours
             f" WHERE listing.id = review.listing_id) AND {condition} RETURNING record, coalesce(id, listing_id)"
         )
-        _drop(cursor, query, kind="reviews", reason=reason, tally=tally, rejects=rejects)
+        _drop(cursor, query, kind="reviews", reason=why, tally=tally, rejects=rejects)
     return tally
 
 

@@ -1,0 +1,73 @@
+"""What the provider shows of its objects, in our words: facts that operations record and posting rules read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from backoffice.core.money import Money
+
+PaymentStatus = Literal["requires_payment", "requires_action", "processing", "authorised", "captured", "cancelled"]
+RefundStatus = Literal["pending", "requires_action", "succeeded", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenPayment:
+    """A payment as the provider has it now. `reference` is our payment's code; `error_code` the last decline."""
+
+    id: str
+    status: PaymentStatus
+    amount: Money
+    reference: str = ""
+    charge_id: str = ""
+    error_code: str = ""
+    error_message: str = ""
+    next_action_url: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenRefund:
+    """A refund as the provider has it now. `reference` is our refund's code."""
+
+    id: str
+    status: RefundStatus
+    amount: Money
+    charge_id: str = ""
+    reference: str = ""
+    failure_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenBalanceTransaction:
+    """One movement of our balance there; `amount`, `fee` and `net` are of one currency, net = amount - fee.
+
+    `source_reference` is our code from the source's metadata, where it has one."""
+
+    id: str
+    type: str
+    reporting_category: str
+    source_id: str
+    source_reference: str
+    amount: Money
+    fee: Money
+    net: Money
+    created: datetime
+    available_on: datetime
+    exchange_rate: str = ""
+    fee_details: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
+    payout_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenEvent:
+    """A webhook or a polled event. `payload` is what came, byte for byte."""
+
+    id: str
+    type: str
+    object_id: str
+    account: str
+    created: datetime
+    livemode: bool
+    payload: bytes
