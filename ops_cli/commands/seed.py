@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +11,7 @@ import click
 
 from ops_cli.bootstrap import cli_actor, needs_django
 from ops_cli.output import Column, Result, dry_run, progress, renders
+from ops_cli.parts.desk import write_private
 
 _COUNTS: Final = [
     Column("kind"),
@@ -100,5 +103,57 @@ def inside_airbnb(
             "dry_run": report.dry_run,
             "rejects": str(report.rejects) if report.rejects else None,
         },
+        warnings=report.warnings,
+    )
+
+
+@seed.command("demo", short_help="Load a small believable world.")
+@click.option("--if-empty", is_flag=True, help="Do nothing on a desk that has homes of its own.")
+@click.option("--seed", "plan", type=int, default=7, show_default=True, help="Another number draws other bookings.")
+@click.option(
+    "--bookings",
+    "number",
+    type=click.IntRange(0, 500),
+    default=40,
+    show_default=True,
+    help="How many bookings to plan.",
+)
+@renders("seed.demo", [Column("role"), Column("email"), Column("password")])
+@needs_django
+def demo(if_empty: bool, plan: int, number: int) -> Result:
+    """Load hosts, homes in four currencies, guests, bookings in every state and a staff login for every role.
+
+    Everything is made through the desk's own operations and paid at the payment sandbox. Running it again changes
+    nothing; one that was cut short goes on. Refused where payments are real.
+
+    \b
+    Example:
+      ops seed demo --if-empty
+      ops seed demo --bookings 120 --seed 3 --format json
+    """
+    from django.conf import settings
+
+    from backoffice.core import clock
+    from backoffice.people.policies import cli_grants
+    from backoffice.workflows import seed_demo
+
+    with progress("demo") as advance:
+        report = seed_demo.load(
+            actor=cli_actor(grants=cli_grants()),
+            now=clock.now(),
+            if_empty=if_empty,
+            seed=plan,
+            number=number,
+            progress=lambda what: advance(1, description=what),
+        )
+    if report.skipped:
+        return Result(warnings=[report.skipped])
+    people = {"guest": report.guest, "host": report.host}
+    logins = [asdict(login) for login in report.staff]
+    one_each = {name: asdict(login) for name, login in people.items() if login}
+    write_private(settings.HOME / "demo.json", json.dumps({"logins": logins, **one_each}, indent=2) + "\n")
+    return Result(
+        rows=[*logins, *one_each.values()],
+        summary={"added": dict(sorted(report.added.items())), "bookings": dict(sorted(report.bookings.items()))},
         warnings=report.warnings,
     )
