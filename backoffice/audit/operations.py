@@ -38,6 +38,16 @@ SELECT *, sha256('\\x00'::bytea || canonical) FROM written
 RETURNING seq
 """  # noqa: S608  # the one part that is put in is our own constant
 
+# The oldest transaction that may still write here, and the first that has not begun. One that is seen to belong to
+# another database of the cluster cannot write here; one of which nothing is seen is taken for ours.
+_HORIZON = """
+WITH taken AS MATERIALIZED (SELECT pg_current_snapshot() AS snapshot),
+running AS (SELECT pg_snapshot_xip(snapshot) AS xid FROM taken),
+ours AS (SELECT min(xid) AS oldest FROM running WHERE NOT EXISTS (
+    SELECT FROM pg_stat_activity WHERE backend_xid = running.xid::xid AND datname <> current_database()))
+SELECT coalesce(oldest, pg_snapshot_xmax(snapshot))::text, pg_snapshot_xmax(snapshot)::text FROM taken, ours
+"""
+
 _SEALER_LOCK = (0x61756474, 1)  # "audt"
 
 
@@ -143,7 +153,7 @@ def _refuse_a_fork(database: str) -> None:
 def _new_blocks(now: datetime) -> Iterator[AuditBlock]:
     last = AuditBlock.objects.order_by("-index").first()
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text FROM pg_current_snapshot() AS s")
+        cursor.execute(_HORIZON)
         xmin, xmax = cursor.fetchone()
     if last is not None and int(last.xmin) > int(xmax):
         raise Conflict(

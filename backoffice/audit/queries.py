@@ -192,7 +192,7 @@ def _verify(since: datetime | None) -> Verification:
         rows = _rows([seq for block in group for seq in block.seqs])
         for block in group:
             _check_rows(block, rows, chain, findings)
-            _check_block(block, chain, anchors.pop(block.index, None), findings)
+            _check_block(block, chain, anchors, findings)
             last = block
     for anchor in sorted(anchors.values(), key=lambda anchor: anchor.index):
         findings.add(anchor.first, f"block {anchor.index} is missing, with entries {anchor.first} to {anchor.last}")
@@ -290,11 +290,13 @@ def _same_value(seq: int) -> bool:
         return False
 
 
-def _check_block(block: AuditBlock, chain: _Chain, anchor: Anchor | None, findings: _Findings) -> None:
+def _check_block(block: AuditBlock, chain: _Chain, anchors: dict[int, Anchor], findings: _Findings) -> None:
     expected = chain.index + 1
+    anchor = anchors.pop(block.index, None)
     first = block.seqs[0] if block.seqs else chain.high
     if block.index != expected:
-        findings.add(chain.high + 1, f"blocks {expected} to {block.index - 1} are missing")
+        if expected not in anchors:  # where it is anchored, the anchor names its entries
+            findings.add(chain.high + 1, f"blocks {expected} to {block.index - 1} are missing")
     elif bytes(block.prev_root) != chain.previous:
         findings.add(first, f"block {block.index} does not follow block {chain.index}")
     if bytes(block.root) != _root_of(block) or len(block.leaves) != len(block.seqs) * policies.LEAF_SIZE:
