@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backoffice.bookings.policies import PriceBreakdown, PricingFacts, gross_up, percent_of, price_stay
+from backoffice.bookings.policies import PriceBreakdown, PricingFacts, gross_up, percent_of, price_stay, price_total
 from backoffice.core.errors import Invalid
 from backoffice.core.money import Money
 from backoffice.core.stays import Stay
@@ -167,6 +167,14 @@ def test_the_discount_is_not_taken_from_cleaning_or_extra_guests() -> None:
     assert {night.net.amount for night in price.nights} == {9_000 + 3_000}
 
 
+def test_a_free_night_is_still_a_line() -> None:
+    price = price_stay(facts=facts([0, 5_000]))
+    assert [(line.label, line.amount.amount) for line in price.lines if line.kind == "nights"] == [
+        ("1 night", 0),
+        ("1 night", 5_000),
+    ]
+
+
 # Taxes
 
 
@@ -300,6 +308,7 @@ def stays(draw: st.DrawFn) -> PricingFacts:
 def test_a_price_adds_up_in_both_currencies(asked: PricingFacts) -> None:
     price = price_stay(facts=asked)
     assert price.total == price.host_price + price.guest_fee + price.vat + price.occupancy_tax
+    assert price_total(facts=asked) == (price.total, price.charge_total)
     assert Money.sum((line.amount for line in price.lines), asked.currency) == price.total
     assert all(line.amount == line.unit * line.quantity for line in price.lines)
     assert Money.sum((line.charged for line in price.lines), asked.rate.quote) == price.charge_total

@@ -21,6 +21,7 @@ from backoffice.bookings.policies.pricing import (
     gross_up,
     percent_of,
     price_stay,
+    price_total,
 )
 
 __all__ = [
@@ -44,4 +45,5 @@ __all__ = [
     "no_show_window",
     "percent_of",
     "price_stay",
+    "price_total",
 ]

@@ -7,11 +7,13 @@ whole minor units; what the guest is charged is converted line by line at a froz
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Final
 
 from backoffice.core.errors import Invalid
@@ -169,7 +171,13 @@ def _plain(value: Any) -> Any:
 
 def percent_of(amount: Money, percent: Decimal | int) -> Money:
     """`percent` per cent of an amount, rounded once, half away from zero."""
-    return amount.share(Fraction(percent) / 100)
+    return amount.share(_hundredths(percent))
+
+
+@lru_cache(maxsize=256)
+def _hundredths(percent: Decimal | int) -> Fraction:
+    """There are few percentages and making a fraction costs more than using one."""
+    return Fraction(percent) / 100
 
 
 def gross_up(*, net: Money, host_percent: Decimal) -> Money:
@@ -188,44 +196,56 @@ def gross_up(*, net: Money, host_percent: Decimal) -> Money:
 
 def price_stay(*, facts: PricingFacts) -> PriceBreakdown:
     """Price a stay. Raises Invalid when a jurisdiction taxes in another currency than the listing's."""
-    nights = _price_nights(facts)
-    host_lines = _host_lines(facts, nights)
-    host_price = Money.sum((line.amount for line in host_lines), facts.currency)
-    guest_fee = _guest_fee(facts.plan, host_price)
-    fee_lines = [_Drawn("guest_fee", "Service fee", 1, guest_fee)] if guest_fee else []
-    taxes = _taxes(facts, [*host_lines, *fee_lines])
-    tax_lines = [_Drawn(tax.kind, tax.label, 1, tax.amount) for tax in taxes]
-    drawn = [*host_lines, *fee_lines, *tax_lines]
-    charged = facts.rate.convert_lines([line.amount for line in drawn])
-    taxed = {kind for tax in taxes for kind in tax.base}
-    lines = tuple(
-        PriceLine(
-            kind=line.kind,
-            label=line.label,
-            quantity=line.quantity,
-            unit=line.unit,
-            amount=line.amount,
-            charged=part,
-            taxable=line.kind in taxed,
-        )
-        for line, part in zip(drawn, charged, strict=True)
-    )
+    sums = _add_up(facts)
+    lines = _lines(facts, sums)
     return PriceBreakdown(
-        nights=nights,
+        nights=_nights(facts, sums),
         lines=lines,
-        taxes=taxes,
+        taxes=sums.taxes,
         cleaning=facts.cleaning,
-        host_price=host_price,
-        host_fee=percent_of(host_price, facts.plan.host_percent),
-        guest_fee=guest_fee,
-        vat=_sum_of("vat", taxes, facts.currency),
-        occupancy_tax=_sum_of("occupancy_tax", taxes, facts.currency),
-        total=Money.sum((line.amount for line in lines), facts.currency),
-        charge_total=Money.sum(charged, facts.rate.quote),
+        host_price=sums.host_price,
+        host_fee=percent_of(sums.host_price, facts.plan.host_percent),
+        guest_fee=sums.by_kind["guest_fee"],
+        vat=_sum_of("vat", sums.taxes, facts.currency),
+        occupancy_tax=_sum_of("occupancy_tax", sums.taxes, facts.currency),
+        total=sums.total,
+        charge_total=facts.rate.convert(sums.total),
         rate=facts.rate,
         fee_plan=facts.plan.code,
         policies=facts.policies,
     )
+
+
+def price_total(*, facts: PricingFacts) -> tuple[Money, Money]:
+    """The total that `price_stay` would promise, in the listing's currency and in the charge's, without spelling it out:
+    for pages that show many homes. Raises Invalid as it does."""
+    total = _add_up(facts).total
+    return total, facts.rate.convert(total)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """What a stay comes to, by kind of line; the lines only spell it out."""
+
+    by_kind: Mapping[str, Money]
+    host_price: Money
+    taxes: tuple[TaxLine, ...]
+    total: Money
+
+
+def _add_up(facts: PricingFacts) -> _Sums:
+    nights = Money.sum(facts.nightly, facts.currency)
+    by_kind = {
+        "nights": nights,
+        "discount": -percent_of(nights, _discount_percent(facts)),
+        "extra_guests": facts.extra_guest * (_extra_guests(facts) * facts.stay.nights),
+        "cleaning": facts.cleaning,
+    }
+    host_price = Money.sum(by_kind.values(), facts.currency)
+    by_kind["guest_fee"] = _guest_fee(facts.plan, host_price)
+    taxes = _taxes(facts, by_kind)
+    total = Money.sum((*by_kind.values(), *(tax.amount for tax in taxes)), facts.currency)
+    return _Sums(by_kind=by_kind, host_price=host_price, taxes=taxes, total=total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,39 +269,52 @@ def _discount_percent(facts: PricingFacts) -> int:
     return facts.week_discount if facts.stay.nights >= WEEK else 0
 
 
-def _price_nights(facts: PricingFacts) -> tuple[NightPrice, ...]:
+def _extra_guests(facts: PricingFacts) -> int:
+    return max(facts.guests - facts.included_guests, 0)
+
+
+def _nights(facts: PricingFacts, sums: _Sums) -> tuple[NightPrice, ...]:
     """The discount is rounded once for the stay and shared among the nights, so that both add up to the cent."""
-    base = Money.sum(facts.nightly, facts.currency)
-    discount = percent_of(base, _discount_percent(facts))
-    shares = discount.allocate([price.amount for price in facts.nightly])
-    extra = facts.extra_guest * max(facts.guests - facts.included_guests, 0)
+    shares = (-sums.by_kind["discount"]).allocate([price.amount for price in facts.nightly])
+    extra = facts.extra_guest * _extra_guests(facts)
     return tuple(
         NightPrice(night=night, price=price, discount=share, extra_guests=extra)
         for night, price, share in zip(facts.stay.dates(), facts.nightly, shares, strict=True)
     )
 
 
-def _host_lines(facts: PricingFacts, nights: Sequence[NightPrice]) -> list[_Drawn]:
-    by_price: dict[Money, int] = {}
-    for night in nights:
-        by_price[night.price] = by_price.get(night.price, 0) + 1
-    lines = [
-        _Drawn("nights", "1 night" if count == 1 else f"{count} nights", count, unit)
-        for unit, count in by_price.items()
-    ]
-    discount = Money.sum((night.discount for night in nights), facts.currency)
-    if discount:
-        lines.append(_Drawn("discount", f"Length-of-stay discount, {_discount_percent(facts)} %", 1, -discount))
-    extra = max(facts.guests - facts.included_guests, 0)
-    if extra and facts.extra_guest:
-        lines.append(
-            _Drawn(
-                "extra_guests", f"{extra} extra guest{'s' if extra > 1 else ''}", extra * len(nights), facts.extra_guest
-            )
+def _lines(facts: PricingFacts, sums: _Sums) -> tuple[PriceLine, ...]:
+    """The nights and every other line that comes to something, converted so that they add up in both currencies."""
+    drawn = [line for line in _drawn(facts, sums) if line.unit or line.kind == "nights"]
+    taxed = {kind for tax in sums.taxes for kind in tax.base}
+    amounts = [line.amount for line in drawn]
+    return tuple(
+        PriceLine(
+            kind=line.kind,
+            label=line.label,
+            quantity=line.quantity,
+            unit=line.unit,
+            amount=amount,
+            charged=charged,
+            taxable=line.kind in taxed,
         )
-    if facts.cleaning:
-        lines.append(_Drawn("cleaning", "Cleaning", 1, facts.cleaning))
-    return lines
+        for line, amount, charged in zip(drawn, amounts, facts.rate.convert_lines(amounts), strict=True)
+    )
+
+
+def _drawn(facts: PricingFacts, sums: _Sums) -> Iterator[_Drawn]:
+    """The lines in the order a guest reads them."""
+    for price, count in Counter(facts.nightly).items():
+        yield _Drawn("nights", "1 night" if count == 1 else f"{count} nights", count, price)
+    discount = f"Length-of-stay discount, {_discount_percent(facts)} %"
+    yield _Drawn("discount", discount, 1, sums.by_kind["discount"])
+    if extra := _extra_guests(facts):
+        label = f"{extra} extra guest{'' if extra == 1 else 's'}"
+        yield _Drawn("extra_guests", label, extra * facts.stay.nights, facts.extra_guest)
+    yield _Drawn("cleaning", "Cleaning", 1, facts.cleaning)
+    yield _Drawn("guest_fee", "Service fee", 1, sums.by_kind["guest_fee"])
+    for tax in sums.taxes:
+        yield _Drawn(tax.kind, tax.label, 1, tax.amount)
 
 
 def _guest_fee(plan: FeePlan, host_price: Money) -> Money:
@@ -290,7 +323,7 @@ def _guest_fee(plan: FeePlan, host_price: Money) -> Money:
     return fee if cap is None else min(fee, cap)
 
 
-def _taxes(facts: PricingFacts, lines: Sequence[_Drawn]) -> tuple[TaxLine, ...]:
+def _taxes(facts: PricingFacts, by_kind: Mapping[str, Money]) -> tuple[TaxLine, ...]:
     """Every tax that comes to something, occupancy first, value-added tax on the guest fee last."""
     taxes = [
         TaxLine(
@@ -299,12 +332,11 @@ def _taxes(facts: PricingFacts, lines: Sequence[_Drawn]) -> tuple[TaxLine, ...]:
             label=rule.label,
             place=place.code,
             base=rule.base,
-            amount=_occupancy_tax(facts, place, rule, lines),
+            amount=_occupancy_tax(facts, place, rule, by_kind),
         )
         for place in facts.jurisdictions
         for rule in place.taxes
     ]
-    fee = Money.sum((line.amount for line in lines if line.kind == "guest_fee"), facts.currency)
     if facts.vat is not None:
         taxes.append(
             TaxLine(
@@ -313,13 +345,13 @@ def _taxes(facts: PricingFacts, lines: Sequence[_Drawn]) -> tuple[TaxLine, ...]:
                 label=f"{facts.vat.label} on the service fee",
                 place=facts.vat.country,
                 base=("guest_fee",),
-                amount=percent_of(fee, facts.vat.percent),
+                amount=percent_of(by_kind["guest_fee"], facts.vat.percent),
             )
         )
     return tuple(tax for tax in taxes if tax.amount)
 
 
-def _occupancy_tax(facts: PricingFacts, place: Jurisdiction, rule: TaxRule, lines: Sequence[_Drawn]) -> Money:
+def _occupancy_tax(facts: PricingFacts, place: Jurisdiction, rule: TaxRule, by_kind: Mapping[str, Money]) -> Money:
     nights = facts.stay.nights
     if rule.exempt_from_nights is not None and nights >= rule.exempt_from_nights:
         return Money.zero(facts.currency)
@@ -331,7 +363,7 @@ def _occupancy_tax(facts: PricingFacts, place: Jurisdiction, rule: TaxRule, line
         )
     counted = nights if rule.max_nights is None else min(nights, rule.max_nights)
     if rule.method == "percent":
-        base = Money.sum((line.amount for line in lines if line.kind in rule.base), facts.currency)
+        base = Money.sum((amount for kind, amount in by_kind.items() if kind in rule.base), facts.currency)
         due = percent_of(base, rule.percent)
     else:
         assert rule.amount is not None  # the document's reader requires it

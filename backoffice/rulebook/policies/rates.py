@@ -57,14 +57,16 @@ class ExchangeRate:
         Lines may be negative (discounts); a tie goes to the earlier line."""
         for line in lines:
             self._of_base(line)
-        shift = Fraction(10) ** (minor_digits(self.quote) - minor_digits(self.base))
-        exact = [line.amount * self.value * shift for line in lines]
-        parts = [share.numerator // share.denominator for share in exact]
-        total = self.convert(Money.sum(lines, self.base)).amount
-        order = sorted(range(len(lines)), key=lambda index: (parts[index] - exact[index], index))
-        for index in order[: total - sum(parts)]:
-            parts[index] += 1
-        return tuple(Money(part, self.quote) for part in parts)
+        if self.base == self.quote and self.value == 1:
+            return tuple(lines)
+        shift = minor_digits(self.quote) - minor_digits(self.base)
+        up = self.value.numerator * 10 ** max(shift, 0)
+        down = self.value.denominator * 10 ** max(-shift, 0)
+        parts, remainders = zip(*(divmod(line.amount * up, down) for line in lines), strict=True) if lines else ((), ())
+        missing = self.convert(Money.sum(lines, self.base)).amount - sum(parts)
+        by_remainder = sorted(range(len(lines)), key=lambda index: (-remainders[index], index))
+        raised = set(by_remainder[:missing])
+        return tuple(Money(part + (index in raised), self.quote) for index, part in enumerate(parts))
 
     def _of_base(self, money: Money) -> None:
         if money.currency != self.base:
