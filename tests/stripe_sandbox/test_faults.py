@@ -60,8 +60,8 @@ def test_reset_is_a_reset(sandbox: RunningSandbox, client: stripe.StripeClient) 
 
 
 def test_a_held_socket_outlasts_the_callers_patience(sandbox: RunningSandbox) -> None:
-    sandbox.fault("timeout_after_commit", seconds=2)
-    hasty = sandbox.client(stripe.RequestsClient(timeout=0.3))
+    sandbox.fault("timeout_after_commit", seconds=4)
+    hasty = sandbox.client(stripe.RequestsClient(timeout=1.5))
     with pytest.raises(stripe.APIConnectionError, match="timed out"):
         hasty.v1.payment_intents.create(INTENT)
     assert made(sandbox.client()) == 1

@@ -61,7 +61,7 @@ def test_key_reused_for_something_else(client: stripe.StripeClient) -> None:
 
 
 def test_key_in_flight_is_409_and_the_sdk_retries_it(sandbox: RunningSandbox, client: stripe.StripeClient) -> None:
-    sandbox.fault("slow", path="/v1/payment_intents", seconds=0.6)
+    sandbox.fault("slow", path="/v1/payment_intents", seconds=2)
     answers: list[requests.Response] = []
     slow = threading.Thread(target=lambda: answers.append(post(sandbox, "/v1/payment_intents", PAY, "k1")))
     slow.start()

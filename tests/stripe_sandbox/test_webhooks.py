@@ -234,5 +234,5 @@ def test_deliveries_go_out_soon(sandbox: RunningSandbox, receiver: Receiver, cli
     started = time.monotonic()
     client.v1.customers.create()
     receiver.wait_for(1)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     assert json.loads(receiver.received[0].body)["type"] == "customer.created"
