@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 from django.db.backends.postgresql.operations import DatabaseOperations
 
+from tests.provider import sandbox, sandbox_process  # noqa: F401 — fixtures of every room that needs the provider
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _append_only_tables_are_emptied_between_tests() -> Iterator[None]:

@@ -212,7 +212,7 @@ def approve_refund(*, refund_code: str, version: int, actor: Actor, now: datetim
     actor.must("refunds.approve")
     with transaction.atomic():
         refund, payment = _lock_refund(refund_code, version)  # two approvers at once: the second finds it approved
-        _check_second_person(refund, actor)
+        check_second_person(refund=refund, actor=actor)
         _approve(refund, payment, actor, now)
     return refund
 
@@ -224,7 +224,7 @@ def reject_refund(*, refund_code: str, version: int, reason: str, actor: Actor, 
         raise Refused(missing="a reason")
     with transaction.atomic():
         refund, _ = _lock_refund(refund_code, version)
-        _check_second_person(refund, actor)
+        check_second_person(refund=refund, actor=actor)
         return _move_refund(refund, "reject", actor=actor.because(reason), now=now)
 
 
@@ -309,22 +309,22 @@ def import_transactions(*, rows: Iterable[SeenBalanceTransaction], actor: Actor,
 
 def receive_event(*, event: SeenEvent, origin: str, now: datetime) -> WebhookEvent | None:
     """Store an event as it came; None when it is here already. Applying it is another's work, after the commit."""
-    row = WebhookEvent(
+    # The unique event id makes ten deliveries at once one row: the others find it there and leave it to the first.
+    row, fresh = WebhookEvent.objects.get_or_create(
         event_id=event.id,
-        type=event.type,
-        object_id=event.object_id,
-        account=event.account,
-        created=event.created,
-        livemode=event.livemode,
-        payload=event.payload,
-        origin=origin,
-        received_at=now,
-        next_attempt_at=now,
+        defaults={
+            "type": event.type,
+            "object_id": event.object_id,
+            "account": event.account,
+            "created": event.created,
+            "livemode": event.livemode,
+            "payload": event.payload,
+            "origin": origin,
+            "received_at": now,
+            "next_attempt_at": now,
+        },
     )
-    # The unique event id makes ten deliveries at once one row; the row is the truth, applying it is idempotent.
-    stored = WebhookEvent.objects.bulk_create([row], ignore_conflicts=True)
-    fresh = WebhookEvent.objects.filter(event_id=event.id, received_at=now, attempts=0).first()
-    return fresh if stored else None
+    return row if fresh else None
 
 
 def claim_event(*, webhook_id: int, now: datetime) -> WebhookEvent | None:
@@ -587,7 +587,8 @@ def _lock_refund(refund_code: str, version: int | None) -> tuple[Refund, Payment
     return refund, payment
 
 
-def _check_second_person(refund: Refund, actor: Actor) -> None:
+def check_second_person(*, refund: Refund, actor: Actor) -> None:
+    """Raise unless the actor may say the second yes or no to this refund now; the console's buttons ask it too."""
     if refund.status != "requested":
         REFUND.after(refund.status, "approve")  # raises: says what it is and that it cannot be decided again
     maker = refund.requested_by_id

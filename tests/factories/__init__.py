@@ -19,9 +19,11 @@ from backoffice.people import queries as people
 from backoffice.people.models import StaffRole, User
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
-PASSWORD = "correct horse battery"  # noqa: S105 — the cast's, nobody else's
+PASSWORD = "correct horse battery"
 SYSTEM = system("tests")
-_HASH = make_password(PASSWORD, hasher="pbkdf2_sha256")  # hashed once: Argon2 for every person would be the suite's cost
+_HASH = make_password(
+    PASSWORD, hasher="pbkdf2_sha256"
+)  # hashed once: Argon2 for every person would be the suite's cost
 _number = itertools.count(1)
 
 
@@ -95,9 +97,7 @@ def quote(
     )
 
 
-def booking(
-    home: Listing | None = None, guest: User | None = None, *, now: datetime = NOW, **options: Any
-) -> Booking:
+def booking(home: Listing | None = None, guest: User | None = None, *, now: datetime = NOW, **options: Any) -> Booking:
     """A booking that waits for its payment."""
     guest = guest or person("Alice", now=now)
     offer = quote(home or listing(now=now), guest, now=now, **options)

@@ -158,7 +158,12 @@ def test_an_answer_lost_after_the_provider_acted_is_found_again_with_the_same_ke
     booking = factories.booking(guest=guest, now=now())
     sandbox.fault("reset_after_commit", method="POST", path="/v1/payment_intents", times=3)
     with pytest.raises(Indeterminate):
-        pay(booking_code=booking.code, payment_method="pm_card_visa", actor=factories.acting(guest, now=now()), now=now())
+        pay(
+            booking_code=booking.code,
+            payment_method="pm_card_visa",
+            actor=factories.acting(guest, now=now()),
+            now=now(),
+        )
     assert PaymentAttempt.objects.get().status == "indeterminate"
     assert booking_queries.booking(code=booking.code).status == "awaiting_payment"
     keep_time.resolve_indeterminate(now=now() + timedelta(minutes=2))
@@ -172,7 +177,12 @@ def test_money_that_arrives_after_the_hold_ran_out_takes_the_nights_again_or_goe
     booking = factories.booking(home, first, now=now())
     sandbox.fault("reset_after_commit", method="POST", path="/v1/payment_intents", times=3)
     with pytest.raises(Indeterminate):
-        pay(booking_code=booking.code, payment_method="pm_card_visa", actor=factories.acting(first, now=now()), now=now())
+        pay(
+            booking_code=booking.code,
+            payment_method="pm_card_visa",
+            actor=factories.acting(first, now=now()),
+            now=now(),
+        )
     later = now() + timedelta(minutes=40)
     assert keep_time.expire_holds(now=later) == 1
     factories.booking(home, second, now=later)
@@ -220,9 +230,10 @@ def test_an_unpaid_booking_is_cancelled_without_money(sandbox: RunningSandbox) -
     alice = factories.acting(guest, now=now())
     shown = cancel_booking.preview(booking_code=booking.code, actor=alice, now=now())
     assert not shown.refund
-    assert cancel_booking.confirm(
-        booking_code=booking.code, token=shown.token, reason="", actor=alice, now=now()
-    ).status == "cancelled"
+    assert (
+        cancel_booking.confirm(booking_code=booking.code, token=shown.token, reason="", actor=alice, now=now()).status
+        == "cancelled"
+    )
     with pytest.raises(Conflict):
         pay(booking_code=booking.code, payment_method="pm_card_visa", actor=alice, now=now())
 

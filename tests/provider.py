@@ -15,22 +15,22 @@ from tests.stripe_sandbox.server import RunningSandbox, run_sandbox
 
 
 @pytest.fixture(scope="session")
-def _sandbox_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSandbox]:
+def sandbox_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSandbox]:
     with run_sandbox(Path(tmp_path_factory.mktemp("sandbox"))) as running:
         yield running
 
 
 @pytest.fixture
-def sandbox(_sandbox_process: RunningSandbox, settings: pytest.FixtureRequest) -> Iterator[RunningSandbox]:
+def sandbox(sandbox_process: RunningSandbox, settings: pytest.FixtureRequest) -> Iterator[RunningSandbox]:
     """The provider, empty, with the desk's gateway pointed at it."""
-    _sandbox_process.control("POST", "/_sim/reset")
-    settings.STRIPE_API_BASE = _sandbox_process.base_url
-    settings.STRIPE_API_KEY = _sandbox_process.api_key
-    settings.STRIPE_WEBHOOK_SECRETS = [_sandbox_process.webhook_secret]
+    sandbox_process.control("POST", "/_sim/reset")
+    settings.STRIPE_API_BASE = sandbox_process.base_url
+    settings.STRIPE_API_KEY = sandbox_process.api_key
+    settings.STRIPE_WEBHOOK_SECRETS = [sandbox_process.webhook_secret]
     settings.STRIPE_READ_SECONDS = 3.0
     provider.gateway.cache_clear()
     # Desk and provider share one clock, as `ops sandbox clock advance` keeps it: tests move the sandbox's.
-    clock.install_offset(lambda: timedelta(seconds=_sandbox_process.now() - time.time()))
-    yield _sandbox_process
+    clock.install_offset(lambda: timedelta(seconds=sandbox_process.now() - time.time()))
+    yield sandbox_process
     clock.install_offset(None)
     provider.gateway.cache_clear()
