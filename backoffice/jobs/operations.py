@@ -26,6 +26,7 @@ from backoffice.jobs.states import RUN
 log = logging.getLogger(__name__)
 
 _PROGRESS_EVERY = 1.0  # seconds between two writes of a run's progress
+_TOLD = ("status", "counts", "heartbeat_at", "finished_at", "error")
 
 
 class Run:
@@ -63,21 +64,22 @@ class Run:
             self._row.counts[name] = self._row.counts.get(name, 0) + number
 
     def progress(self) -> None:
-        """Show the counts to those who watch, at most once a second.
+        """Show the counts to those who watch (a quiet run shows nothing), at most once a second.
 
         Raises UpstreamUnavailable when the run has lost its lock: another may have begun, so this one must stop."""
         if time.monotonic() - self._told >= _PROGRESS_EVERY:
             self._told = time.monotonic()
             self._assert_locked()
-            self._save()
+            if self.id is not None:
+                self._save()
 
     def checkpoint(self, cursor: Any) -> None:
         """Keep `cursor`, where a repeated run goes on, in the caller's transaction: with the work it vouches for.
 
-        Raises UpstreamUnavailable when the run has lost its lock."""
+        Not in a quiet run, which has `set_cursor`. Raises UpstreamUnavailable when the run has lost its lock."""
+        assert self.id is not None, "a quiet run keeps no checkpoints: use set_cursor"
         self._assert_locked()
-        self._row.cursor = cursor
-        self._save()
+        JobRun.objects.filter(pk=self.id).update(cursor=cursor, counts=self._row.counts, heartbeat_at=self.now())
 
     def skip(self, why: str) -> None:
         """End the run as one that had no reason to do anything."""
@@ -95,7 +97,8 @@ class Run:
 
     def _save(self) -> None:
         self._row.heartbeat_at = self.now()
-        self._row.save()
+        # Never the cursor: the transaction that moved it may have been rolled back, which this object does not know.
+        self._row.save(update_fields=_TOLD if self.id else None)
 
     def _end(self, action: str, error: str = "") -> None:
         self._row.status = RUN.after(self._row.status, action)
