@@ -42,7 +42,7 @@ class Part:
     name: ClassVar[str]
     stop_signal: ClassVar[int] = signal.SIGTERM
     grace: ClassVar[float] = 10.0
-    patience: ClassVar[float] = 60.0
+    patience: ClassVar[float] = 120.0
 
     desk: Desk
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -89,7 +89,6 @@ class Part:
     def spawn(self) -> Record:
         """Start the process and write down which one it is, before anything else can go wrong."""
         self.prepare()
-        self._log_began = self.log.stat().st_size if self.log.exists() else 0
         self.process, record = processes.spawn(
             self.command(),
             name=self.name,
@@ -99,6 +98,7 @@ class Part:
             cwd=Path("/") if self.account else ROOT,
             account=self.account,
         )
+        self._log_began = record.log_began
         record.save(self.desk.run)
         return record
 

@@ -20,6 +20,8 @@ from ops_cli.parts.desk import read_json, write_private
 # Every process started for a desk carries this variable, and its own children inherit it: a leftover can be recognised
 # after the process that started it was killed.
 MARK: Final = "STAYDESK_PART"
+# A log larger than this is set aside when its process starts again; one earlier log is kept.
+LOG_BYTES: Final = 20_000_000
 
 
 def birth(pid: int) -> str | None:
@@ -58,6 +60,7 @@ class Record:
     birth: str
     started_at: float
     mark: str = ""
+    log_began: int = 0
     details: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -129,7 +132,10 @@ def spawn(
 
     Its output is appended to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))
     with log.open("ab") as output:
+        log_began = output.tell()
         process = subprocess.Popen(
             list(command),
             stdin=stdin,
@@ -142,7 +148,7 @@ def spawn(
             group=account.gid if account else None,
             extra_groups=[] if account else None,
         )
-    record = Record(name, process.pid, birth(process.pid) or "", time.time(), mark=mark)
+    record = Record(name, process.pid, birth(process.pid) or "", time.time(), mark=mark, log_began=log_began)
     return process, record
 
 

@@ -143,7 +143,6 @@ class Supervisor:
         """Run one command to its end; PartFailed with its last line when it fails."""
         self.report.begin(text)
         log = self.desk.logs / f"{name}.log"
-        began = log.stat().st_size if log.exists() else 0
         process, record = processes.spawn(
             command,
             name=name,
@@ -162,7 +161,7 @@ class Supervisor:
             process.wait()
             Record.forget(self.desk.run, name)
         if process.returncode:
-            reason = _reason(log, began) or f"code {process.returncode}"
+            reason = _reason(log, record.log_began) or f"code {process.returncode}"
             code = Exit.USAGE if process.returncode == Exit.USAGE else Exit.FAILURE
             raise PartFailed(f"{text} failed: {reason} (log: {log})", code=code)
         self.report.end(text)
