@@ -60,7 +60,7 @@ class BearerAuthentication(BaseAuthentication):
 def _person_and_actor(token: Token, request: Request) -> tuple[Any, Actor]:
     try:
         person = people.person(person_id=int(token[_CLAIM]))
-    except (KeyError, ValueError, NotFound):
+    except (KeyError, TypeError, ValueError, NotFound):
         raise NotSignedIn(_BAD_TOKEN) from None
     actor = people.actor_for(
         user=person,

@@ -73,6 +73,15 @@ class MoneyOf(serializers.Field[Any, Any, dict[str, Any] | None, Any]):
         return None if amount is None else money(Money(amount, currency))
 
 
+class Text(serializers.CharField):
+    """Text that was sent as text: a number or a truth value is not silently turned into letters."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return str(super().to_internal_value(data))
+
+
 class Day(serializers.DateField):
     """A calendar day, ISO 8601, within the years that a stay can lie in."""
 

@@ -8,7 +8,7 @@ from django.views.decorators.http import require_POST
 
 from backoffice.core import clock
 from backoffice.core.errors import Invalid
-from backoffice.payments import operations as payments
+from backoffice.workflows import apply_provider_event
 
 
 @csrf_exempt
@@ -18,7 +18,7 @@ def stripe(request: HttpRequest) -> HttpResponse:
 
     Anything else is ours to answer with 5xx, so that the provider delivers again."""
     try:
-        payments.receive_webhook(
+        apply_provider_event.receive(
             payload=request.body, signature=request.headers.get("Stripe-Signature", ""), now=clock.now()
         )
     except Invalid as error:

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from api import auth
 from api.endpoint import Endpoint
-from api.fields import Currency, Input
+from api.fields import Currency, Input, Text
 from api.schema import documented
 from api.throttling import AccountThrottle, AddressThrottle, LoginThrottle
 from api.v1.me import MeOut
@@ -22,20 +22,20 @@ TAG = "Accounts"
 
 
 class RegisterIn(Input):
-    email = serializers.CharField(max_length=254)
-    password = serializers.CharField(max_length=128, trim_whitespace=False, write_only=True)
-    name = serializers.CharField(max_length=120)
+    email = Text(max_length=254)
+    password = Text(max_length=128, trim_whitespace=False, write_only=True)
+    name = Text(max_length=120)
     is_host = serializers.BooleanField(default=False, help_text="lists homes, too")
     currency = Currency(default="EUR")
 
 
 class LoginIn(Input):
-    email = serializers.CharField(max_length=254)
-    password = serializers.CharField(max_length=128, trim_whitespace=False, write_only=True)
+    email = Text(max_length=254)
+    password = Text(max_length=128, trim_whitespace=False, write_only=True)
 
 
 class RefreshIn(Input):
-    refresh = serializers.CharField(max_length=2000)
+    refresh = Text(max_length=2000)
 
 
 class TokensOut(serializers.Serializer[Any]):

@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.endpoint import Endpoint
-from api.fields import Input, MoneyOf, MoneyOut
+from api.fields import Input, MoneyOf, MoneyOut, Text
 from api.idempotency import once
 from api.pagination import CursorPages
 from api.schema import CURSOR, IDEMPOTENCY_KEY, LIMIT, documented, page_of
@@ -34,12 +34,12 @@ class BookIn(Input):
 
 
 class PayIn(Input):
-    payment_method = serializers.CharField(max_length=120, help_text="the provider's token for a card, pm_…")
+    payment_method = Text(max_length=120, help_text="the provider's token for a card, pm_…")
 
 
 class CancelIn(Input):
-    token = serializers.CharField(max_length=4000, help_text="from the cancellation quote")
-    reason = serializers.CharField(max_length=2000, required=False, allow_blank=True, default="")
+    token = Text(max_length=4000, help_text="from the cancellation quote")
+    reason = Text(max_length=2000, required=False, allow_blank=True, default="")
 
 
 class BookingOut(PricedOut):

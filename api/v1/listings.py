@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.endpoint import Endpoint
-from api.fields import Amount, Currency, Day, Input, MoneyOf
+from api.fields import Amount, Currency, Day, Input, MoneyOf, Text
 from api.pagination import CursorPages
 from api.schema import CURSOR, IF_MATCH, LIMIT, documented, page_of
 from api.v1.search import SEARCH_PARAMETERS, FoundPageOut, found_page
@@ -27,22 +27,22 @@ TAG = "Listings"
 class ListingFields(Input):
     """What a host says about a home. Amounts are whole minor units of `currency`; times are local to the home."""
 
-    title = serializers.CharField(max_length=300)
-    description = serializers.CharField(max_length=20_000, allow_blank=True)
-    property_type = serializers.CharField(max_length=120, allow_blank=True)
+    title = Text(max_length=300)
+    description = Text(max_length=20_000, allow_blank=True)
+    property_type = Text(max_length=120, allow_blank=True)
     room_type = serializers.ChoiceField(choices=ROOM_TYPES)
-    address = serializers.CharField(max_length=300, allow_blank=True)
-    city = serializers.CharField(max_length=120)
-    neighbourhood = serializers.CharField(max_length=120, allow_blank=True)
+    address = Text(max_length=300, allow_blank=True)
+    city = Text(max_length=120)
+    neighbourhood = Text(max_length=120, allow_blank=True)
     country = serializers.RegexField(r"\A[A-Z]{2}\Z", help_text="ISO 3166-1, two letters")
     latitude = serializers.FloatField(min_value=-90, max_value=90)
     longitude = serializers.FloatField(min_value=-180, max_value=180)
-    time_zone = serializers.CharField(max_length=64, help_text="IANA name such as Europe/Paris")
+    time_zone = Text(max_length=64, help_text="IANA name such as Europe/Paris")
     capacity = serializers.IntegerField(min_value=1, max_value=1000)
     bedrooms = serializers.IntegerField(min_value=0, max_value=1000, allow_null=True)
     beds = serializers.IntegerField(min_value=0, max_value=1000, allow_null=True)
     bathrooms = serializers.DecimalField(max_digits=4, decimal_places=1, min_value=0, allow_null=True)
-    amenities = serializers.ListField(child=serializers.CharField(max_length=120), max_length=200)
+    amenities = serializers.ListField(child=Text(max_length=120), max_length=200)
     currency = Currency()
     nightly_price = Amount(allow_null=True, help_text="minor units; null: not for sale yet")
     cleaning_fee = Amount()
@@ -56,7 +56,7 @@ class ListingFields(Input):
     instant_book = serializers.BooleanField()
     check_in_time = serializers.TimeField()
     check_out_time = serializers.TimeField()
-    registration_number = serializers.CharField(max_length=200, allow_blank=True)
+    registration_number = Text(max_length=200, allow_blank=True)
 
 
 class ListingCreateIn(ListingFields):
@@ -83,7 +83,7 @@ class ListingEditIn(ListingFields):
 
 class PhotoIn(Input):
     url = serializers.URLField(max_length=500)
-    caption = serializers.CharField(max_length=200, allow_blank=True, required=False)
+    caption = Text(max_length=200, allow_blank=True, required=False)
     width = serializers.IntegerField(min_value=1, max_value=100_000, required=False, help_text="pixels")
     height = serializers.IntegerField(min_value=1, max_value=100_000, required=False, help_text="pixels")
 
@@ -102,7 +102,7 @@ class NightPricesIn(Input):
 class BlockIn(Input):
     first = Day(help_text="the first night")
     end = Day(help_text="the day after the last night")
-    cause = serializers.CharField(max_length=60, required=False, default="host")
+    cause = Text(max_length=60, required=False, default="host")
 
 
 class PhotoOut(serializers.Serializer[Any]):

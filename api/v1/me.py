@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.endpoint import Endpoint
-from api.fields import Currency, Input
+from api.fields import Currency, Input, Text
 from api.pagination import CursorPages
 from api.schema import CURSOR, LIMIT, documented, page_of
 from backoffice.core.errors import Invalid
@@ -22,7 +22,7 @@ TAG = "Me"
 
 
 class MeIn(Input):
-    name = serializers.CharField(max_length=120, required=False)
+    name = Text(max_length=120, required=False)
     currency = Currency(required=False, help_text="the currency one likes to see")
 
 
@@ -104,9 +104,7 @@ class Notices(Endpoint):
 
 
 class NoticesRead(Endpoint):
-    @documented(
-        "read_notifications", "Mark what one was told as read", tag=TAG, request=ReadIn, answers={200: ReadOut}
-    )
+    @documented("read_notifications", "Mark what one was told as read", tag=TAG, request=ReadIn, answers={200: ReadOut})
     def post(self, request: Request) -> Response:
         ids = ReadIn.read(request.data).get("ids")
         return Response({"read": notifications.mark_read(recipient_id=self.person_id, ids=ids, now=self.now)})
