@@ -80,6 +80,7 @@ def test_undelivered_webhooks_continue_after_a_crash(tmp_path: Path) -> None:
         sandbox.advance(15)
         first, second = receiver.wait_for(2)
         assert first.event["id"] == second.event["id"]
+        assert sandbox.flush()
         assert [item["state"] for item in sandbox.control("GET", "/_sim/deliveries")["data"]] == ["succeeded"]
 
 
