@@ -1,0 +1,305 @@
+"""Refunds, and the second person's decision about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib import admin
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from import_export.fields import Field
+from unfold.decorators import display
+
+from backoffice.console import cells, exports, filters, story
+from backoffice.console.base import StaffAdmin
+from backoffice.console.dialogs import Dialog, DialogForm, said
+from backoffice.console.door import Desk
+from backoffice.console.lists import Search
+from backoffice.console.page import Column, Fact, Page, Row, Table
+from backoffice.core.errors import StaydeskError
+from backoffice.core.money import Money
+from backoffice.payments import operations as payments
+from backoffice.payments.models import PARTS, Refund
+from backoffice.payments.states import REFUND
+from backoffice.people import policies as people_policies
+from backoffice.people import queries as people
+from backoffice.workflows import refund_booking
+
+PART_WORDS = {
+    "held": "Host’s share",
+    "host_fee": "Host fee",
+    "guest_fee": "Guest fee",
+    "vat": "VAT on fees",
+    "occupancy_tax": "Occupancy tax",
+}
+
+
+def approver_roles(maker_roles: Iterable[str]) -> list[str]:
+    """The roles that may say the second yes to a refund made by somebody with `maker_roles`."""
+    made_as = list(maker_roles)
+    return [
+        cells.words(role)
+        for role in people_policies.APPROVES
+        if people_policies.may_approve(approver_roles=[role], maker_roles=made_as, same_person=False)
+    ]
+
+
+def who_decides(maker_roles: Iterable[str]) -> str:
+    """A sentence's end that says who may decide: "a team lead or finance"."""
+    named = {"team lead": "a team lead", "finance": "somebody in finance"}
+    return " or ".join(named.get(role, role) for role in approver_roles(maker_roles))
+
+
+class _Decision(Dialog):
+    preview_template = "console/parts/refund_money.html"
+
+    def preview(self, form: DialogForm) -> dict[str, Any]:
+        return {"money": shares(self.row)}
+
+    def landing(self) -> str:
+        return cells.address_of(self.row)
+
+    @property
+    def amount(self) -> Money:
+        return Money(self.row.amount, self.row.currency)
+
+
+class _SecondPerson(_Decision):
+    verb = "refunds.approve"
+
+    def offered(self) -> bool:
+        """The operation's own check, asked beforehand: a button that then refuses would be a bug."""
+        if self.row.status != "requested":
+            return False
+        try:
+            payments.check_second_person(refund=self.row, actor=self.desk.actor)
+        except StaydeskError:
+            return False
+        return True
+
+
+class Approve(_SecondPerson):
+    name, label = "approve", "Approve"
+    icon, tone = "check_circle", "primary"
+    form_class = DialogForm
+    intro = "You are the second person. The money leaves as soon as you say yes, and cannot be called back."
+
+    @property
+    def heading(self) -> str:
+        return f"Approve the refund of {self.amount}?"
+
+    def perform(self, form: DialogForm) -> str:
+        refund = refund_booking.approve(
+            refund_code=self.row.code, version=form.cleaned_data["version"], actor=self.desk.actor, now=self.desk.now
+        )
+        return said(f"{self.amount} is approved and on its way: refund", refund)
+
+
+class Reject(_SecondPerson):
+    name, label = "reject", "Reject"
+    icon, tone = "cancel", "danger"
+
+    @property
+    def heading(self) -> str:
+        return f"Reject the refund of {self.amount}?"
+
+    def perform(self, form: DialogForm) -> str:
+        refund = refund_booking.reject(
+            refund_code=self.row.code,
+            reason=form.cleaned_data["reason"],
+            version=form.cleaned_data["version"],
+            actor=self.desk.actor,
+            now=self.desk.now,
+        )
+        return said("No money moves. Rejected:", refund)
+
+
+class TakeBack(_Decision):
+    name, label, verb = "take_back", "Take back", "refunds.cancel"
+    icon = "undo"
+    form_class = DialogForm
+    intro = "You asked for this refund; nobody has decided yet."
+
+    def offered(self) -> bool:
+        return bool(self.row.status == "requested" and self.row.requested_by_id == self.desk.actor.id)
+
+    @property
+    def heading(self) -> str:
+        return f"Take back the refund of {self.amount}?"
+
+    def perform(self, form: DialogForm) -> str:
+        refund = refund_booking.cancel(
+            refund_code=self.row.code, version=form.cleaned_data["version"], actor=self.desk.actor, now=self.desk.now
+        )
+        return said("Taken back:", refund)
+
+
+def shares(row: Refund) -> list[tuple[str, SafeString]]:
+    """Who gives what, in the booking's currency."""
+    currency = row.payment.booking.currency
+    amounts = (
+        ("Guest receives", row.amount, row.currency),
+        ("Host gives up", row.held, currency),
+        ("Platform gives up", row.host_fee + row.guest_fee, currency),
+        ("Taxes given back", row.vat + row.occupancy_tax, currency),
+    )
+    rows = [(label, cells.money(amount, of)) for label, amount, of in amounts]
+    if row.platform_share:
+        rows.append(("Platform bears besides", cells.money(row.platform_share, currency)))
+    return rows
+
+
+class RefundsExport(exports.Resource):
+    code = Field("code", "refund")
+    booking = Field("payment__booking__code", "booking")
+    status = Field("status", "status")
+    amount = Field(column_name="amount")
+    currency = Field("currency", "currency")
+    cause = Field("cause", "cause")
+    bearer = Field("bearer", "borne by")
+    reason = Field("reason", "reason")
+    requested_by = Field("requested_by__name", "asked for by")
+    requested_at = Field("requested_at", "asked for")
+    approved_by = Field("approved_by__name", "approved by")
+    approved_at = Field("approved_at", "approved")
+    settled_at = Field("settled_at", "settled")
+    provider_id = Field("provider_id", "provider id")
+
+    def dehydrate_amount(self, row: Refund) -> Any:
+        return exports.amount(row.amount, row.currency)
+
+
+@admin.register(Refund)
+class RefundAdmin(StaffAdmin):
+    verb, export_verb = "refunds.view", "refunds.export"
+    singular, plural = "refund", "refunds"
+    list_words = "Money going back to guests. What is over somebody’s limit waits here for a second person."
+    empty_words = "A refund appears when staff ask for one, or when a booking is cancelled."
+    searches = (
+        Search("payment__booking__guest__email__startswith", "@", str.lower),
+        Search("payment__booking__code", r"^BK-", str.upper),
+        Search("provider_id", r"^re_"),
+        Search("code__startswith", case=str.upper),
+    )
+    search_help_text = "RF- or BK- code, re_ id, guest’s e-mail"
+    list_display = ("refund", "guest", "refund_status", "money_amount", "why", "asked", "decided")
+    list_filter = (
+        ("status", filters.Choices),
+        ("cause", filters.Choices),
+        ("bearer", filters.Choices),
+        ("requested_at", filters.Days),
+    )
+    lookups = ("payment__booking__code", "payment__code", "currency")
+    list_select_related = ("payment__booking__guest", "requested_by", "approved_by")
+    dialogs = (Approve, Reject, TakeBack)
+    resource_classes = (RefundsExport,)
+
+    @display(description="Refund")
+    def refund(self, row: Refund) -> SafeString:
+        return cells.two(cells.code(row.code), f"of {row.payment.booking.code}")
+
+    @display(description="Guest")
+    def guest(self, row: Refund) -> str:
+        return row.payment.booking.guest.name
+
+    @display(description="Status")
+    def refund_status(self, row: Refund) -> SafeString:
+        return status(row)
+
+    @display(description="Amount")
+    def money_amount(self, row: Refund) -> SafeString:
+        return cells.money(row.amount, row.currency)
+
+    @display(description="Cause")
+    def why(self, row: Refund) -> SafeString:
+        return cells.two(cells.words(row.cause).capitalize(), f"borne by the {row.bearer}")
+
+    @display(description="Asked for")
+    def asked(self, row: Refund) -> SafeString:
+        return cells.two(cells.instant(row.requested_at), row.requested_by.name if row.requested_by else "by rule")
+
+    @display(description="Approved")
+    def decided(self, row: Refund) -> SafeString:
+        if row.approved_at is None:
+            return cells.NONE
+        return cells.two(cells.instant(row.approved_at), row.approved_by.name if row.approved_by else "by rule")
+
+    def page(self, row: Refund, desk: Desk) -> Page:
+        booking = row.payment.booking
+        waiting: tuple[str, ...] = ()
+        if row.status == "requested":
+            roles = people.roles_of(person_id=row.requested_by_id) if row.requested_by_id else ()
+            waiting = (f"This refund waits for a second person: {who_decides(roles)}, never whoever asked for it.",)
+        return Page(
+            title=row.code,
+            subtitle=format_html("{} back to {}", cells.money(row.amount, row.currency), booking.guest.name),
+            status=status(row),
+            warnings=waiting,
+            facts=(
+                Fact("Booking", cells.link(booking)),
+                Fact("Payment", cells.link(row.payment)),
+                Fact("Guest", cells.link(booking.guest, booking.guest.name)),
+                Fact("Cause", cells.words(row.cause).capitalize()),
+                Fact("Borne by", row.bearer.capitalize()),
+                Fact("Reason", row.reason),
+                Fact("Asked for by", _by(row.requested_by, row.requested_at)),
+                Fact("Approved by", _by(row.approved_by, row.approved_at)),
+                Fact("Sent", cells.instant(row.submitted_at)),
+                Fact("Settled", cells.instant(row.settled_at)),
+                Fact("At the provider", cells.code(row.provider_id)),
+                Fact("Failure", row.failure_reason),
+            ),
+            panels=(
+                Table(
+                    title="Who gives what",
+                    columns=(Column("Share"), Column("Amount", "money")),
+                    rows=[Row(pair) for pair in shares(row)],
+                ),
+                Table(
+                    title="Parts given back",
+                    columns=(Column("Part"), Column("Amount", "money")),
+                    rows=[Row((PART_WORDS[part], cells.money(row.parts[part], booking.currency))) for part in PARTS],
+                ),
+                story.audit_panel([("refund", row.code)], desk),
+            ),
+        )
+
+
+def status(row: Refund) -> SafeString:
+    """A refund's status; one that waits for a second person says so."""
+    return cells.status(row.status, "waits for approval" if row.status == "requested" else "")
+
+
+def _by(person: Any, at: Any) -> Any:
+    if at is None:
+        return ""
+    return cells.two(cells.link(person, person.name) if person else "by rule", cells.instant(at))
+
+
+def refunds_table(rows: list[Refund]) -> Table:
+    """The refunds of one payment, newest first."""
+    return Table(
+        title="Refunds",
+        columns=(
+            Column("Refund"),
+            Column("Status"),
+            Column("Cause"),
+            Column("Asked for by"),
+            Column("Amount", "money"),
+        ),
+        rows=[
+            Row(
+                (
+                    cells.two(cells.link(each), cells.instant(each.requested_at)),
+                    status(each),
+                    cells.words(each.cause).capitalize(),
+                    each.requested_by.name if each.requested_by else "by rule",
+                    cells.money(each.amount, each.currency),
+                ),
+                quiet=not REFUND.allows(each.status, "fail") and each.status in REFUND.final,
+            )
+            for each in rows
+        ],
+        empty="Nothing has been refunded.",
+    )

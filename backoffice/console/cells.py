@@ -1,0 +1,126 @@
+"""How one value looks anywhere in the console: amounts, instants, statuses, links. Everything here is escaped."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any, Final
+
+from django.db.models import Model
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+
+from backoffice.core.money import Money, minor_digits
+
+NONE: Final = mark_safe('<span class="sd-none">–</span>')
+
+# What a status means for whoever looks: done, moving, waiting for somebody, wrong, or over.
+_TONES: Final[dict[str, tuple[str, ...]]] = {
+    "success": ("confirmed", "checked_in", "published", "captured", "succeeded", "applied", "active", "completed",
+                "resolved", "self_healed", "sent", "ok"),
+    "info": ("processing", "approved", "submitted", "received", "running", "in_review", "authorised",
+             "investigating", "proposed"),
+    "warning": ("requested", "awaiting_payment", "requires_action", "requires_payment", "indeterminate", "pending",
+                "paused", "open", "reopened", "interrupted", "expected", "late"),
+    "danger": ("failed", "dead", "suspended", "declined", "rejected", "no_show"),
+}  # fmt: skip
+_TONE_OF: Final = {status: tone for tone, statuses in _TONES.items() for status in statuses}
+
+
+def money(amount: int | None, currency: str, *, signed: bool = False) -> SafeString:
+    """Minor units as a person reads them, the currency beside: "1,250.00 EUR". `signed` shows a plus too."""
+    if amount is None:
+        return NONE
+    digits = minor_digits(currency)
+    sign = "−" if amount < 0 else "+" if signed and amount > 0 else ""
+    tone = "sd-money sd-negative" if amount < 0 else "sd-money"
+    shown = f"{sign}{Money(abs(amount), currency).decimal():,.{digits}f}"
+    return format_html('<span class="{}">{} <abbr>{}</abbr></span>', tone, shown, currency)
+
+
+def of(value: Money, *, signed: bool = False) -> SafeString:
+    """`money` of a Money."""
+    return money(value.amount, value.currency, signed=signed)
+
+
+def instant(value: datetime | None) -> SafeString:
+    """A UTC instant; the seconds are on hover."""
+    if value is None:
+        return NONE
+    return format_html(
+        '<time datetime="{}" title="{} UTC">{} <span class="sd-time">{}</span></time>',
+        value.isoformat(),
+        value.strftime("%Y-%m-%d %H:%M:%S"),
+        day_text(value.date()),
+        value.strftime("%H:%M"),
+    )
+
+
+def day_text(value: date) -> str:
+    return f"{value.day} {value.strftime('%b %Y')}"
+
+
+def day(value: date | None) -> SafeString:
+    return NONE if value is None else format_html('<time datetime="{}">{}</time>', value.isoformat(), day_text(value))
+
+
+def stay(check_in: date, check_out: date) -> SafeString:
+    """A half-open stay with its nights."""
+    nights = (check_out - check_in).days
+    return format_html(
+        '<span class="sd-stay">{} – {} <span class="sd-sub">{} {}</span></span>',
+        day_text(check_in) if check_in.year != check_out.year else f"{check_in.day} {check_in.strftime('%b')}",
+        day_text(check_out),
+        nights,
+        "night" if nights == 1 else "nights",
+    )
+
+
+def words(value: str) -> str:
+    """A status, cause or verb as words."""
+    return value.replace("_", " ").replace("-", " ")
+
+
+def status(value: str, text: str = "") -> SafeString:
+    """A badge whose tone says whether somebody must act."""
+    return format_html(
+        '<span class="sd-badge sd-{}">{}</span>', _TONE_OF.get(value, "plain"), (text or words(value)).capitalize()
+    )
+
+
+def address_of(thing: Model) -> str:
+    """The console page of a thing."""
+    from django.contrib import admin  # the registry is complete only when every room is loaded
+
+    meta = thing._meta
+    registered = admin.site._registry.get(meta.concrete_model)
+    key = getattr(thing, getattr(registered, "key", "pk"))
+    return reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[key])
+
+
+def list_of(model: type[Model], query: str = "") -> str:
+    """The console list of a model, with a query string."""
+    meta = model._meta
+    address = reverse(f"admin:{meta.app_label}_{meta.model_name}_changelist")
+    return f"{address}?{query}" if query else address
+
+
+def link(thing: Model | None, text: Any = "") -> SafeString:
+    """A link to the page of a thing, named as a person would say it."""
+    if thing is None:
+        return NONE
+    return format_html('<a class="sd-link" href="{}">{}</a>', address_of(thing), text or str(thing))
+
+
+def code(value: str | None) -> SafeString:
+    """A code or a provider's id, in a face that tells 0 from O."""
+    return NONE if not value else format_html('<span class="sd-code">{}</span>', value)
+
+
+def two(first: Any, second: Any) -> SafeString:
+    """A value with a quieter one beneath."""
+    return format_html('<span class="sd-two">{}<span class="sd-sub">{}</span></span>', first, second)
+
+
+def yes_no(value: bool) -> str:
+    return "Yes" if value else "No"

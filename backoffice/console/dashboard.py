@@ -1,0 +1,247 @@
+"""The first page: how the desk stands now, each figure leading to the list behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.cache import cache
+from django.db.models import Count, Sum
+from django.db.models.functions import TruncDate
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from backoffice.bookings.models import Booking
+from backoffice.console import cells, navigation
+from backoffice.console.door import Desk, desk_of
+from backoffice.core.money import Money
+from backoffice.ledger import queries as ledger
+from backoffice.ledger.models import Account
+from backoffice.listings.models import Listing
+from backoffice.notifications import queries as notifications
+from backoffice.notifications.models import OutboxMessage
+from backoffice.payments.models import Refund, WebhookEvent
+from backoffice.reconciliation.models import Break
+from backoffice.reconciliation.states import FINDINGS
+
+FIGURES_KEY: Final = "console:figures"
+# Sums over weeks of bookings: fresh enough to steer by, and many people opening the page at nine cost one of them.
+_FIGURES_SECONDS: Final = 30
+_DAYS: Final = 14
+_STAYS: Final = ("confirmed", "checked_in", "completed")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number with its words and where it leads. `tone` warning or danger when somebody should look."""
+
+    label: str
+    value: Any
+    words: str
+    href: str
+    verb: str
+    tone: str = ""
+
+
+def environment(request: HttpRequest) -> tuple[str, str] | None:
+    """A desk whose payments are simulated says so on every page."""
+    return ("Sandbox", "warning") if settings.SANDBOXED else None
+
+
+def account_links(request: HttpRequest) -> list[dict[str, str]]:
+    """The user menu: one's own page."""
+    if not request.user.is_authenticated:
+        return []
+    return [{"title": "My page", "link": cells.address_of(request.user)}]
+
+
+def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Unfold's callback for the index page."""
+    desk = desk_of(request)
+    facts = cache.get_or_set(FIGURES_KEY, lambda: gather(desk.now), _FIGURES_SECONDS)
+    actor = desk.actor
+    return {
+        **context,
+        "desk_name": actor.name.split(" ", 1)[0],
+        "has_grants": bool(actor.grants),
+        "empty": facts["empty"],
+        "counted_at": facts["now"],
+        "groups": [
+            (title, [figure for figure in group if actor.may(figure.verb)])
+            for title, group in (("Marketplace", _marketplace(facts)), ("Waiting for somebody", _waiting(facts)))
+        ],
+        "gmv": _gmv(facts) if actor.may("bookings.view") else [],
+        "charts": _charts(facts) if actor.may("bookings.view") and not facts["empty"] else [],
+        "refunds": _refunds(desk) if actor.may("refunds.view") else None,
+    }
+
+
+# Counting ---------------------------------------------------------------------------------------------------------------
+
+
+def gather(now: datetime) -> dict[str, Any]:
+    """Everything the page shows, as plain numbers; a dozen statements."""
+    today = now.date()
+    week = today - timedelta(days=6)
+    since = today - timedelta(days=_DAYS - 1)
+    staying = Booking.objects.filter(status__in=_STAYS, check_in__lte=today, check_out__gt=today).count()
+    homes = Listing.objects.filter(status="published").count()
+    made = _by_day(Booking.objects.filter(created_at__gte=_midnight(since)), "created_at")
+    return {
+        "now": now,
+        "today": today,
+        "week": week,
+        "made": [(day, made.get(day, 0)) for day in _days(since, today)],
+        "gmv_days": _gmv_days(since, today),
+        "gmv": _gmv_sums(week),
+        "staying": staying,
+        "homes": homes,
+        "arriving": Booking.objects.filter(status__in=_STAYS, check_in=today).count(),
+        "leaving": Booking.objects.filter(status__in=_STAYS, check_out=today).count(),
+        "in_review": Listing.objects.filter(status="in_review").count(),
+        "clearing": [(item.account, item.due <= now) for item in ledger.clearing_open(now=now)],
+        "empty": not homes and not Booking.objects.exists() and not Listing.objects.exists(),
+        **{name: count(now) for name, count in BACKLOGS.items()},
+    }
+
+
+BACKLOGS: Final[dict[str, Callable[[datetime], Any]]] = {
+    "refunds": lambda now: Refund.objects.filter(status="requested").count(),
+    "breaks": lambda now: Break.objects.filter(status__in=FINDINGS).count(),
+    "outbox": lambda now: notifications.backlog(now=now),
+    "webhooks": lambda now: WebhookEvent.objects.filter(status__in=["failed", "dead"]).count(),
+}
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time.min, tzinfo=UTC)
+
+
+def _days(first: date, last: date) -> list[date]:
+    return [first + timedelta(days=step) for step in range((last - first).days + 1)]
+
+
+def _by_day(rows: Any, column: str) -> dict[date, int]:
+    counted = rows.annotate(day=TruncDate(column, tzinfo=UTC)).values("day").annotate(n=Count("id"))
+    return {row["day"]: row["n"] for row in counted.order_by("day")}
+
+
+def _gmv_rows(since: date) -> Any:
+    return Booking.objects.filter(confirmed_at__gte=_midnight(since)).exclude(status="expired")
+
+
+def _gmv_sums(since: date) -> list[tuple[str, int, int]]:
+    rows = _gmv_rows(since).values("currency").annotate(total=Sum("total"), n=Count("id")).order_by("-n", "currency")
+    return [(row["currency"], row["total"], row["n"]) for row in rows]
+
+
+def _gmv_days(since: date, today: date) -> dict[str, list[int]]:
+    rows = (
+        _gmv_rows(since)
+        .annotate(day=TruncDate("confirmed_at", tzinfo=UTC))
+        .values("currency", "day")
+        .annotate(total=Sum("total"))
+        .order_by("currency", "day")
+    )
+    found: dict[str, dict[date, int]] = {}
+    for row in rows:
+        found.setdefault(row["currency"], {})[row["day"]] = row["total"]
+    return {currency: [by_day.get(day, 0) for day in _days(since, today)] for currency, by_day in found.items()}
+
+
+# Saying -----------------------------------------------------------------------------------------------------------------
+
+
+def _marketplace(facts: dict[str, Any]) -> Sequence[Figure]:
+    today, week = facts["today"], facts["week"]
+    made = dict(facts["made"])
+    in_week = sum(count for day, count in facts["made"] if day >= week)
+    share = f"{_per_cent(facts['staying'], facts['homes'])} of {facts['homes']:,} homes on offer"
+    return (
+        Figure("Bookings today", f"{made[today]:,}", f"{in_week:,} in seven days",
+               cells.list_of(Booking, f"created_at_from={today}"), "bookings.view"),
+        Figure("Staying tonight", f"{facts['staying']:,}", share,
+               cells.list_of(Booking, "today=staying"), "bookings.view"),
+        Figure("Arriving today", f"{facts['arriving']:,}", f"{facts['leaving']:,} leaving",
+               cells.list_of(Booking, "today=arriving"), "bookings.view"),
+        Figure("Homes in review", f"{facts['in_review']:,}", "before guests see them",
+               cells.list_of(Listing, "status__exact=in_review"), "listings.view",
+               "warning" if facts["in_review"] else ""),
+    )  # fmt: skip
+
+
+def _waiting(facts: dict[str, Any]) -> Sequence[Figure]:
+    overdue = sum(1 for _, late in facts["clearing"] if late)
+    outbox, breaks = facts["outbox"], facts["breaks"]
+    return (
+        Figure("Refunds to approve", f"{facts['refunds']:,}", "wait for a second person",
+               cells.list_of(Refund, "status__exact=requested"), "refunds.view",
+               "warning" if facts["refunds"] else ""),
+        Figure("Failed webhooks", f"{facts['webhooks']:,}", "the worker could not apply",
+               cells.list_of(WebhookEvent, "status__in=failed,dead"), "webhooks.view",
+               "danger" if facts["webhooks"] else ""),
+        Figure("Clearing open", f"{len(facts['clearing']):,}",
+               f"{overdue:,} should have cleared by now" if overdue else "all of them young",
+               cells.list_of(Account, "standing=clearing"), "ledger.view", "danger" if overdue else ""),
+        Figure("Breaks", f"{breaks:,}", "between the provider and our ledger",
+               cells.list_of(Break, f"status__in={','.join(FINDINGS)}"), "breaks.view", "danger" if breaks else ""),
+        Figure("Outbox", f"{outbox.pending + outbox.failing:,}",
+               f"{outbox.dead:,} given up" if outbox.dead else "on their way out",
+               cells.list_of(OutboxMessage, "status__in=pending,failed,dead"), "jobs.view",
+               "danger" if outbox.dead else ""),
+    )  # fmt: skip
+
+
+def _per_cent(part: int, whole: int) -> str:
+    return f"{part * 100 // whole} %" if whole else "0 %"
+
+
+def _gmv(facts: dict[str, Any]) -> list[tuple[SafeString, str, str]]:
+    href = cells.list_of(Booking, f"confirmed_at_from={facts['week']}")
+    return [
+        (cells.money(total, currency), f"{count:,} confirmed {'booking' if count == 1 else 'bookings'}", href)
+        for currency, total, count in facts["gmv"]
+    ]
+
+
+def _charts(facts: dict[str, Any]) -> list[dict[str, str]]:
+    days = [f"{day.day} {day.strftime('%b')}" for day, _ in facts["made"]]
+    charts = [_chart("Bookings made a day", days, [count for _, count in facts["made"]])]
+    if facts["gmv"]:
+        currency = facts["gmv"][0][0]
+        major = [
+            float(Money(amount, currency).decimal()) for amount in facts["gmv_days"][currency]
+        ]  # pixels, not money
+        charts.append(_chart(f"Confirmed a day, in {currency}", days, major))
+    return charts
+
+
+def _chart(title: str, labels: list[str], values: Sequence[float]) -> dict[str, str]:
+    bars = {"data": list(values), "backgroundColor": "var(--color-primary-600)", "borderRadius": 3}
+    return {
+        "title": title,
+        "data": json.dumps({"labels": labels, "datasets": [bars]}),
+        "words": f"{title}: " + ", ".join(f"{label} {value:g}" for label, value in zip(labels, values, strict=True)),
+    }
+
+
+def _refunds(desk: Desk) -> list[tuple[SafeString, SafeString, str, SafeString]]:
+    rows = Refund.objects.filter(status="requested").select_related("payment__booking", "requested_by").order_by("id")
+    return [
+        (
+            cells.link(row),
+            cells.money(row.amount, row.currency),
+            row.requested_by.name if row.requested_by else "by rule",
+            cells.instant(row.requested_at),
+        )
+        for row in rows[:5]
+    ]
+
+
+def forget() -> None:
+    """Count anew at the next page; tests and demos that cannot wait half a minute."""
+    cache.delete_many([FIGURES_KEY, navigation.BADGES_KEY])

@@ -1,0 +1,123 @@
+"""Filters that say what they do: whole days at both ends, aware, and only on what an index carries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.db.models import Field, Model, QuerySet
+from django.http import HttpRequest
+from unfold.contrib.filters.admin import ChoicesCheckboxFilter
+from unfold.contrib.filters.forms import RadioForm
+from unfold.widgets import INPUT_CLASSES
+
+Choices = ChoicesCheckboxFilter
+
+
+class DaysForm(forms.Form):
+    """Two native date fields: the browser's own calendar works on a telephone and by keyboard."""
+
+    def __init__(self, name: str, title: str, data: dict[str, Any]) -> None:
+        super().__init__(data=data, auto_id=f"filter_{name}_%s")
+        for end, label in (("from", "From"), ("to", "To and including")):
+            self.fields[f"{name}_{end}"] = forms.DateField(
+                label=label,
+                required=False,
+                widget=forms.DateInput(
+                    format="%Y-%m-%d",
+                    attrs={"type": "date", "class": " ".join(INPUT_CLASSES), "aria-label": f"{title}: {label}"},
+                ),
+            )
+
+
+class Days(admin.FieldListFilter):
+    """Days of a date or an instant, both ends included: [from 00:00 UTC, the day after `to` 00:00 UTC)."""
+
+    template = "console/filter_days.html"
+
+    def __init__(
+        self,
+        field: Field[Any, Any],
+        request: HttpRequest,
+        params: dict[str, Any],
+        model: type[Model],
+        model_admin: Any,
+        field_path: str,
+    ) -> None:
+        super().__init__(field, request, params, model, model_admin, field_path)
+        self.given: dict[str, str] = {}
+        for name in self.expected_parameters():
+            values = params.pop(str(name), [])
+            self.used_parameters[str(name)] = values  # Unfold's form repeats every other parameter as a hidden field
+            if values and values[-1]:
+                self.given[str(name)] = values[-1]
+
+    def expected_parameters(self) -> list[str | None]:
+        return [f"{self.field_path}_from", f"{self.field_path}_to"]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        first, last = (self._day(str(name)) for name in self.expected_parameters())
+        is_instant = self.field.get_internal_type() == "DateTimeField"
+        if first is not None:
+            queryset = queryset.filter(**{f"{self.field_path}__gte": _midnight(first) if is_instant else first})
+        if last is not None and last < date.max:
+            end = last + timedelta(days=1)
+            queryset = queryset.filter(**{f"{self.field_path}__lt": _midnight(end) if is_instant else end})
+        return queryset
+
+    def _day(self, name: str) -> date | None:
+        try:
+            return date.fromisoformat(self.given[name])
+        except KeyError:
+            return None
+        except ValueError:
+            raise IncorrectLookupParameters(f"{name}: write a day such as 2026-07-10") from None
+
+    def choices(self, changelist: Any) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        yield {"form": DaysForm(self.field_path, str(self.title), self.given)}
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time.min, tzinfo=UTC)
+
+
+class Kinds(admin.FieldListFilter):
+    """One of a few known words in a column without choices; the words are listed here, never by a scan."""
+
+    template = "unfold/filters/filters_field.html"
+    words = ("guest", "host", "staff", "system", "cli")
+
+    def __init__(
+        self,
+        field: Field[Any, Any],
+        request: HttpRequest,
+        params: dict[str, Any],
+        model: type[Model],
+        model_admin: Any,
+        field_path: str,
+    ) -> None:
+        self.lookup_kwarg = field_path
+        super().__init__(field, request, params, model, model_admin, field_path)
+        self.chosen = (params.pop(field_path, None) or [""])[-1]
+        self.used_parameters[field_path] = self.chosen
+
+    def has_output(self) -> bool:
+        return True
+
+    def expected_parameters(self) -> list[str | None]:
+        return []  # the choice is taken from the parameters here, not by the base class
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(**{self.lookup_kwarg: self.chosen}) if self.chosen else queryset
+
+    def choices(self, changelist: Any) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        choices = [("", "All"), *((word, word.capitalize()) for word in self.words)]
+        yield {
+            "form": RadioForm(
+                label=f"By {self.title}", name=self.lookup_kwarg, choices=choices, data={self.lookup_kwarg: self.chosen}
+            )
+        }

@@ -1,0 +1,123 @@
+"""The sidebar: what a person may open, and how much waits there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.core.cache import cache
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+
+from backoffice.console.door import may
+from backoffice.notifications.models import OutboxMessage
+from backoffice.payments.models import Refund, WebhookEvent
+from backoffice.reconciliation.models import Break
+from backoffice.reconciliation.states import FINDINGS
+
+BADGES_KEY: Final = "console:badges"
+# Long enough that a page costs no count, short enough that a queue is seen to move.
+_BADGES_SECONDS: Final = 15
+# A badge says "there is much": beyond this the figure would cost a scan and tell nothing more.
+_MOST: Final = 99
+
+
+@dataclass(frozen=True)
+class Item:
+    """`place` is app_label_model; `badge` names a count; `query` is the list's filter while the badge shows."""
+
+    title: str
+    icon: str
+    place: str
+    verb: str
+    badge: str = ""
+    query: str = ""
+
+
+GROUPS: Final[tuple[tuple[str, tuple[Item, ...]], ...]] = (
+    (
+        "Marketplace",
+        (
+            Item("Bookings", "luggage", "bookings_booking", "bookings.view"),
+            Item("Listings", "cottage", "listings_listing", "listings.view"),
+            Item("People", "group", "people_user", "people.view"),
+        ),
+    ),
+    (
+        "Money",
+        (
+            Item("Payments", "credit_card", "payments_payment", "payments.view"),
+            Item("Refunds", "undo", "payments_refund", "refunds.view", badge="refunds"),
+            Item("Balance transactions", "sync_alt", "payments_balancetransaction", "payments.view"),
+            Item("Ledger accounts", "account_balance", "ledger_account", "ledger.view"),
+            Item("Journals", "menu_book", "ledger_journal", "ledger.view"),
+        ),
+    ),
+    (
+        "Control",
+        (
+            Item("Breaks", "heart_broken", "reconciliation_break", "breaks.view", badge="breaks"),
+            Item("Reconciliation", "balance", "reconciliation_run", "breaks.view"),
+            Item("Webhook inbox", "inbox", "payments_webhookevent", "webhooks.view", badge="webhooks"),
+            Item("Outbox", "outbox", "notifications_outboxmessage", "jobs.view", badge="outbox"),
+            Item("Job runs", "bolt", "jobs_jobrun", "jobs.view"),
+            Item("Audit log", "policy", "audit_auditentry", "audit.view"),
+        ),
+    ),
+)
+
+
+def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
+    """Unfold's navigation for this person. An item that is not theirs is not there."""
+    badges = waiting()
+    groups: list[dict[str, Any]] = [{"items": [_dashboard(request)]}]
+    for title, items in GROUPS:
+        shown = [_entry(request, item, badges) for item in items if may(request, item.verb)]
+        groups.append({"title": title, "separator": True, "items": [each for each in shown if each]})
+    return [group for group in groups if group["items"]]
+
+
+def _dashboard(request: HttpRequest) -> dict[str, Any]:
+    link = reverse("admin:index")
+    return {"title": "Today", "icon": "space_dashboard", "link": link, "active": request.path == link}
+
+
+def _entry(request: HttpRequest, item: Item, badges: dict[str, int]) -> dict[str, Any]:
+    try:
+        link = reverse(f"admin:{item.place}_changelist")
+    except NoReverseMatch:
+        return {}
+    entry: dict[str, Any] = {
+        "title": item.title,
+        "icon": item.icon,
+        "link": link,
+        "active": request.path.startswith(link),
+    }
+    count = badges.get(item.badge, 0)
+    if count:
+        entry["badge"] = f"{_MOST}+" if count > _MOST else str(count)
+        entry["badge_variant"] = "warning" if item.badge == "refunds" else "danger"
+    return entry
+
+
+def waiting() -> dict[str, int]:
+    """How much waits for somebody, by badge; counted once in fifteen seconds for everybody."""
+    found: dict[str, int] = cache.get_or_set(BADGES_KEY, _count, _BADGES_SECONDS)
+    return found
+
+
+def _count() -> dict[str, int]:
+    return {name: count() for name, count in COUNTS.items()}
+
+
+def _up_to_most(rows: Any) -> int:
+    return int(rows[: _MOST + 1].count())
+
+
+COUNTS: Final[dict[str, Callable[[], int]]] = {
+    "refunds": lambda: _up_to_most(Refund.objects.filter(status="requested")),
+    "breaks": lambda: _up_to_most(Break.objects.filter(status__in=FINDINGS)),
+    "outbox": lambda: _up_to_most(OutboxMessage.objects.filter(status="dead")),
+    "webhooks": lambda: _up_to_most(WebhookEvent.objects.filter(status__in=["failed", "dead"])),
+}

@@ -1,0 +1,127 @@
+"""What a record's page is made of. An admin says it in these words; `console/record.html` draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar
+
+from django.utils.safestring import SafeString
+
+from backoffice.console import cells
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A label with its value, in the page's side column."""
+
+    label: str
+    value: Any
+
+    @property
+    def shown(self) -> Any:
+        return cells.NONE if self.value in (None, "") else self.value
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One titled part of a page. `note` says in a sentence what is seen; `more` leads to the whole list."""
+
+    template: ClassVar[str] = "console/panels/text.html"
+    title: str
+    note: str = ""
+    more: str = ""
+    more_text: str = "All"
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """`kind` money or number aligns to the right."""
+
+    label: str
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells in the columns' order. `strong` for totals, `href` makes the row lead somewhere."""
+
+    cells: Sequence[Any]
+    strong: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Table(Panel):
+    template: ClassVar[str] = "console/panels/table.html"
+    columns: Sequence[Column] = ()
+    rows: Sequence[Row] = ()
+    empty: str = "Nothing here."
+
+    @property
+    def lines(self) -> list[tuple[Row, list[tuple[Column, Any]]]]:
+        return [(row, list(zip(self.columns, row.cells, strict=True))) for row in self.rows]
+
+
+@dataclass(frozen=True)
+class Facts(Panel):
+    template: ClassVar[str] = "console/panels/facts.html"
+    facts: Sequence[Fact] = ()
+
+
+@dataclass(frozen=True)
+class Text(Panel):
+    """Text as it is, in a fixed-width face when `code`."""
+
+    text: str | SafeString = ""
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Happening:
+    """Something that happened, for a timeline: what, by whom, when, and why."""
+
+    at: datetime
+    kind: str
+    what: str | SafeString
+    who: str = ""
+    why: str = ""
+    icon: str = "circle"
+    href: str = ""
+
+
+@dataclass(frozen=True)
+class Timeline(Panel):
+    template: ClassVar[str] = "console/panels/timeline.html"
+    happenings: Sequence[Happening] = ()
+    empty: str = "Nothing has happened yet."
+
+
+@dataclass(frozen=True)
+class Change:
+    """One field before and after."""
+
+    name: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class Diff(Panel):
+    template: ClassVar[str] = "console/panels/diff.html"
+    changes: Sequence[Change] = ()
+    empty: str = "No field changed."
+
+
+@dataclass(frozen=True)
+class Page:
+    """A record's page: what it is called, how it stands, its facts, its parts."""
+
+    title: str
+    subtitle: str | SafeString = ""
+    status: str | SafeString = ""
+    facts: Sequence[Fact] = ()
+    panels: Sequence[Panel] = ()
+    warnings: Sequence[str] = field(default_factory=tuple)

@@ -1,0 +1,137 @@
+"""What happened to a thing, told from the log, the money and the messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from django.db.models import Q
+
+from backoffice.audit.models import AuditEntry
+from backoffice.console import cells
+from backoffice.console.door import Desk
+from backoffice.console.page import Change, Happening, Timeline
+from backoffice.core.money import Money
+from backoffice.notifications.models import OutboxMessage
+from backoffice.people.models import User
+
+_ICONS: Final = {
+    "bookings": "luggage",
+    "payments": "credit_card",
+    "refunds": "undo",
+    "listings": "cottage",
+    "people": "person",
+    "webhooks": "inbox",
+}
+_MOST: Final = 60
+
+
+def audit_entries(things: Iterable[tuple[str, str]]) -> list[AuditEntry]:
+    """The newest entries about any of `things`, each a kind with an id."""
+    wanted = Q(pk__in=[])
+    for kind, name in things:
+        wanted |= Q(object_kind=kind, object_id=name)
+    return list(AuditEntry.objects.filter(wanted).defer("canonical", "leaf").order_by("-seq")[:_MOST])
+
+
+def audit_panel(things: Sequence[tuple[str, str]], desk: Desk, title: str = "What happened") -> Timeline:
+    """The log of some things as a timeline; a person who may read the log is led to each entry."""
+    return Timeline(title=title, happenings=happenings(audit_entries(things), desk))
+
+
+def happenings(entries: Sequence[AuditEntry], desk: Desk) -> list[Happening]:
+    """Audit entries as happenings. Guests and hosts are in the log by id only; their names are looked up here."""
+    names = names_of(entry.actor_id for entry in entries if entry.actor_id is not None)
+    leads = desk.actor.may("audit.view")
+    return [
+        Happening(
+            at=entry.at,
+            kind=entry.verb.partition(".")[0],
+            what=sentence(entry),
+            who=who(entry, names),
+            why=entry.reason,
+            icon=_ICONS.get(entry.verb.partition(".")[0], "history"),
+            href=cells.address_of(entry) if leads else "",
+        )
+        for entry in entries
+    ]
+
+
+def names_of(ids: Iterable[int]) -> dict[int, str]:
+    return dict(User.objects.filter(id__in=set(ids)).values_list("id", "name"))
+
+
+def who(entry: AuditEntry, names: dict[int, str]) -> str:
+    """Who acted: a person by name, a process by its own."""
+    if entry.actor_id is not None:
+        name = names.get(entry.actor_id, entry.actor_name or f"person {entry.actor_id}")
+        return f"{name} ({entry.actor_kind})"
+    return f"{entry.actor_name or entry.actor_kind} ({entry.actor_kind})" if entry.actor_name else entry.actor_kind
+
+
+def sentence(entry: AuditEntry) -> str:
+    """What was done, in words: "Bookings: confirm BK-7QF3K2, awaiting payment → confirmed"."""
+    room, _, act = entry.verb.partition(".")
+    step = _step(entry.before, entry.after)
+    return f"{cells.words(room).capitalize()}: {cells.words(act)} {entry.object_id}{step}"
+
+
+def _step(before: Any, after: Any) -> str:
+    old = before.get("status") if isinstance(before, dict) else None
+    new = after.get("status") if isinstance(after, dict) else None
+    if old and new and old != new:
+        return f", {cells.words(old)} → {cells.words(new)}"
+    if isinstance(after, dict) and isinstance(after.get("amount"), int) and isinstance(after.get("currency"), str):
+        return f", {Money(after['amount'], after['currency'])}"
+    return ""
+
+
+def changes(entry: AuditEntry) -> list[Change]:
+    """The fields of an entry before and after, in order of name."""
+    before = entry.before if isinstance(entry.before, dict) else {}
+    after = entry.after if isinstance(entry.after, dict) else {}
+    fields = sorted(before.keys() | after.keys())
+    return [Change(cells.words(name), _value(before, name), _value(after, name)) for name in fields]
+
+
+def _value(facts: dict[str, Any], name: str) -> Any:
+    if name not in facts:
+        return cells.NONE
+    value = facts[name]
+    if isinstance(value, dict) and value.get("changed") is True and "digest" in value:
+        return cells.two("personal, not kept", f"digest {str(value['digest'])[:12]}…")
+    if value is None or value == "":
+        return cells.NONE
+    if isinstance(value, bool):
+        return cells.yes_no(value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or cells.NONE
+    return value
+
+
+def latest(happenings: Iterable[Happening]) -> list[Happening]:
+    """Newest first; what happened at the same instant keeps its order."""
+    return sorted(happenings, key=_at, reverse=True)
+
+
+def _at(happening: Happening) -> datetime:
+    return happening.at
+
+
+def messages(*, code: str, people: Sequence[int], since: datetime) -> list[Happening]:
+    """The e-mails and notices to some people that speak of a booking: a message knows its recipient, not its subject."""
+    rows = OutboxMessage.objects.filter(recipient_id__in=people, created_at__gte=since, body__contains=code)
+    names = names_of(people)
+    return [
+        Happening(
+            at=row.sent_at or row.created_at,
+            kind="messages",
+            what=row.subject or cells.words(row.topic),
+            who=f"to {names.get(row.recipient_id or 0, 'somebody')}"
+            + ("" if row.status == "sent" else f", {cells.words(row.status)}"),
+            icon="mail",
+            href=cells.address_of(row),
+        )
+        for row in rows.order_by("-id")[:_MOST]
+    ]
