@@ -10,7 +10,7 @@ from backoffice.core.fields import currency_code, minor_units
 from backoffice.core.money import Money
 
 
-class TransactionId(models.Field):
+class TransactionId(models.Field):  # type: ignore[type-arg]  # Django's Field takes no parameters at run time
     """The transaction that wrote the row (xid8), set by the database: it tells whether a journal is still open."""
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str:

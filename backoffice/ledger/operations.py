@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
@@ -77,7 +78,7 @@ def reverse(*, journal_id: int, key: str, reason: str, actor: Actor, now: dateti
 
 def install_chart() -> None:
     """Put the chart of fixtures/chart_of_accounts.json into the database; migrations call it when the chart changes."""
-    rows = [
+    rows: list[tuple[Any, ...]] = [
         (a.code, a.name, a.kind, a.dimension, a.clears_within, a.bounded, a.slots) for a in queries.chart().values()
     ]
     row = "(%s::text, %s::text, %s::text, %s::text, %s::interval, %s::boolean, %s::int)"
@@ -110,8 +111,8 @@ def _post(
     if not moving:
         return None
     who = f"{actor.kind}:{actor.name if actor.id is None else actor.id}"
-    parameters = [key, kind, subject, reference, memo, who, effective_at, now, reverses]
-    columns = [
+    parameters: list[Any] = [key, kind, subject, reference, memo, who, effective_at, now, reverses]
+    columns: list[Any] = [
         [line.account for line in moving],
         [line.key for line in moving],
         [line.amount for line in moving],

@@ -289,7 +289,10 @@ def clearing_open(*, now: datetime, older_than: timedelta | None = None) -> list
         """,
         list(clearing),
     )
-    found = [OpenClearing(*row, due=row[-1] + clearing[row[0]]) for row in rows]
+    found = [
+        OpenClearing(code, key, amount, currency, since, due=since + clearing[code])
+        for code, key, amount, currency, since in rows
+    ]
     return [item for item in found if older_than is None or now - item.since >= older_than]
 
 

@@ -233,3 +233,19 @@ class TestReverse:
             operations.reverse(journal_id=posted.journal_id + 1, key="r1", reason="x", actor=ROBOT, now=NOON)
         with pytest.raises(Refused, match="a reason is missing"):
             operations.reverse(journal_id=posted.journal_id, key="r1", reason=" ", actor=ROBOT, now=NOON)
+
+
+@pytest.mark.django_db
+def test_a_post_costs_the_same_however_large_the_ledger_has_grown_since_the_connection_was_opened(post: Post) -> None:
+    """PostgreSQL plans the statements of `ledger_post` once per connection, when the tables may still be small."""
+
+    def rows_scanned() -> int:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT sum(seq_tup_read) FROM pg_stat_xact_user_tables WHERE relname LIKE 'ledger%'")
+            return int(cursor.fetchone()[0])
+
+    before = rows_scanned()
+    for number in range(60):
+        fee = [Line("5100", "", 1, "EUR"), Line("4100", "", -1, "EUR")]
+        post(f"capture:{number}", [*capture(f"ch_{number}", f"BK-{number}"), *fee])
+    assert rows_scanned() == before

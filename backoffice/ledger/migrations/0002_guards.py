@@ -103,18 +103,20 @@ DROP FUNCTION ledger_is_negative(bigint, bigint);
 
 LINES = """
 CREATE FUNCTION ledger_line_sealed() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    written record;
 BEGIN
-    IF EXISTS (SELECT FROM new_lines JOIN ledger_journal journal ON journal.id = new_lines.journal_id
-               WHERE journal.created_xid <> pg_current_xact_id()) THEN
-        RAISE EXCEPTION 'no line is added to a journal after its transaction'
-            USING ERRCODE = 'check_violation', CONSTRAINT = 'ledger_line_sealed';
-    END IF;
-    -- The journal may have been found balanced already in this very transaction; so its lines come in one statement.
-    IF (SELECT count(*) FROM new_lines) <>
-       (SELECT count(*) FROM ledger_line WHERE journal_id IN (SELECT journal_id FROM new_lines)) THEN
-        RAISE EXCEPTION 'the lines of a journal are written in one statement'
-            USING ERRCODE = 'check_violation', CONSTRAINT = 'ledger_line_sealed';
-    END IF;
+    FOR written IN SELECT journal_id, count(*) AS lines FROM new_lines GROUP BY journal_id LOOP
+        IF (SELECT created_xid FROM ledger_journal WHERE id = written.journal_id) <> pg_current_xact_id() THEN
+            RAISE EXCEPTION 'no line is added to journal % after its transaction', written.journal_id
+                USING ERRCODE = 'check_violation', CONSTRAINT = TG_NAME;
+        END IF;
+        -- It may have been found balanced already in this very transaction; so its lines come in one statement.
+        IF (SELECT count(*) FROM ledger_line WHERE journal_id = written.journal_id) <> written.lines THEN
+            RAISE EXCEPTION 'the lines of journal % are written in one statement', written.journal_id
+                USING ERRCODE = 'check_violation', CONSTRAINT = TG_NAME;
+        END IF;
+    END LOOP;
     RETURN NULL;
 END $$;
 CREATE TRIGGER ledger_line_sealed AFTER INSERT ON ledger_line
@@ -124,33 +126,30 @@ COMMENT ON TRIGGER ledger_line_sealed ON ledger_line IS 'I3: a journal is sealed
 CREATE FUNCTION ledger_line_moves_balance() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     moved record;
+    account record;
     kept bigint;
 BEGIN
     -- In order of account id: two journals over the same accounts wait for one another instead of deadlocking.
-    -- The outer join keeps an account whose code left the chart: without a slot it is refused, not forgotten.
     FOR moved IN
-        SELECT line.account_id, account.code, account.key, account.currency, chart.bounded,
-               pg_backend_pid() % chart.slots AS slot,
-               sum(line.amount)::bigint AS amount, count(*) AS lines, max(line.journal_id) AS journal_id
-        FROM new_lines line
-        JOIN ledger_account account ON account.id = line.account_id
-        LEFT JOIN ledger_chart chart ON chart.code = account.code
-        GROUP BY line.account_id, account.code, account.key, account.currency, chart.bounded, chart.slots
-        ORDER BY line.account_id
+        SELECT account_id, sum(amount)::bigint AS amount, count(*) AS lines, max(journal_id) AS journal_id
+        FROM new_lines GROUP BY account_id ORDER BY account_id
     LOOP
+        -- The outer join keeps an account whose code left the chart: without a slot it is refused, not forgotten.
+        SELECT a.code, a.key, a.currency, chart.bounded, pg_backend_pid() % chart.slots AS slot INTO account
+            FROM ledger_account a LEFT JOIN ledger_chart chart ON chart.code = a.code WHERE a.id = moved.account_id;
         INSERT INTO ledger_balance AS held (account_id, slot, balance, version, journal_id)
-            VALUES (moved.account_id, moved.slot, moved.amount, moved.lines, moved.journal_id)
+            VALUES (moved.account_id, account.slot, moved.amount, moved.lines, moved.journal_id)
             ON CONFLICT (account_id, slot) DO UPDATE
             SET balance = held.balance + excluded.balance,
                 version = held.version + excluded.version,
                 journal_id = excluded.journal_id
             RETURNING held.balance INTO kept;
-        IF moved.bounded AND kept > 0 THEN
+        IF account.bounded AND kept > 0 THEN
             RAISE EXCEPTION 'account % % would be overdrawn by % % in minor units',
-                    moved.code, moved.key, kept, moved.currency
+                    account.code, account.key, kept, account.currency
                 USING ERRCODE = 'check_violation', CONSTRAINT = 'ledger_balance_bounded',
-                      DETAIL = json_build_object('code', moved.code, 'key', moved.key,
-                          'currency', moved.currency, 'asked', moved.amount, 'held', moved.amount - kept);
+                      DETAIL = json_build_object('code', account.code, 'key', account.key,
+                          'currency', account.currency, 'asked', moved.amount, 'held', moved.amount - kept);
         END IF;
     END LOOP;
     RETURN NULL;
@@ -243,22 +242,22 @@ BEGIN
             FROM ledger_journal WHERE idempotency_key = p_key;
         RETURN;
     END IF;
-    -- In one order, so that two who open the same accounts wait instead of deadlocking; EXCEPT spares the sequence.
+    -- In one order, so that two who open the same accounts wait instead of deadlocking.
+    -- The look-ups are scalar on purpose: as a join, a plan cached while the table was small would scan it when large.
     INSERT INTO ledger_account (code, key, currency)
-        SELECT * FROM (
-            SELECT code, key, currency FROM unnest(p_codes, p_keys, p_currencies) AS line (code, key, currency)
-            EXCEPT
-            SELECT account.code, account.key, account.currency
-                FROM unnest(p_codes, p_keys, p_currencies) AS line (code, key, currency)
-                JOIN ledger_account account USING (code, key, currency)
-        ) missing ORDER BY code, key, currency
+        SELECT DISTINCT code, key, currency FROM unnest(p_codes, p_keys, p_currencies) AS line (code, key, currency)
+        WHERE (SELECT id FROM ledger_account a
+               WHERE a.code = line.code AND a.key = line.key AND a.currency = line.currency) IS NULL
+        ORDER BY code, key, currency
         ON CONFLICT DO NOTHING;
     INSERT INTO ledger_line (journal_id, account_id, amount, currency)
-        SELECT posted, account.id, line.amount, line.currency
+        SELECT posted,
+               (SELECT id FROM ledger_account a
+                WHERE a.code = line.code AND a.key = line.key AND a.currency = line.currency),
+               amount, currency
         FROM unnest(p_codes, p_keys, p_amounts, p_currencies)
              WITH ORDINALITY AS line (code, key, amount, currency, position)
-        JOIN ledger_account account USING (code, key, currency)
-        ORDER BY line.position;
+        ORDER BY position;
     -- Refuse here and now rather than at commit: the error then names the caller who is wrong.
     SET CONSTRAINTS ledger_journal_balanced IMMEDIATE;
     SET CONSTRAINTS ledger_journal_balanced DEFERRED;
