@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from backoffice.console.unfold import UNFOLD as UNFOLD
@@ -37,14 +37,13 @@ def _refuse(line: str) -> None:
     raise SystemExit(2)
 
 
+@overload
+def env(name: str, default: str | None, meaning: str, *, secret: bool = False) -> str: ...
+@overload
+def env(name: str, default: str | None, meaning: str, parse: Callable[[str], T], *, secret: bool = False) -> T: ...
 def env(
-    name: str,
-    default: str | None,
-    meaning: str,
-    parse: Callable[[str], T] = str,  # type: ignore[assignment]
-    *,
-    secret: bool = False,
-) -> T:
+    name: str, default: str | None, meaning: str, parse: Callable[[str], Any] = str, *, secret: bool = False
+) -> Any:
     ENVIRONMENT[name] = Variable(name, default, meaning, secret)
     text = os.environ.get(name, "")
     if text == "":
@@ -128,9 +127,15 @@ DATABASES: dict[str, dict[str, Any]] = {
 REDIS_URL = env("REDIS_URL", "redis://127.0.0.1:6379/0", "Cache, sessions, throttles and broker.", _redis, secret=True)
 
 STRIPE_API_KEY = env("STRIPE_API_KEY", "sk_test_sandbox", "The provider's secret key.", secret=True)
-STRIPE_API_BASE = env("STRIPE_API_BASE", "https://api.stripe.com", "The provider's address, or the sandbox's.", _address)
+STRIPE_API_BASE = env(
+    "STRIPE_API_BASE", "https://api.stripe.com", "The provider's address, or the sandbox's.", _address
+)
 STRIPE_WEBHOOK_SECRETS = env(
-    "STRIPE_WEBHOOK_SECRET", "", "Signing secret of the webhook endpoint; two by comma while rotating.", _words, secret=True
+    "STRIPE_WEBHOOK_SECRET",
+    "",
+    "Signing secret of the webhook endpoint; two by comma while rotating.",
+    _words,
+    secret=True,
 )
 STRIPE_READ_SECONDS = env("STRIPE_READ_SECONDS", "20", "How long an answer of the provider may take.", float)
 STRIPE_LIVE_BASE = "https://api.stripe.com"
@@ -154,7 +159,9 @@ DEFAULT_FROM_EMAIL = env("EMAIL_FROM", "Staydesk <desk@staydesk.example>", "Send
 EMAIL_HOST = env("EMAIL_HOST", "localhost", "SMTP server, with EMAIL=smtp.")
 EMAIL_PORT = env("EMAIL_PORT", "25", "SMTP port, with EMAIL=smtp.", int)
 
-AUDIT_ANCHORS = Path(env("AUDIT_ANCHORS", str(HOME / "anchors"), "Directory outside the database for the audit log's roots."))
+AUDIT_ANCHORS = Path(
+    env("AUDIT_ANCHORS", str(HOME / "anchors"), "Directory outside the database for the audit log's roots.")
+)
 AUDIT_KEY = env("AUDIT_KEY", SECRET_KEY, "Keys the digests of personal fields in the audit log.", secret=True)
 
 # A desk whose payments are simulated may move its clock; one that handles real money never may.
@@ -234,6 +241,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 CSRF_FAILURE_VIEW = "backoffice.console.site.csrf_failure"
 
 CACHES = {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import time
+from zoneinfo import ZoneInfo
+
 from django.conf import settings
 from django.db import models
 
@@ -101,6 +104,9 @@ class Booking(Priced):
     status = models.CharField(max_length=16, choices=BOOKING.choices, default=BOOKING.initial)
     check_in_at = models.DateTimeField(help_text="the instant of check-in, UTC")
     check_out_at = models.DateTimeField()
+    time_zone = models.CharField(
+        max_length=64, help_text="the home's when it was booked: later edits change no promise"
+    )
     created_at = models.DateTimeField()
     confirmed_at = models.DateTimeField(null=True)
     cancelled_at = models.DateTimeField(null=True)
@@ -129,3 +135,13 @@ class Booking(Priced):
 
     def __str__(self) -> str:
         return self.code
+
+    @property
+    def check_in_time(self) -> time:
+        """The wall-clock time of check-in that was promised."""
+        return self.check_in_at.astimezone(ZoneInfo(self.time_zone)).time()
+
+    @property
+    def check_out_time(self) -> time:
+        """The wall-clock time of check-out that was promised."""
+        return self.check_out_at.astimezone(ZoneInfo(self.time_zone)).time()

@@ -43,6 +43,8 @@ def make_quote(
     Raises Invalid naming `check_in`, `check_out`, `guests` or `currency`; NightsTaken when the nights are not free now;
     NotFound for a home that guests may not see."""
     actor.must("bookings.quote")
+    if actor.id is None:
+        raise Refused(missing="a guest")
     listing = homes.published_listing(code=listing_code)
     stay = _stay(check_in, check_out, now)
     terms = homes.terms(listing=listing, stay=stay)
@@ -136,6 +138,7 @@ def create(*, quote_code: str, actor: Actor, now: datetime) -> Booking:
             hold=hold,
             check_in_at=instant(stay.check_in, listing.check_in_time, listing.time_zone),
             check_out_at=instant(stay.check_out, listing.check_out_time, listing.time_zone),
+            time_zone=listing.time_zone,
             created_at=now,
             **{name: getattr(quote, name) for name in _FROZEN},
         )
@@ -266,8 +269,8 @@ def mark_no_show(*, booking_code: str, reason: str, actor: Actor, now: datetime)
         booking = lock(code=booking_code)  # a check-out job at the same moment must not overwrite it
         first, last = no_show_window(
             stay=Stay(booking.check_in, booking.check_out),
-            time_zone=booking.listing.time_zone,
-            check_out_time=booking.listing.check_out_time,
+            time_zone=booking.time_zone,
+            check_out_time=booking.check_out_time,
             hours_after=rulebook.timings(on=now.date()).rules.no_show_hours_after_check_out,
         )
         if not first <= now <= last:

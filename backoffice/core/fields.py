@@ -16,7 +16,7 @@ def new_code(prefix: str, length: int = 6) -> str:
     return f"{prefix}-" + "".join(secrets.choice(_ALPHABET) for _ in range(length))
 
 
-def minor_units(**options: Any) -> models.BigIntegerField[int, int]:
+def minor_units(**options: Any) -> models.BigIntegerField[Any, Any]:
     """An amount in whole minor units of the row's currency."""
     return models.BigIntegerField(**options)
 

@@ -139,6 +139,13 @@ def balances(*, code: str | None = None, key: str | None = None, open_only: bool
     return found.order_by("code", "key", "currency")
 
 
+def standing(*, account: str, key: str) -> list[Money]:
+    """What stands on one account under one key, one amount per currency, zeros left out."""
+    kept = Balance.objects.filter(account__code=account, account__key=key).values("account__currency")
+    totals = kept.annotate(total=Sum("balance")).order_by("account__currency").values_list("account__currency", "total")
+    return [Money(total, currency) for currency, total in totals if total]
+
+
 def journals() -> QuerySet[Journal]:
     """Journals with their lines and accounts, latest first."""
     lines = JournalLine.objects.select_related("account").order_by("id")

@@ -692,12 +692,11 @@ def _realise_exchange(
     facts: policies.BalanceTransactionFacts, row: SeenBalanceTransaction, actor: Actor, now: datetime
 ) -> None:
     """What a conversion left on the charge's position is gain or loss as soon as one currency is left in it."""
-    open_positions = ledger_queries.balances(code="3900", key=facts.charge, open_only=True)
     ledger.post(
         key=f"fx:{row.id}",
         kind="fx",
         lines=policies.fx_realised(
-            charge=facts.charge, positions=[Money(kept.amount, kept.currency) for kept in open_positions]
+            charge=facts.charge, positions=ledger_queries.standing(account="3900", key=facts.charge)
         ),
         subject=facts.booking,
         reference=row.id,
@@ -709,14 +708,12 @@ def _realise_exchange(
 
 def _transaction_facts(row: SeenBalanceTransaction) -> policies.BalanceTransactionFacts:
     """Whose movement it is: the clearing key our own event used, and the booking it belongs to."""
-    payment = refund = presented = None
+    payment = refund = None
     if row.reporting_category in {"charge", "charge_failure", "partial_capture_reversal"}:
         payment = queries.payment_seen(provider_id="", reference=row.source_reference)
-        presented = Money(payment.amount, payment.currency) if payment is not None else None
     elif row.reporting_category in {"refund", "refund_failure"}:
         refund = queries.refund_seen(provider_id=row.source_id, reference=row.source_reference)
         payment = refund.payment if refund is not None else None
-        presented = Money(refund.amount, refund.currency) if refund is not None else None
     return policies.BalanceTransactionFacts(
         id=row.id,
         type=row.type,
@@ -726,7 +723,7 @@ def _transaction_facts(row: SeenBalanceTransaction) -> policies.BalanceTransacti
         fee=row.fee,
         net=row.net,
         key=refund.code if refund is not None else "",
-        presented=presented,
+        presented=row.presented if payment is not None else None,
         charge=(payment.charge_id or "") if payment is not None else "",
         booking=payment.booking.code if payment is not None else "",
         host=payment.booking.host.code if payment is not None else "",

@@ -83,7 +83,8 @@ def edit_profile(
         user = _locked(person_id)  # two edits at once must not lose one
         if actor.id != user.id:
             raise NotFound(kind="person")
-        before, after = {}, {}
+        before: dict[str, object] = {}
+        after: dict[str, object] = {}
         if name is not None and (name := " ".join(name.split())) != user.name:
             before["name"], after["name"] = audit.personal(user.name), audit.personal(name)
             user.name = name

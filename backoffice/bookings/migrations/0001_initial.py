@@ -68,6 +68,7 @@ class Migration(migrations.Migration):
                 ('status', models.CharField(choices=[('awaiting_payment', 'Awaiting payment'), ('requested', 'Requested'), ('confirmed', 'Confirmed'), ('checked_in', 'Checked in'), ('completed', 'Completed'), ('cancelled', 'Cancelled'), ('declined', 'Declined'), ('expired', 'Expired'), ('no_show', 'No show')], default='awaiting_payment', max_length=16)),
                 ('check_in_at', models.DateTimeField(help_text='the instant of check-in, UTC')),
                 ('check_out_at', models.DateTimeField()),
+                ('time_zone', models.CharField(help_text="the home's when it was booked: later edits change no promise", max_length=64)),
                 ('created_at', models.DateTimeField()),
                 ('confirmed_at', models.DateTimeField(null=True)),
                 ('cancelled_at', models.DateTimeField(null=True)),

@@ -14,7 +14,16 @@ from backoffice.bookings.queries.stays import (
     quote,
 )
 
-__all__ = (
-    "available_actions booking bookings bookings_for bookings_of cancellation_facts due_to_begin "
-    "due_to_end expired_unpaid pending_reason quote"
-).split()
+__all__ = [
+    "available_actions",
+    "booking",
+    "bookings",
+    "bookings_for",
+    "bookings_of",
+    "cancellation_facts",
+    "due_to_begin",
+    "due_to_end",
+    "expired_unpaid",
+    "pending_reason",
+    "quote",
+]

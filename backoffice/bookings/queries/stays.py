@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db.models import Q, QuerySet
 
@@ -78,15 +78,15 @@ def pending_reason(*, booking: Booking) -> str:
 def cancellation_facts(*, booking: Booking, now: datetime, override: Override | None = None) -> CancellationFacts:
     """What the cancellation policy looks at, read from the booking as it was frozen."""
     policy = rulebook.cancellation_version(version=booking.cancellation_version)
-    since = now - timedelta(days=31 * policy.rules.guest_fee.months)
+    since = policy.rules.guest_fee.looks_back_to(now=now)
     others = Booking.objects.filter(guest_id=booking.guest_id).exclude(id=booking.id)
     return CancellationFacts.of_price(
         price=PriceBreakdown.from_dict(booking.price),
         policy=policy,
         tier=booking.cancellation_tier,
         stay=Stay(booking.check_in, booking.check_out),
-        check_in_time=booking.listing.check_in_time,
-        time_zone=booking.listing.time_zone,
+        check_in_time=booking.check_in_time,
+        time_zone=booking.time_zone,
         confirmed_at=booking.confirmed_at or booking.created_at,
         prior_fee_refunds=others.filter(cancelled_at__gte=since, cancellation__guest_fee_refunded=True).count(),
         overlapping=others.filter(

@@ -258,12 +258,23 @@ def _balance_transaction(row: Mapping[str, Any]) -> SeenBalanceTransaction:
         amount=Money(row["amount"], currency),
         fee=Money(row["fee"], currency),
         net=Money(row["net"], currency),
+        presented=_presented(row["reporting_category"], source),
         created=_instant(row["created"]),
         available_on=_instant(row["available_on"]),
         exchange_rate=str(row["exchange_rate"]) if row.get("exchange_rate") else "",
         fee_details=tuple(row.get("fee_details") or ()),
         payout_id=payout,
     )
+
+
+def _presented(category: str, source: Any) -> Money | None:
+    """What a charge or refund was for, in the currency the guest saw; of a partial capture, what was not captured."""
+    if not isinstance(source, Mapping) or source.get("object") not in {"charge", "refund"}:
+        return None
+    amount = source["amount"]
+    if category == "partial_capture_reversal":
+        amount -= source["amount_captured"]
+    return Money(amount, source["currency"].upper())
 
 
 def _event(row: Mapping[str, Any], payload: bytes) -> SeenEvent:

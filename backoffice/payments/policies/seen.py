@@ -43,7 +43,8 @@ class SeenRefund:
 class SeenBalanceTransaction:
     """One movement of our balance there; `amount`, `fee` and `net` are of one currency, net = amount - fee.
 
-    `source_reference` is our code from the source's metadata, where it has one."""
+    `source_reference` is our code from the source's metadata, where it has one; `presented` the source's own amount in its
+    own currency, which differs where the provider converted."""
 
     id: str
     type: str
@@ -55,6 +56,7 @@ class SeenBalanceTransaction:
     net: Money
     created: datetime
     available_on: datetime
+    presented: Money | None = None
     exchange_rate: str = ""
     fee_details: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
     payout_id: str = ""
