@@ -12,6 +12,7 @@ from pytest_django import Settings
 from backoffice.audit import operations, queries
 from backoffice.core.actor import Actor
 
+ROOMS = ["backoffice.audit"]  # only their tables are emptied after each test
 NOON = datetime(2026, 7, 10, 12, tzinfo=UTC)
 STAFF = Actor(kind="staff", id=7, name="Ines", address="10.0.0.7", request_id="req-1", case="CS-1", approval="AP-1")
 

@@ -19,7 +19,7 @@ from backoffice.audit import operations, policies, queries
 from backoffice.audit.models import AuditEntry
 from backoffice.core.actor import Actor, system
 from backoffice.core.errors import Invalid
-from tests.audit.conftest import NOON, STAFF, Write, seal_all
+from tests.audit.conftest import NOON, ROOMS, STAFF, Write, seal_all
 
 
 @pytest.mark.django_db
@@ -70,7 +70,7 @@ def test_the_hashed_bytes_are_the_documented_array_with_the_sequence_number(writ
     assert bytes(entry.leaf) == hashlib.sha256(b"\x00" + bytes(entry.canonical)).digest()
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 def test_an_entry_lives_and_dies_with_the_act(write: Write) -> None:
     with transaction.atomic():
         write()
@@ -91,7 +91,7 @@ _JSON = st.recursive(
 _FACTS = st.none() | st.dictionaries(_TEXT.filter(lambda name: name.lower() not in policies.PERSONAL_FIELDS), _JSON)
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 @hypothesis(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=_FACTS, after=_FACTS, reason=_TEXT)
 def test_whatever_is_written_verifies(
@@ -172,7 +172,7 @@ def test_an_entry_without_verb_kind_or_id_is_refused(write: Write) -> None:
         write("")
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 @pytest.mark.parametrize("table", ["audit_entry", "audit_block"])
 @pytest.mark.parametrize("statement", ["UPDATE {} SET {} = {}", "DELETE FROM {}", "TRUNCATE {}"])
 def test_the_database_refuses_to_change_or_remove_what_is_written(write: Write, table: str, statement: str) -> None:

@@ -15,9 +15,9 @@ from pytest_django import Settings
 from backoffice.audit import operations, policies, queries
 from backoffice.audit.models import AuditBlock
 from backoffice.core.errors import Conflict, UpstreamUnavailable
-from tests.audit.conftest import NOON, Write, as_superuser, seal_all
+from tests.audit.conftest import NOON, ROOMS, Write, as_superuser, seal_all
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from backoffice.audit import policies, queries
 from backoffice.audit.models import AuditBlock
 from backoffice.audit.operations import _INSERT
 from backoffice.audit.queries import CANONICAL
-from tests.audit.conftest import NOON, Write, as_superuser, seal_all
+from tests.audit.conftest import NOON, ROOMS, Write, as_superuser, seal_all
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 
 # What a careful forger does after changing columns: makes the row agree with itself.
 REHASH = (

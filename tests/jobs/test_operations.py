@@ -22,7 +22,9 @@ from backoffice.jobs import operations, queries
 from backoffice.jobs.models import JobRun, LastSuccess
 from backoffice.jobs.operations import Run
 
-pytestmark = pytest.mark.django_db(transaction=True)
+ROOMS = ["backoffice.core", "backoffice.jobs"]  # only their tables are emptied after each test
+
+pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 
 NOON = datetime(2026, 7, 10, 12, tzinfo=UTC)
 ENGINEER = Actor(kind="cli", id=None, name="mara")

@@ -10,7 +10,9 @@ from backoffice.core.models import IdempotencyRecord
 from backoffice.jobs import queries, tasks
 from backoffice.jobs.models import JobRun
 
-pytestmark = pytest.mark.django_db(transaction=True)
+ROOMS = ["backoffice.core", "backoffice.jobs"]  # only their tables are emptied after each test
+
+pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 
 
 def test_the_heartbeat_proves_worker_and_beat() -> None:

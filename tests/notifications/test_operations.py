@@ -21,9 +21,9 @@ from backoffice.core.actor import Actor, Grant
 from backoffice.core.errors import IllegalTransition, Invalid, NotAllowed, NotFound
 from backoffice.notifications import operations, policies, queries, tasks
 from backoffice.notifications.models import Notification, OutboxMessage
-from tests.notifications.conftest import ADA, NOON, Broker, MailServer, Tell
+from tests.notifications.conftest import ADA, NOON, ROOMS, Broker, MailServer, Tell
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 
 ENGINEER = Actor(kind="staff", id=1, name="Mara", grants={"jobs.run": Grant()})
 
