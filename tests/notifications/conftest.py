@@ -22,11 +22,6 @@ from backoffice.notifications.models import OutboxMessage
 
 # Only their tables are emptied after each test.
 ROOMS = [f"backoffice.{room}" for room in ("core", "audit", "jobs", "notifications")]
-    "backoffice.core",
-    "backoffice.audit",
-    "backoffice.jobs",
-    "backoffice.notifications",
-]  # only their tables are emptied after each test
 NOON = datetime(2026, 7, 10, 12, tzinfo=UTC)
 ADA = {"topic": "welcome", "recipient_id": 7, "address": "ada@example.org", "context": {"name": "Ada"}}
 
