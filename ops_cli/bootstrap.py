@@ -62,14 +62,17 @@ def needs_django(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def cli_actor(*, grants: Mapping[str, Grant] | None = None, reason: str = "", approval: str = "") -> Actor:
-    """The engineer at the keyboard: kind cli, named after the account of the operating system and the host."""
+    """The engineer at the keyboard: kind cli, named after the account of the operating system, from this host.
+
+    Without `grants`, what the table of the house lets an engineer at a shell do."""
     from backoffice.core.actor import Actor
+    from backoffice.people.policies import cli_grants
 
     return Actor(
         kind="cli",
         id=None,
         name=getpass.getuser(),
-        grants=grants or {},
+        grants=cli_grants() if grants is None else grants,
         address=socket.gethostname(),
         reason=reason,
         approval=approval,

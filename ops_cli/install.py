@@ -151,12 +151,19 @@ class Environment:
         self.notes.mkdir(exist_ok=True)
         self.unfinished.touch()
         pip = [str(self.python), "-I", "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
+        try:
+            self._pip(pip, pins, meter, total)
+        except Failed:
+            self.unfinished.unlink()  # pip ended by itself and has undone what it began
+            raise
+        self._remember(which)
+
+    def _pip(self, pip: list[str], pins: Path, meter: Meter, total: int) -> None:
         self._run(
             [*pip, "--require-hashes", "--no-deps", "--only-binary=:all:", "--progress-bar=off", "-r", str(pins)],
             meter=meter,
             total=total,
         )
-        self._remember(which)
 
     def _remember(self, which: str) -> None:
         # The pins of `test` contain those of `run` (a test sees to it).
