@@ -129,6 +129,7 @@ def _load(
             rejects=request.rejects if rejects.count else None,
             warnings=tuple(_warnings(export, tallies)),
         )
+        staging.drop_tables(cursor)
         if request.dry_run:
             transaction.set_rollback(True)
         elif report.changed:

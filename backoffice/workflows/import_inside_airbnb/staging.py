@@ -80,6 +80,18 @@ TABLES: Final[dict[str, dict[str, str]]] = {
     "refused_listing": {"id": "bigint"},
 }
 
+# What the statements here and in `merging` make of them.
+_DERIVED: Final = (
+    "lost_run",
+    "staged_night",
+    "staged_host",
+    "previous",
+    "wanted",
+    "listing_key",
+    "wanted_block",
+    "wanted_override",
+    "wanted_review",
+)
 _TWICE: Final = (
     "DELETE FROM {table} later USING {table} first WHERE later.id = first.id AND later.record > first.record"
     " RETURNING later.record, later.id"
@@ -104,6 +116,11 @@ def create_tables(cursor: Cursor[Any]) -> None:
     """The temporary tables of this transaction; they are gone when it ends."""
     for name, columns in TABLES.items():
         cursor.execute(f"CREATE TEMPORARY TABLE {name} ({_defined(columns)}) ON COMMIT DROP")
+
+
+def drop_tables(cursor: Cursor[Any]) -> None:
+    """Give back what they take now: the caller may be part of a longer transaction."""
+    cursor.execute("DROP TABLE IF EXISTS " + ", ".join(f"pg_temp.{name}" for name in (*TABLES, *_DERIVED)))
 
 
 def _defined(columns: dict[str, str]) -> str:
