@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, ProgrammingError, connection, transaction
 
 from backoffice.ledger import queries
 from backoffice.ledger.policies import Line
@@ -287,3 +287,31 @@ def test_lines_may_be_written_in_a_later_savepoint_of_the_same_transaction(post:
             post("capture:1", capture())
         post("capture:2", [Line("1150", "ch_2", 5, "EUR"), Line("2100", "BK-2", -5, "EUR")])
     assert queries.journals().count() == 2
+
+
+@pytest.mark.usefixtures("posted")
+def test_the_desk_can_run_as_a_role_that_may_only_insert(post: Post) -> None:
+    """The two roles of ADR 1: the application's can post, and can neither write a balance nor touch what is written."""
+    role = f"ledger_desk_{connection.connection.info.backend_pid}"  # roles are the cluster's: other tests run beside us
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            CREATE ROLE {role};
+            GRANT SELECT, INSERT ON ledger_journal, ledger_line, ledger_account TO {role};
+            GRANT SELECT ON ledger_balance, ledger_chart TO {role};
+            ALTER FUNCTION ledger_line_moves_balance() SECURITY DEFINER;
+            SET LOCAL ROLE {role};
+            """
+        )
+        post("capture:2", capture("ch_2", "BK-2"))
+        assert queries.balance(account="2100", key="BK-2", currency="EUR") == -500_00
+        for forbidden in (
+            "UPDATE ledger_line SET amount = 1",
+            "DELETE FROM ledger_journal",
+            "UPDATE ledger_balance SET balance = 1",
+            "ALTER TABLE ledger_line DISABLE TRIGGER ALL",
+            "SET session_replication_role = replica",
+        ):
+            with pytest.raises(ProgrammingError, match=r"permission denied|must be owner"), transaction.atomic():
+                cursor.execute(forbidden)
+        cursor.execute("RESET ROLE")
