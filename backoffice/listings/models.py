@@ -7,7 +7,6 @@ from datetime import time
 from django.conf import settings
 from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import ArrayField, DateRangeField, RangeOperators
-from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models.functions import Greatest
 
@@ -104,7 +103,6 @@ class Listing(models.Model):
                 name="listing_by_rating",
                 condition=models.Q(status="published"),
             ),
-            GinIndex(name="listing_amenities", fields=["amenities"], condition=models.Q(status="published")),
         ]
 
     def __str__(self) -> str:

@@ -1,15 +1,14 @@
 """Homes that can be booked: by place and words, box, dates, price, guests and amenities, one page at a time.
 
-One statement finds the page, driven by whichever index is narrowest: words, box, amenities, or the order itself, so that a
-common place costs no more than a rare one. Nights are looked up per candidate in the index of the constraint that keeps
-them from being sold twice. Pages are keyset pages: the next begins after the last row, whatever came or went meanwhile.
+The database drives the page by whichever index is narrowest: words and amenities, box, or the order itself, so that a common
+place costs no more than a rare one. Nights are looked up per candidate in the index of the constraint that keeps them from
+being sold twice. Pages are keyset pages: the next begins after the last row, whatever came or went meanwhile.
 
 Homes are priced in their own currencies. A price bound or order in the reader's currency is turned into a bound in each
 currency on the market, so that both use the index; the rates of the first page's day hold for the pages that follow."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -116,7 +115,7 @@ class FoundPage:
 
 
 def search(*, criteria: Criteria, limit: int, now: datetime, after: Sequence[str | int] | None = None) -> FoundPage:
-    """One page of at most `limit` homes that match. At most three statements, whatever the rows.
+    """One page of at most `limit` homes that match. At most four statements, whatever the rows.
 
     Raises Invalid naming `cursor` when `after` is not a position of this order, or `currency` without a rate."""
     start = _Start.read(criteria.ordering, after)
@@ -244,22 +243,27 @@ _COLUMNS: Final = (
 )
 _PHOTO: Final = "(SELECT p.url FROM listings_listingphoto p WHERE p.listing_id = l.id ORDER BY p.position LIMIT 1)"
 
+# How many homes that match by everything but their nights are looked at before the whole market is, per home wanted.
+_GLANCE: Final = 4
+
 _Part = tuple[str, list[Any]]
 
 
 def _rows(criteria: Criteria, start: _Start | None, rates: Mapping[str, Fraction], count: int) -> list[_Row]:
-    shared = list(_filters(criteria))
-    if criteria.ordering in {"price", "-price"}:
-        statement, values = _by_price(criteria, shared, start, rates, count)
-    else:
-        bounds = (
-            [_any_of([_price_bounds(criteria, currency, rate) for currency, rate in rates.items()])] if rates else []
-        )
-        if criteria.by_price and not rates:
-            return []
-        statement, values = _page(shared + bounds + _keyset(criteria.ordering, start), _ORDER[criteria.ordering], count)
-    if not statement:
+    """The first `count` rows after `start`.
+
+    Looking up nights is the dear part, and most homes are free on most nights: so first only the nearest few candidates
+    are looked up, in order; only when too few of them are free, all."""
+    if criteria.by_price and not rates:
         return []
+    if criteria.stay is not None and len(rates) < 2:
+        rows = _fetch(*_statement(criteria, start, rates, count, glance=count * _GLANCE))
+        if len(rows) == count:
+            return rows
+    return _fetch(*_statement(criteria, start, rates, count, glance=None))
+
+
+def _fetch(statement: str, values: list[Any]) -> list[_Row]:
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         return [_Row(*row) for row in cursor.fetchall()]
@@ -273,32 +277,51 @@ _ORDER: Final = {
 }
 
 
-def _page(parts: Sequence[_Part], order: str, count: int) -> _Part:
-    """The photo is looked up outside the limit, for the rows of the page only."""
+def _statement(
+    criteria: Criteria, start: _Start | None, rates: Mapping[str, Fraction], count: int, glance: int | None
+) -> _Part:
+    parts = list(_filters(criteria))
+    if criteria.ordering in {"price", "-price"}:
+        return _by_price(criteria, parts, start, rates, count, glance)
+    if rates:
+        parts.insert(0, _any_of([_price_bounds(criteria, currency, rate) for currency, rate in rates.items()]))
+    return _page(criteria, _keyset(criteria.ordering, start) + parts, count, glance)
+
+
+def _page(criteria: Criteria, parts: Sequence[_Part], count: int, glance: int | None) -> _Part:
+    """Candidates by what stands in their row; of those the free ones; of those the page, with its photos."""
+    order = _ORDER[criteria.ordering]
+    after = order.replace(_SCORE, "l.score")
     conditions = " AND ".join(["l.status = 'published'", "l.nightly_price > 0", *(text for text, _ in parts)])
     values = [value for _, given in parts for value in given]
-    inner = f"SELECT {_COLUMNS} FROM listings_listing l WHERE {conditions} ORDER BY {order} LIMIT {count:d}"  # noqa: S608
-    outer = order.replace(_SCORE, "l.score")
-    return f"SELECT l.*, {_PHOTO} FROM ({inner}) l ORDER BY {outer}", values  # noqa: S608
+    most = count if criteria.stay is None else glance
+    fence = "" if most is None else f" ORDER BY {order} LIMIT {most:d}"
+    inner = f"SELECT {_COLUMNS} FROM listings_listing l WHERE {conditions}{fence}"  # noqa: S608
+    if criteria.stay is not None:
+        joined, free, dates = _free(criteria.stay)
+        inner = f"SELECT l.* FROM ({inner}) l {joined} WHERE {free} ORDER BY {after} LIMIT {count:d}"  # noqa: S608
+        values += dates
+    return f"SELECT l.*, {_PHOTO} FROM ({inner}) l ORDER BY {after}", values  # noqa: S608
 
 
 def _by_price(
-    criteria: Criteria, shared: Sequence[_Part], start: _Start | None, rates: Mapping[str, Fraction], count: int
+    criteria: Criteria,
+    parts: Sequence[_Part],
+    start: _Start | None,
+    rates: Mapping[str, Fraction],
+    count: int,
+    glance: int | None,
 ) -> _Part:
     """One ordered branch a currency, each along its own stretch of the index, merged by what a night is worth."""
     branches = []
     values: list[Any] = []
     for currency, rate in rates.items():
-        begin = _price_keyset(criteria.ordering, start, currency, rates)
-        text, given = _page(
-            [*shared, _price_bounds(criteria, currency, rate), *begin], _ORDER[criteria.ordering], count
-        )
+        bounds = [_price_bounds(criteria, currency, rate), *_price_keyset(criteria.ordering, start, currency, rates)]
+        text, given = _page(criteria, [*bounds, *parts], count, glance)
         if len(rates) == 1:
             return text, given
         branches.append(f"(SELECT b.*, b.nightly_price::numeric * {rate * _WORTH} AS worth FROM ({text}) b)")  # noqa: S608
         values += given
-    if not branches:
-        return "", []
     direction = "DESC" if criteria.ordering == "-price" else "ASC"
     columns = ", ".join(["l." + name for name in _Row.__slots__[:-1]] + ["l.url"])
     return (
@@ -353,30 +376,17 @@ def _any_of(parts: Sequence[_Part]) -> _Part:
 
 
 def _filters(criteria: Criteria) -> Iterable[_Part]:
-    if words := _words(criteria.text):
-        yield "l.words @@ to_tsquery('staydesk', %s)", [words]
-    if criteria.box is not None:
-        yield _in_box(criteria.box)
+    """What the row itself tells; the cheap comparisons first, since the database asks them in this order."""
     if criteria.guests is not None:
         yield "l.capacity >= %s", [criteria.guests]
-    if criteria.amenities:
-        yield "l.amenities @> %s::varchar(120)[]", [list(criteria.amenities)]
     if criteria.room_types:
         yield "l.room_type = ANY(%s)", [list(criteria.room_types)]
-    if criteria.stay is not None:
-        yield from _free(criteria.stay)
-
-
-def _words(text: str) -> str:
-    """What was typed as a text search query: every word, the last one as the beginning of a word."""
-    words = [word[:80] for word in re.findall(r"\w+", text)[:12]]
-    if text and not words:
-        return "''"
-    return (
-        " & ".join(f"'{word}'" for word in words[:-1])
-        + (" & " if words[1:] else "")
-        + (f"'{words[-1]}':*" if words else "")
-    )
+    if criteria.box is not None:
+        yield _in_box(criteria.box)
+    if criteria.text:
+        yield "l.words @@ plainto_tsquery('staydesk', %s)", [criteria.text]  # every word; no word at all finds nothing
+    if criteria.amenities:
+        yield "l.amenities @> %s::varchar(120)[]", [list(criteria.amenities)]
 
 
 def _in_box(box: Box) -> _Part:
@@ -391,22 +401,19 @@ def _in_box(box: Box) -> _Part:
     )
 
 
-def _free(stay: Stay) -> Iterable[_Part]:
-    """No active hold on any of the nights, and a stay of that length may begin on the first."""
-    yield (
-        "NOT EXISTS (SELECT 1 FROM listings_calendarhold h WHERE h.listing_id = l.id AND h.active"
-        " AND h.stay && daterange(%s, %s))",
-        [stay.check_in, stay.check_out],
+def _free(stay: Stay) -> tuple[str, str, list[Any]]:
+    """No active hold on any of the nights, and a stay of that length may begin on the first: a join, its condition, and
+    the values of both. OFFSET 0 keeps the lookups one by one, along the index, for the candidates alone."""
+    joined = (
+        "LEFT JOIN LATERAL (SELECT o.minimum_nights, o.maximum_nights FROM listings_nightoverride o"
+        " WHERE o.listing_id = l.id AND o.nights @> %s::date OFFSET 0) own ON true"
     )
-    own = "FROM listings_nightoverride o WHERE o.listing_id = l.id AND o.nights @> %s::date"
-    yield (
-        f"%s >= COALESCE((SELECT o.minimum_nights {own}), l.minimum_nights)",
-        [stay.nights, stay.check_in],
+    free = (
+        "%s BETWEEN COALESCE(own.minimum_nights, l.minimum_nights) AND COALESCE(own.maximum_nights, l.maximum_nights)"
+        " AND NOT EXISTS (SELECT 1 FROM listings_calendarhold h WHERE h.listing_id = l.id AND h.active"
+        " AND h.stay && daterange(%s, %s))"
     )
-    yield (
-        f"%s <= COALESCE((SELECT o.maximum_nights {own}), l.maximum_nights)",
-        [stay.nights, stay.check_in],
-    )
+    return joined, free, [stay.check_in, stay.nights, stay.check_in, stay.check_out]
 
 
 # What the stay costs --------------------------------------------------------------------------------------------------
