@@ -64,7 +64,11 @@ def run_receiver() -> Iterator[Receiver]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            length = int(self.headers["Content-Length"])
+            body = self.rfile.read(length)
+            if len(body) < length:  # the sender was killed in the middle
+                self.close_connection = True
+                return
             item = Received(self.headers["Stripe-Signature"], body)
             with receiver.lock:
                 receiver.received.append(item)

@@ -120,7 +120,7 @@ def test_nothing_answered_is_lost_when_killed(tmp_path: Path) -> None:
         assert len(intents) - len(answered) <= len(guests)
         assert {intent.status for intent in intents} == {"succeeded"}
         time.sleep(0.1)
-        sandbox.flush()
+        assert sandbox.flush()
         told = _ids(receiver, "payment_intent.succeeded")
         assert told == {intent.id for intent in intents}
         rows = list(client.v1.balance_transactions.list({"limit": 100}).auto_paging_iter())
