@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection, transaction
 
+from backoffice.core.money import Money
 from backoffice.ledger import operations, queries
 from backoffice.ledger.models import Account, Balance, Journal
 from backoffice.ledger.policies import Line
@@ -40,6 +41,14 @@ class TestBalances:
         assert queries.balance(account="2100", key="BK-1", currency=EUR) == -12
         assert queries.balance(account="1150", key="ch_1", currency="JPY") == 11
 
+    def test_what_stands_under_a_key_is_money_per_currency(self, post: Post) -> None:
+        post("1", capture("ch_1", "BK-1", 5))
+        post("2", [Line("1150", "ch_1", 11, "JPY"), Line("2100", "BK-1", -11, "JPY")])
+        post("3", [Line("1150", "ch_1", -5, EUR), Line("1310", "7", 5, EUR)])
+        assert queries.standing(account="1150", key="ch_1") == [Money(11, "JPY")]
+        assert queries.standing(account="2100", key="BK-1") == [Money(-5, EUR), Money(-11, "JPY")]
+        assert queries.standing(account="2100", key="BK-2") == []
+
     def test_slots_are_summed(self, post: Post) -> None:
         post("1", [*capture(amount=5), *settle(amount=5, fee=1)])
         as_superuser(
@@ -49,6 +58,7 @@ class TestBalances:
         )
         assert queries.balance(account="1100", key="stripe", currency=EUR) == 4 + 3
         assert queries.balances(code="1100").get().amount == 4 + 3
+        assert queries.standing(account="1100", key="stripe") == [Money(4 + 3, EUR)]
 
     def test_lists_in_the_order_of_the_chart(self, post: Post) -> None:
         post("1", capture("ch_2", "BK-2"))
