@@ -25,7 +25,7 @@ from backoffice.console.page import Page
 _UNFOLD_ACTIONS = ("actions_list", "actions_row", "actions_detail", "actions_submit_line")
 
 
-class StaffAdmin(exports.Exporting, ModelAdmin):  # type: ignore[misc]
+class StaffAdmin(exports.Exporting, ModelAdmin):
     """Read-only. `verb` opens it, `export_verb` lets its list be taken away, `dialogs` are all that changes anything.
 
     `key` is the column that names a row in its address; `searches` say what the search box understands."""
@@ -91,7 +91,8 @@ class StaffAdmin(exports.Exporting, ModelAdmin):  # type: ignore[misc]
         name = f"{self.opts.app_label}_{self.opts.model_name}"
 
         def at(route: str, view: Callable[..., HttpResponse], what: str) -> URLPattern:
-            return path(route, self.admin_site.admin_view(view), name=f"{name}_{what}")
+            pattern: URLPattern = path(route, self.admin_site.admin_view(view), name=f"{name}_{what}")
+            return pattern
 
         urls = [at("", self.changelist_view, "changelist")]
         if self.export_verb:
@@ -123,7 +124,7 @@ class StaffAdmin(exports.Exporting, ModelAdmin):  # type: ignore[misc]
 
     def stand(self, request: HttpRequest, crumb: str = "") -> None:
         """Tell the header where the request stands: the list, and what of it is looked at."""
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         request.console_place = {  # type: ignore[attr-defined]
             "title": self.plural.capitalize(),
             "href": reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"),
@@ -148,7 +149,7 @@ class StaffAdmin(exports.Exporting, ModelAdmin):  # type: ignore[misc]
         """What the page of `row` shows."""
         raise NotImplementedError
 
-    def extra(self, row: Any, desk: Desk) -> dict[str, Any]:
+    def more(self, row: Any, desk: Desk) -> dict[str, Any]:
         """More context for an own `page_template`."""
         return {}
 
@@ -176,7 +177,7 @@ class StaffAdmin(exports.Exporting, ModelAdmin):  # type: ignore[misc]
             "opts": self.opts,
             "page": page,
             "buttons": self.buttons(row, desk),
-            **self.extra(row, desk),
+            **self.more(row, desk),
         }
         return TemplateResponse(request, self.page_template, context)
 

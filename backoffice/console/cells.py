@@ -93,7 +93,7 @@ def address_of(thing: Model) -> str:
     from django.contrib import admin  # the registry is complete only when every room is loaded
 
     meta = thing._meta
-    registered = admin.site._registry.get(meta.concrete_model)
+    registered = admin.site._registry.get(type(thing) if meta.concrete_model is None else meta.concrete_model)
     key = getattr(thing, getattr(registered, "key", "pk"))
     return reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[key])
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django.conf import settings
 from django.core.cache import cache
@@ -62,8 +62,9 @@ def account_links(request: HttpRequest) -> list[dict[str, str]]:
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Unfold's callback for the index page."""
     desk = desk_of(request)
-    facts = cache.get_or_set(FIGURES_KEY, lambda: gather(desk.now), _FIGURES_SECONDS)
+    facts = cast(dict[str, Any], cache.get_or_set(FIGURES_KEY, lambda: gather(desk.now), _FIGURES_SECONDS))
     actor = desk.actor
+    request.console_place = {"title": "Today"}  # type: ignore[attr-defined]
     return {
         **context,
         "desk_name": actor.name.split(" ", 1)[0],
@@ -220,10 +221,36 @@ def _charts(facts: dict[str, Any]) -> list[dict[str, str]]:
     return charts
 
 
+_CHART_OPTIONS: Final = json.dumps(
+    {
+        "animation": False,
+        "maintainAspectRatio": False,
+        "plugins": {"legend": {"display": False}},
+        "scales": {
+            "x": {
+                "grid": {"display": False},
+                "ticks": {"maxRotation": 0, "autoSkip": True, "autoSkipPadding": 12, "color": "#8a979c"},
+            },
+            "y": {
+                "beginAtZero": True,
+                "border": {"display": False},
+                "ticks": {"maxTicksLimit": 5, "precision": 0, "color": "#8a979c"},
+            },
+        },
+    }
+)
+
+
 def _chart(title: str, labels: list[str], values: Sequence[float]) -> dict[str, str]:
-    bars = {"data": list(values), "backgroundColor": "var(--color-primary-600)", "borderRadius": 3}
+    bars = {
+        "data": list(values),
+        "backgroundColor": "var(--color-primary-500)",
+        "borderRadius": 3,
+        "maxBarThickness": 26,
+    }
     return {
         "title": title,
+        "options": _CHART_OPTIONS,
         "data": json.dumps({"labels": labels, "datasets": [bars]}),
         "words": f"{title}: " + ", ".join(f"{label} {value:g}" for label, value in zip(labels, values, strict=True)),
     }

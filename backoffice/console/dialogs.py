@@ -45,8 +45,6 @@ class DialogForm(forms.Form):
     key = forms.CharField(widget=forms.HiddenInput, max_length=64)
     version = forms.IntegerField(widget=forms.HiddenInput, min_value=0)
 
-    field_order: ClassVar[list[str]] = []
-
 
 class ReasonForm(DialogForm):
     """A decision that says why; the reason is kept in the audit log."""

@@ -58,5 +58,5 @@ def _address(request: HttpRequest) -> str:
     proxies = settings.REST_FRAMEWORK["NUM_PROXIES"]
     chain = [part.strip() for part in request.headers.get("X-Forwarded-For", "").split(",") if part.strip()]
     if proxies and len(chain) >= proxies:
-        return chain[-proxies][:45]
+        return str(chain[-proxies])[:45]
     return str(request.META.get("REMOTE_ADDR", ""))[:45]

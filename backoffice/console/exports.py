@@ -41,8 +41,12 @@ def amount(value: int | None, currency: str) -> Decimal | None:
     return None if value is None else Money(value, currency).decimal()
 
 
-class Resource(resources.Resource):  # type: ignore[misc]
+class Resource(resources.Resource):
     """What an export holds: columns by name, each a `dehydrate_` method or an attribute. There is no import."""
+
+    @classmethod
+    def get_display_name(cls) -> str:
+        return cls.__name__
 
     def export_field(self, field: Any, instance: Any, **kwargs: Any) -> Any:
         return harmless(super().export_field(field, instance, **kwargs))
@@ -51,7 +55,7 @@ class Resource(resources.Resource):  # type: ignore[misc]
         return self.get_export_fields()
 
 
-class Exporting(ExportMixin):  # type: ignore[misc]
+class Exporting(ExportMixin):
     """A list that may be taken away by who holds `export_verb`."""
 
     export_verb: ClassVar[str] = ""

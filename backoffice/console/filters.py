@@ -48,13 +48,10 @@ class Days(admin.FieldListFilter):
         model_admin: Any,
         field_path: str,
     ) -> None:
+        # The base class takes our two parameters out of the address and keeps them as lists.
         super().__init__(field, request, params, model, model_admin, field_path)
-        self.given: dict[str, str] = {}
-        for name in self.expected_parameters():
-            values = params.pop(str(name), [])
-            self.used_parameters[str(name)] = values  # Unfold's form repeats every other parameter as a hidden field
-            if values and values[-1]:
-                self.given[str(name)] = values[-1]
+        kept: dict[str, Any] = self.used_parameters
+        self.given = {name: values[-1] for name, values in kept.items() if values and values[-1]}
 
     def expected_parameters(self) -> list[str | None]:
         return [f"{self.field_path}_from", f"{self.field_path}_to"]

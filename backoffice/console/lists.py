@@ -31,13 +31,13 @@ class Search:
         return re.search(self.shape, term, re.IGNORECASE) is not None
 
 
-class KeysetPaginator(InfinitePaginator):  # type: ignore[misc]
+class KeysetPaginator(InfinitePaginator):
     """Never counts; `NewestFirst` finds the page by key."""
 
     template_name = "console/pagination.html"
 
 
-class NewestFirst(ChangeList):  # type: ignore[misc]
+class NewestFirst(ChangeList):
     """Rows in descending key order; `?before=KEY` and `?after=KEY` page through them, `?oldest=1` is the last page."""
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:

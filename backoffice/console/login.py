@@ -7,7 +7,7 @@ from typing import Any
 from unfold.forms import AuthenticationForm
 
 
-class LoginForm(AuthenticationForm):  # type: ignore[misc]
+class LoginForm(AuthenticationForm):
     """Unfold's login form in our words."""
 
     error_messages = {

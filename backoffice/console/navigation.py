@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django.core.cache import cache
 from django.http import HttpRequest
@@ -103,8 +103,7 @@ def _entry(request: HttpRequest, item: Item, badges: dict[str, int]) -> dict[str
 
 def waiting() -> dict[str, int]:
     """How much waits for somebody, by badge; counted once in fifteen seconds for everybody."""
-    found: dict[str, int] = cache.get_or_set(BADGES_KEY, _count, _BADGES_SECONDS)
-    return found
+    return cast(dict[str, int], cache.get_or_set(BADGES_KEY, _count, _BADGES_SECONDS))
 
 
 def _count() -> dict[str, int]:

@@ -16,6 +16,7 @@ from django.urls import URLPattern, path, reverse
 from unfold.sites import UnfoldAdminSite
 
 from backoffice.console import lookup
+from backoffice.console.base import StaffAdmin
 from backoffice.console.door import desk_of
 from backoffice.core.errors import NotAllowed, NotFound, StaydeskError
 
@@ -25,12 +26,17 @@ log = logging.getLogger(__name__)
 _CLOSED: Final = frozenset({"autocomplete", "view_on_site", "password_change", "password_change_done", "search"})
 
 
-class StaydeskSite(UnfoldAdminSite):  # type: ignore[misc]
+class StaydeskSite(UnfoldAdminSite):
     """Every view answers domain errors, missing rows and accidents with a page in the console's own dress."""
 
     index_title = "Today"
     enable_nav_sidebar = True
     final_catch_all_view = True
+
+    def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
+        """Only pages that obey the house rules; what a library registers for itself (groups, tokens) stays out."""
+        if admin_class is not None and issubclass(admin_class, StaffAdmin):
+            super().register(model_or_iterable, admin_class, **options)
 
     def get_urls(self) -> list[URLPattern]:
         own = [

@@ -70,11 +70,57 @@ def who(entry: AuditEntry, names: dict[int, str]) -> str:
     return f"{entry.actor_name or entry.actor_kind} ({entry.actor_kind})" if entry.actor_name else entry.actor_kind
 
 
+# How an act reads once it is done; a verb that is not here is shown as it is named.
+_DONE: Final = {
+    "bookings.quote": "Quote {} given",
+    "bookings.create": "Booking {} made",
+    "bookings.confirm": "Booking {} confirmed",
+    "bookings.confirm_late": "Booking {} confirmed by a late payment",
+    "bookings.expire": "Booking {} expired unpaid",
+    "bookings.cancel": "Booking {} cancelled",
+    "bookings.check_in": "Stay {} began",
+    "bookings.complete": "Stay {} ended",
+    "bookings.mark_no_show": "Booking {} marked as a no-show",
+    "bookings.penalise_host": "Host’s penalty booked for {}",
+    "payments.attempt": "Payment {} tried",
+    "payments.capture": "Payment {} captured",
+    "payments.decline": "Payment {} declined",
+    "payments.ask_guest": "Payment {} asks the guest’s bank",
+    "payments.cancel": "Payment {} cancelled",
+    "refunds.request": "Refund {} asked for",
+    "refunds.approve": "Refund {} approved",
+    "refunds.reject": "Refund {} rejected",
+    "refunds.cancel": "Refund {} taken back",
+    "refunds.submit": "Refund {} sent",
+    "refunds.succeed": "Refund {} reached the guest",
+    "refunds.fail": "Refund {} failed",
+    "listings.create": "Home {} begun",
+    "listings.edit": "Home {} edited",
+    "listings.submit": "Home {} handed in for review",
+    "listings.publish": "Home {} published",
+    "listings.send_back": "Home {} sent back to its host",
+    "listings.pause": "Home {} paused",
+    "listings.resume": "Home {} resumed",
+    "listings.remove": "Home {} removed",
+    "people.register": "{} registered",
+    "people.suspend": "{} suspended",
+    "people.reinstate": "{} reinstated",
+    "people.grant_role": "{} given a role",
+    "webhooks.replay": "Webhook {} replayed",
+    "breaks.take": "Break {} taken",
+    "breaks.note": "Break {} noted on",
+    "breaks.resolve": "Break {} resolved",
+    "reconciliation.run": "Reconciliation run {} begun",
+}
+
+
 def sentence(entry: AuditEntry) -> str:
-    """What was done, in words: "Bookings: confirm BK-7QF3K2, awaiting payment → confirmed"."""
-    room, _, act = entry.verb.partition(".")
-    step = _step(entry.before, entry.after)
-    return f"{cells.words(room).capitalize()}: {cells.words(act)} {entry.object_id}{step}"
+    """What was done, in words: "Booking BK-7QF3K2 confirmed, awaiting payment → confirmed"."""
+    done = _DONE.get(entry.verb)
+    if done is None:
+        room, _, act = entry.verb.partition(".")
+        done = f"{cells.words(room).capitalize()}: {cells.words(act)} {{}}"
+    return done.format(entry.object_id) + _step(entry.before, entry.after)
 
 
 def _step(before: Any, after: Any) -> str:

@@ -6,7 +6,6 @@ from typing import Any
 
 from django.templatetags.static import static
 
-
 UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "Staydesk",
     "SITE_HEADER": "Staydesk",

@@ -165,7 +165,7 @@ class RefundForm(ReasonForm):
     cause = forms.ChoiceField(
         label="Cause",
         choices=[
-            ("service_issue", "Something was wrong with the stay"),
+            ("service_issue", "Service issue"),
             ("goodwill", "Goodwill"),
             ("duplicate", "Charged twice"),
         ],
@@ -308,10 +308,10 @@ class NoShow(Dialog):
 # The list -------------------------------------------------------------------------------------------------------------
 
 
-class TonightFilter(RadioFilter):  # type: ignore[misc]
+class TonightFilter(RadioFilter):
     """Who sleeps where tonight, who comes, who goes; by the desk's day."""
 
-    title = "today"
+    title = "stay"
     parameter_name = "today"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -390,7 +390,7 @@ class BookingAdmin(StaffAdmin):
 
     @display(description="Guest")
     def guest_name(self, row: Booking) -> SafeString:
-        return cells.two(row.guest.name, f"of {row.guests}" if row.guests > 1 else "alone")
+        return cells.two(row.guest.name, f"{row.guests} guests" if row.guests > 1 else "1 guest")
 
     @display(description="Stay")
     def stay(self, row: Booking) -> SafeString:
@@ -431,14 +431,14 @@ class BookingAdmin(StaffAdmin):
             panels=panels,
         )
 
-    def extra(self, row: Booking, desk: Desk) -> dict[str, Any]:
+    def more(self, row: Booking, desk: Desk) -> dict[str, Any]:
         explain = ledger.trace(row.code) if desk.actor.may("ledger.view") else None
         return {
             "booking": row,
             "stay": cells.stay(row.check_in, row.check_out),
-            "guest": cells.link(row.guest, row.guest.name),
-            "host": cells.link(row.host, row.host.name),
-            "listing": cells.link(row.listing, row.listing.title),
+            "guest": cells.two(cells.link(row.guest, row.guest.name), row.guest.email),
+            "host": cells.two(cells.link(row.host, row.host.name), row.host.email),
+            "listing": cells.two(cells.link(row.listing, row.listing.title), row.listing.city),
             "figures": figures(row, explain),
             "price_lines": price_lines(row),
             "quote": quote(row, desk),
@@ -447,9 +447,6 @@ class BookingAdmin(StaffAdmin):
 
 def _facts(row: Booking, payment: Payment | None) -> tuple[Fact, ...]:
     return (
-        Fact("Home", cells.link(row.listing, row.listing.title)),
-        Fact("Guest", cells.two(cells.link(row.guest, row.guest.name), row.guest.email)),
-        Fact("Host", cells.two(cells.link(row.host, row.host.name), row.host.email)),
         Fact("Guests", str(row.guests)),
         Fact("Check-in", cells.instant(row.check_in_at)),
         Fact("Check-out", cells.instant(row.check_out_at)),

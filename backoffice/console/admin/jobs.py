@@ -106,7 +106,10 @@ class OutboxAdmin(StaffAdmin):
     verb = "jobs.view"
     singular, plural = "message", "outbox"
     key = "pk"
-    list_words = "E-mails and tasks on their way out, written with the change they tell of. The row is the truth; losing the broker loses nothing."
+    list_words = (
+        "E-mails and tasks on their way out, written with the change they tell of. The row is the truth; losing the "
+        "broker loses nothing."
+    )
     empty_words = "The first booking’s confirmation will be the first message."
     searches = (Search("recipient_id", r"^\d{1,18}$"), Search("topic"))
     search_help_text = "a topic such as booking_confirmed, or a task’s name"

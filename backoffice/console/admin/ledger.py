@@ -54,7 +54,7 @@ def _sum_of_slots(column: str) -> Coalesce:
     )
 
 
-class OpenFilter(RadioFilter):  # type: ignore[misc]
+class OpenFilter(RadioFilter):
     """Balances that stand, and of those the ones that should have cleared."""
 
     title = "balance"
@@ -63,7 +63,7 @@ class OpenFilter(RadioFilter):  # type: ignore[misc]
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [("open", "Not zero"), ("clearing", "Clearing, not zero")]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Account]) -> QuerySet[Account]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         if self.value() in {"open", "clearing"}:
             queryset = queryset.exclude(standing=0)
         if self.value() == "clearing":
@@ -72,7 +72,7 @@ class OpenFilter(RadioFilter):  # type: ignore[misc]
         return queryset
 
 
-class ChartFilter(RadioFilter):  # type: ignore[misc]
+class ChartFilter(RadioFilter):
     title = "account"
     parameter_name = "code"
 
@@ -142,7 +142,7 @@ class AccountAdmin(StaffAdmin):
     def lines_count(self, row: Any) -> str:
         return f"{row.posted:,}"
 
-    def page(self, row: Account, desk: Desk) -> Page:
+    def page(self, row: Any, desk: Desk) -> Page:
         known = ledger.chart().get(row.code)
         lines = list(JournalLine.objects.filter(account=row).select_related("journal").order_by("-id")[: _MOST + 1])
         more = len(lines) > _MOST
@@ -241,7 +241,9 @@ class JournalAdmin(StaffAdmin):
     verb, export_verb = "ledger.view", "ledger.export"
     singular, plural = "journal", "journals"
     key = "pk"
-    list_words = "One journal per business fact, its lines summing to zero in every currency. A mistake is reversed, never edited."
+    list_words = (
+        "One journal per business fact; its lines sum to zero in every currency. A mistake is reversed, never edited."
+    )
     empty_words = "The first captured payment makes the first journal."
     searches = (
         Search("pk", r"^#?\d{1,18}$", lambda term: term.lstrip("#")),

@@ -1,0 +1,233 @@
+"""One small desk with something on every page, made through the operations; no provider is needed."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.contrib import admin
+from django.db import transaction
+from django.db.models import Model
+from django.test import Client
+from django.urls import reverse
+
+from backoffice.audit.models import AuditEntry
+from backoffice.bookings import operations as bookings
+from backoffice.bookings import queries as booking_queries
+from backoffice.bookings.models import Booking
+from backoffice.core.actor import system
+from backoffice.core.money import Money
+from backoffice.jobs.models import JobRun
+from backoffice.ledger.models import Account, Journal
+from backoffice.listings import operations as listings
+from backoffice.listings.models import Listing
+from backoffice.notifications.models import OutboxMessage
+from backoffice.payments import operations as payments
+from backoffice.payments.models import BalanceTransaction, Payment, Refund, WebhookEvent
+from backoffice.payments.policies.seen import SeenBalanceTransaction, SeenEvent, SeenPayment
+from backoffice.people.models import User
+from backoffice.reconciliation.models import Break, Run
+from backoffice.workflows import refund_booking
+from backoffice.workflows.settle_payment import settle
+from tests import factories
+
+ROLES = ("support_l1", "support_l2", "team_lead", "finance", "trust_safety", "auditor", "on_call", "admin")
+SYSTEM = system("tests")
+_number = itertools.count(1)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def paid(guest: User | None = None, **options: Any) -> Booking:
+    """A confirmed booking whose card was good, as a webhook would have told us."""
+    at = now()
+    booking = factories.booking(guest=guest or factories.person("Alice", now=at), now=at, **options)
+    with transaction.atomic():
+        attempt = payments.begin_attempt(
+            booking=bookings.lock(code=booking.code),
+            payment_method="pm_card_visa",
+            actor=factories.acting(booking.guest, now=at),
+            now=at,
+        )
+    payment = attempt.payment
+    number = next(_number)
+    seen = SeenPayment(
+        id=f"pi_{number}",
+        status="captured",
+        amount=Money(payment.amount, payment.currency),
+        reference=payment.code,
+        charge_id=f"ch_{number}",
+    )
+    settle(seen=seen, actor=SYSTEM, now=at)
+    return booking_queries.booking(code=booking.code)
+
+
+def refund(booking: Booking, amount: int, staff: User, key: str = "") -> Refund:
+    """A refund that `staff` asks for; over their limit it waits."""
+    booking.refresh_from_db()
+    return refund_booking.request(
+        booking_code=booking.code,
+        amount=Money(amount, booking.charge_currency),
+        cause="service_issue",
+        bearer="host",
+        reason="No hot water",
+        idempotency_key=key or f"test:{next(_number)}",
+        version=Payment.objects.get(booking=booking).version,
+        actor=factories.acting(staff, now=now()),
+        now=now(),
+    )
+
+
+def movement(booking: Booking) -> BalanceTransaction:
+    """The charge of a booking as the provider's balance tells it."""
+    payment, at = booking.payment, now()
+    gross, fee = Money(payment.amount, payment.currency), Money(175, payment.currency)
+    row = SeenBalanceTransaction(
+        id=f"txn_{next(_number)}",
+        type="charge",
+        reporting_category="charge",
+        source_id=payment.charge_id or "",
+        source_reference=payment.code,
+        amount=gross,
+        fee=fee,
+        net=gross - fee,
+        presented=gross,
+        created=at,
+        available_on=at + timedelta(days=2),
+        fee_details=({"type": "stripe_fee", "amount": 175, "currency": "eur"},),
+    )
+    payments.import_transactions(rows=[row], actor=SYSTEM, now=at)
+    return BalanceTransaction.objects.get(provider_id=row.id)
+
+
+def webhook(*, status: str = "failed") -> WebhookEvent:
+    """An event of the inbox."""
+    number, at = next(_number), now()
+    event = SeenEvent(
+        id=f"evt_{number}",
+        type="charge.updated",
+        object_id=f"ch_{number}",
+        account="",
+        created=at,
+        livemode=False,
+        payload=b'{"id": "evt", "name": "<b>&amp;</b>"}',
+    )
+    row = payments.receive_event(event=event, origin="webhook", now=at)
+    assert row is not None
+    WebhookEvent.objects.filter(pk=row.pk).update(status=status, error="The provider did not answer.", attempts=3)
+    row.refresh_from_db()
+    return row
+
+
+def break_(booking: Booking) -> Break:
+    at = now()
+    run = Run.objects.create(
+        scope="stripe", since=at, until=at, actor="beat", status="succeeded", found=1, started_at=at, finished_at=at
+    )
+    return Break.objects.create(
+        identity=f"identity {next(_number)}",
+        leg="line",
+        key="txn_9",
+        cls="amount_mismatch",
+        status="open",
+        difference=-1,
+        currency="EUR",
+        subject=booking.code,
+        detail={"provider": {"amount": 99, "currency": "EUR"}, "ledger": {"amount": 100, "currency": "EUR"}},
+        occurred_at=at,
+        first_seen=run,
+        last_seen=run,
+        opened_at=at,
+    )
+
+
+@dataclass
+class World:
+    """The desk; `rows` names one row for every page there is."""
+
+    staff: dict[str, User]
+    booking: Booking
+    waiting: Refund
+    listing_in_review: Listing
+    webhook: WebhookEvent
+    rows: dict[type[Model], Model] = field(default_factory=dict)
+
+    def client(self, role: str, **options: Any) -> Client:
+        client = Client(**options)
+        client.force_login(self.staff[role])
+        return client
+
+
+def build() -> World:
+    at = now()
+    staff = {role: factories.staff(role, now=at) for role in ROLES}
+    staff["nobody"] = factories.person("No Role", is_staff=True, now=at)
+    booking = paid()
+    waiting = refund(booking, 15_000, staff["support_l1"])
+    refund(booking, 2_000, staff["support_l2"])
+    draft = factories.listing(now=at, publish=False)
+    listings.submit(code=draft.code, actor=factories.acting(draft.host, now=at), now=at)
+    draft.refresh_from_db()
+    event = webhook()
+    run = JobRun.objects.create(
+        name="reconciliation.run",
+        actor="beat",
+        host="desk",
+        pid=1,
+        status="failed",
+        started_at=at,
+        finished_at=at,
+        heartbeat_at=at,
+        counts={"lines": 3},
+        error="The provider did not answer.",
+    )
+    found = break_(booking)
+    world = World(staff, booking, waiting, draft, event)
+    world.rows = {
+        User: booking.guest,
+        Listing: draft,
+        Booking: booking,
+        Payment: booking.payment,
+        Refund: waiting,
+        BalanceTransaction: movement(booking),
+        WebhookEvent: event,
+        Account: Account.objects.order_by("id")[0],
+        Journal: Journal.objects.order_by("id")[0],
+        AuditEntry: AuditEntry.objects.order_by("seq")[0],
+        JobRun: run,
+        OutboxMessage: OutboxMessage.objects.order_by("id")[0],
+        Break: found,
+        Run: found.first_seen,
+    }
+    return world
+
+
+@dataclass(frozen=True)
+class Address:
+    """One address of the console: what it is, and the verbs that open it."""
+
+    kind: str
+    path: str
+    verbs: tuple[str, ...]
+    name: str
+
+
+def addresses(world: World) -> list[Address]:
+    """Every address of every admin that is registered, with a row of the world where one is named."""
+    found = []
+    for model, page in admin.site._registry.items():
+        place = f"{model._meta.app_label}_{model._meta.model_name}"
+        key = str(getattr(world.rows[model], page.key))
+        found.append(Address("list", reverse(f"admin:{place}_changelist"), (page.verb,), f"{place}_changelist"))
+        found.append(Address("page", reverse(f"admin:{place}_change", args=[key]), (page.verb,), f"{place}_change"))
+        if page.export_verb:
+            verbs = (page.verb, page.export_verb)
+            found.append(Address("export", reverse(f"admin:{place}_export"), verbs, f"{place}_export"))
+        for dialog in page.dialogs:
+            name = f"{place}_{dialog.name}"
+            found.append(Address("dialog", reverse(f"admin:{name}", args=[key]), (page.verb, dialog.verb), name))
+    return found
