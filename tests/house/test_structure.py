@@ -16,7 +16,7 @@ FILES = {"states", "policies", "models", "queries", "operations", "tasks", "apps
 # Licensed extras (DESIGN.md): the gateway, reconciliation's call to the provider, and packages of data and words.
 EXTRAS = {"payments": {"gateway"}, "reconciliation": {"provider"}}
 TOP = {
-    ".ci", ".github", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "Dockerfile", "LICENSE", "README.md", "api",
+    ".ci", ".dockerignore", ".github", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "Dockerfile", "LICENSE", "README.md", "api",
     "backoffice", "deploy", "docker-compose.yml", "docs", "fixtures", "manage.py", "ops", "ops_cli", "pyproject.toml",
     "requirements", "tests",
 }  # fmt: skip
