@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from django.conf import settings
 from django.db import transaction
 
 from backoffice.bookings import operations as bookings
 from backoffice.core.actor import Actor
-from backoffice.core.errors import NotFound, PaymentDeclined
+from backoffice.core.errors import Indeterminate, NotFound, PaymentDeclined
 from backoffice.payments import operations as payments
 from backoffice.payments.gateway import submit
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import Payment, PaymentAttempt
 from backoffice.payments.policies.seen import SeenPayment
 from backoffice.workflows.settle_payment import settle
+
+# The provider's clock may run behind ours by this much when it dates what we ask for.
+CLOCKS_APART: Final = timedelta(minutes=5)
+GIVE_UP_AFTER: Final = timedelta(minutes=10)
 
 
 def pay(*, booking_code: str, payment_method: str, actor: Actor, now: datetime) -> Payment:
@@ -40,12 +45,32 @@ def pay(*, booking_code: str, payment_method: str, actor: Actor, now: datetime) 
 
 
 def resolve_attempt(*, attempt_id: int, actor: Actor, now: datetime) -> SeenPayment | None:
-    """Find out what became of a try whose answer was lost, by asking with the same key. Raises as the gateway does."""
+    """Find out what became of a try whose answer was lost. Raises as the gateway does.
+
+    The provider is asked what it has; only where it has nothing is the call repeated, with the same key. A provider that
+    keeps answering that call with the failure it saved under the key never carried it out: the try is given up, and the
+    guest may begin another."""
     attempt = PaymentAttempt.objects.select_related("payment__booking").get(id=attempt_id)
     if attempt.status not in {"submitted", "indeterminate"}:
         return None
-    code = attempt.payment.booking.code
-    seen = submit.attempt(attempt_id=attempt.id, gateway=gateway(), return_url=_return_url(code), actor=actor, now=now)
+    payment = attempt.payment
+    if payment.provider_id is not None:
+        seen: SeenPayment | None = gateway().payment(payment_id=payment.provider_id)
+    else:
+        seen = gateway().find_payment(reference=payment.code, since=attempt.created_at - CLOCKS_APART)
+    if seen is None:
+        try:
+            seen = submit.attempt(
+                attempt_id=attempt.id,
+                gateway=gateway(),
+                return_url=_return_url(payment.booking.code),
+                actor=actor,
+                now=now,
+            )
+        except Indeterminate:
+            if now - attempt.created_at > GIVE_UP_AFTER:
+                payments.abandon_attempt(attempt_id=attempt.id, error="never carried out", actor=actor, now=now)
+            raise
     settle(seen=seen, actor=actor, now=now)
     return seen
 

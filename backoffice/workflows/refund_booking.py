@@ -132,7 +132,15 @@ def cancel(*, refund_code: str, version: int, actor: Actor, now: datetime) -> Re
 def send(*, refund_code: str, actor: Actor, now: datetime) -> Refund | None:
     """Send an approved refund to the provider and take over its answer; None when another is at it.
 
-    Raises Indeterminate when the answer was lost: the sweep asks again with the same key."""
+    One whose answer was lost is looked for first: the provider may have saved a failure under the key while the refund was
+    made all the same. Raises Indeterminate when it is not known yet: the sweep asks again."""
+    refund = payment_queries.refund(code=refund_code)
+    if refund.status == "indeterminate":
+        charge_id = refund.payment.charge_id
+        assert charge_id is not None  # the database: a captured payment has its charge
+        found = gateway().find_refund(charge_id=charge_id, reference=refund_code)
+        if found is not None:
+            return payments.record_refund(refund_code=refund_code, seen=found, actor=actor, now=now)
     seen = submit.refund(refund_code=refund_code, gateway=gateway(), actor=actor, now=now)
     if seen is None:
         return None

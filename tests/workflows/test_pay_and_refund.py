@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import hashlib
+import hmac
+import time
 from datetime import datetime, timedelta
 
 import pytest
@@ -10,6 +13,7 @@ from backoffice.core.actor import system
 from backoffice.core.errors import (
     Conflict,
     Indeterminate,
+    Invalid,
     KeyReused,
     NotAllowed,
     NotFound,
@@ -256,3 +260,61 @@ def test_drift_at_the_provider_is_one_break_with_its_class_and_amount(sandbox: R
     ]
     again = reconcile_stripe(since=None, until=None, actor=FINANCE, now=now())
     assert again.run.output_digest == outcome.run.output_digest
+
+
+@pytest.mark.parametrize("effect", ["error_500_after_commit", "timeout_after_commit", "reset_after_commit"])
+def test_a_payment_the_provider_made_but_did_not_confirm_is_found(sandbox: RunningSandbox, effect: str) -> None:
+    guest = factories.person("Alice", now=now())
+    booking = factories.booking(guest=guest, now=now())
+    sandbox.fault(effect, method="POST", path="/v1/payment_intents", times=3, seconds=4)
+    with pytest.raises(Indeterminate):
+        pay(
+            booking_code=booking.code,
+            payment_method="pm_card_visa",
+            actor=factories.acting(guest, now=now()),
+            now=now(),
+        )
+    sandbox.clear_faults()
+    assert keep_time.resolve_indeterminate(now=now() + timedelta(minutes=2)) >= 1
+    assert booking_queries.booking(code=booking.code).status == "confirmed"
+    assert len(sandbox.client().v1.charges.list().data) == 1
+
+
+def test_a_try_that_was_never_carried_out_is_given_up_and_another_pays(sandbox: RunningSandbox) -> None:
+    guest = factories.person("Alice", now=now())
+    booking = factories.booking(guest=guest, now=now())
+    alice = factories.acting(guest, now=now())
+    sandbox.fault("error_500_before_commit", method="POST", path="/v1/payment_intents", times=1)
+    with pytest.raises(Indeterminate):
+        pay(booking_code=booking.code, payment_method="pm_card_visa", actor=alice, now=now())
+    keep_time.resolve_indeterminate(now=now() + timedelta(minutes=11))
+    assert PaymentAttempt.objects.get().status == "declined"
+    pay(booking_code=booking.code, payment_method="pm_card_visa", actor=alice, now=now())
+    assert booking_queries.booking(code=booking.code).status == "confirmed"
+    assert len(sandbox.client().v1.charges.list().data) == 1
+
+
+@pytest.mark.parametrize("effect", ["error_500_after_commit", "timeout_after_commit", "reset_after_commit"])
+def test_a_refund_the_provider_made_but_did_not_confirm_is_found_and_made_once(
+    sandbox: RunningSandbox, effect: str
+) -> None:
+    booking = paid(sandbox)
+    asked = refund(booking, 5_000)
+    sandbox.fault(effect, method="POST", path="/v1/refunds", times=3, seconds=4)
+    with pytest.raises(Indeterminate):
+        refund_booking.send(refund_code=asked.code, actor=FINANCE, now=now())
+    asked.refresh_from_db()
+    assert asked.status == "indeterminate"
+    sandbox.clear_faults()
+    keep_time.resolve_indeterminate(now=now() + timedelta(minutes=2))
+    asked.refresh_from_db()
+    assert asked.status == "succeeded"
+    assert len(sandbox.client().v1.refunds.list().data) == 1
+
+
+def test_webhooks_are_accepted_after_the_desks_clock_was_moved_on(sandbox: RunningSandbox) -> None:
+    sandbox.advance(86_400)
+    stamp, payload = int(time.time()), b'{"object": "event"}'
+    signature = hmac.new(sandbox.webhook_secret.encode(), b"%d." % stamp + payload, hashlib.sha256).hexdigest()
+    with pytest.raises(Invalid, match="payload"):  # the signature was good; the event is not one
+        apply_provider_event.receive(payload=payload, signature=f"t={stamp},v1={signature}", now=now())

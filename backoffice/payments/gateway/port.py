@@ -32,6 +32,14 @@ class Gateway(Protocol):
         """The payment's present state."""
         ...
 
+    def find_payment(self, *, reference: str, since: datetime) -> SeenPayment | None:
+        """The payment that carries our code, among those made since then; None: our call was never carried out."""
+        ...
+
+    def find_refund(self, *, charge_id: str, reference: str) -> SeenRefund | None:
+        """The refund of a charge that carries our code; None: our call was never carried out."""
+        ...
+
     def cancel_payment(self, *, payment_id: str, key: str) -> SeenPayment:
         """Cancel a payment that has not been captured."""
         ...

@@ -7,12 +7,13 @@ import hmac
 import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, TypeVar
 
 import stripe as sdk
 from django.conf import settings
 
+from backoffice.core import clock
 from backoffice.core.errors import Indeterminate, Invalid, ProviderError, StaydeskError, UpstreamUnavailable
 from backoffice.core.money import Money
 from backoffice.payments.policies.seen import (
@@ -94,6 +95,19 @@ class StripeGateway:
     def payment(self, *, payment_id: str) -> SeenPayment:
         return _payment(_call(lambda: self._client.v1.payment_intents.retrieve(payment_id)).to_dict())
 
+    def find_payment(self, *, reference: str, since: datetime) -> SeenPayment | None:
+        params: dict[str, Any] = {"created": {"gte": int(since.timestamp())}, "limit": 100}
+        for row in self._pages(self._client.v1.payment_intents.list, params):
+            if row["metadata"].get("payment") == reference:
+                return _payment(row)
+        return None
+
+    def find_refund(self, *, charge_id: str, reference: str) -> SeenRefund | None:
+        for row in self._pages(self._client.v1.refunds.list, {"charge": charge_id, "limit": 100}):
+            if row["metadata"].get("refund") == reference:
+                return _refund(row)
+        return None
+
     def cancel_payment(self, *, payment_id: str, key: str) -> SeenPayment:
         return _payment(
             _call(lambda: self._client.v1.payment_intents.cancel(payment_id, {}, {"idempotency_key": key})).to_dict()
@@ -118,13 +132,8 @@ class StripeGateway:
         if until is not None:
             created["lt"] = int(until.timestamp())
         params: dict[str, Any] = {"created": created, "limit": 100, "expand": ["data.source"]}
-        while True:
-            page = _call(lambda: self._client.v1.balance_transactions.list(params)).to_dict()  # type: ignore[arg-type] # noqa: B023 — called at once
-            for row in page["data"]:
-                yield _balance_transaction(row)
-            if not page["has_more"]:
-                return
-            params = {**params, "starting_after": page["data"][-1]["id"]}
+        for row in self._pages(self._client.v1.balance_transactions.list, params):
+            yield _balance_transaction(row)
 
     def balance(self) -> Mapping[str, Money]:
         seen = _call(self._client.v1.balance.retrieve).to_dict()
@@ -136,16 +145,12 @@ class StripeGateway:
 
     def events(self, *, since: datetime) -> Iterator[SeenEvent]:
         params: dict[str, Any] = {"created": {"gte": int(since.timestamp())}, "limit": 100}
-        while True:
-            page = _call(lambda: self._client.v1.events.list(params)).to_dict()  # type: ignore[arg-type] # noqa: B023 — called at once
-            for row in page["data"]:
-                yield _event(row, json.dumps(row, separators=(",", ":")).encode())
-            if not page["has_more"]:
-                return
-            params = {**params, "starting_after": page["data"][-1]["id"]}
+        for row in self._pages(self._client.v1.events.list, params):
+            yield _event(row, json.dumps(row, separators=(",", ":")).encode())
 
     def read_webhook(self, *, payload: bytes, signature: str, now: datetime) -> SeenEvent:
-        _check_signature(payload, signature, self._secrets, now)
+        # The provider stamps its signatures with the wall clock, also for a desk whose own clock was moved on.
+        _check_signature(payload, signature, self._secrets, now - clock.offset())
         try:
             row = json.loads(payload)
             if row["object"] != "event":
@@ -157,6 +162,15 @@ class StripeGateway:
     def ping(self) -> str:
         _call(self._client.v1.balance.retrieve)
         return str(sdk.api_version)
+
+    def _pages(self, listing: Callable[[Any], Any], params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Every row of a list, newest first, asking for the next page when the last one is used up."""
+        while True:
+            page = _call(partial(listing, params)).to_dict()
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            params = {**params, "starting_after": page["data"][-1]["id"]}
 
     def _attempt(self, call: Callable[[], Any]) -> SeenPayment:
         try:
