@@ -132,7 +132,7 @@ class Postgres(Part):
         try:
             base.parent.mkdir(mode=0o755, exist_ok=True)
             base.mkdir(mode=0o755, exist_ok=True)
-            (base / "project").write_text(f"{wanted}\n", encoding="utf-8")
+            (base / "desk").write_text(f"{self.desk.file}\n", encoding="utf-8")
             binaries = _reachable_copy(wheel_binaries(), base)
             self._claim(base / "pg")
         except OSError:
@@ -143,6 +143,8 @@ class Postgres(Part):
         self.desk.places["postgres"] = str(self.data)
         who = self._account.name if self._account else "this user"
         self.note = f"the database lies in {self.data}, since user {who} cannot reach {wanted}"
+        if gone := _left_by_desks_that_are_gone(base.parent):
+            self.note += f"; desks that are gone left {', '.join(map(str, gone))}, which you may remove"
         return True
 
     def _claim(self, data: Path) -> None:
@@ -306,6 +308,12 @@ def _reachable_copy(binaries: Path, base: Path) -> Path:
                     shutil.copytree(source, target, symlinks=True, copy_function=_link_or_copy)
             (Path(scratch) / "server").rename(copy)
     return copy / package.name / binaries.relative_to(package)
+
+
+def _left_by_desks_that_are_gone(base: Path) -> list[Path]:
+    """Directories whose desk has no memory any more. Told, not removed: its disk may just not be mounted."""
+    notes = [directory / "desk" for directory in sorted(base.iterdir())]
+    return [note.parent for note in notes if note.exists() and not Path(note.read_text().strip()).exists()]
 
 
 def _link_or_copy(source: str, target: str) -> None:
