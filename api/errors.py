@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.http import Http404
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -115,6 +115,8 @@ def _read(error: Exception, request: Any) -> _Read:
         return "too_many_requests", 429, str(error), {}, {"Retry-After": str(error.wait)}
     if isinstance(error, TooLarge | RequestDataTooBig):
         return "payload_too_large", 413, DOOR_CODES["payload_too_large"][1], {}, {}
+    if isinstance(error, SuspiciousOperation):
+        return "malformed", 400, DOOR_CODES["malformed"][1], {}, {}
     if isinstance(error, exceptions.APIException):
         code = {400: "malformed", 405: "method_not_allowed", 406: "not_acceptable", 415: "unsupported_media_type"}.get(
             error.status_code, "internal_error"

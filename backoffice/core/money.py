@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 # ISO 4217 exponents that differ from two. The provider's list (Stripe: currencies) agrees but for ISK and UGX,
@@ -18,7 +19,6 @@ _DIGITS: Final[dict[str, int]] = {
 }
 
 Rate = Decimal | Fraction
-_ROUNDINGS: Final = {"half_up": ROUND_HALF_UP, "down": ROUND_FLOOR, "up": ROUND_CEILING}
 
 
 def minor_digits(currency: str) -> int:
@@ -26,6 +26,7 @@ def minor_digits(currency: str) -> int:
     return _DIGITS.get(currency, 2)
 
 
+@lru_cache(maxsize=512)
 def is_currency(code: str) -> bool:
     """True for the shape of an ISO 4217 code; whether we trade in it is configuration."""
     return len(code) == 3 and code.isascii() and code.isalpha() and code.isupper()
@@ -43,7 +44,7 @@ class Money:
     currency: str
 
     def __post_init__(self) -> None:
-        if isinstance(self.amount, bool) or not isinstance(self.amount, int):
+        if type(self.amount) is not int:  # a bool is an int to isinstance, and no amount
             raise TypeError(f"Money takes whole minor units, not {type(self.amount).__name__}")
         if not is_currency(self.currency):
             raise ValueError(f"not a currency code: {self.currency!r}")
@@ -64,10 +65,12 @@ class Money:
     @classmethod
     def sum(cls, amounts: Iterable[Money], currency: str) -> Money:
         """The sum, zero for none; every amount must be in `currency`."""
-        total = cls(0, currency)
+        total = 0
         for amount in amounts:
-            total += amount
-        return total
+            if amount.currency != currency:
+                raise CurrencyMismatch(f"{currency} with {amount.currency}")
+            total += amount.amount
+        return cls(total, currency)
 
     def _same(self, other: Money) -> None:
         if self.currency != other.currency:
@@ -115,12 +118,16 @@ class Money:
 
     def share(self, rate: Rate, rounding: str = "half_up") -> Money:
         """The part `rate` of this amount (0.14 is 14 %), rounded once: half_up (away from zero at .5), down or up."""
-        return Money(_round(Fraction(self.amount) * Fraction(rate), rounding), self.currency)
+        numerator, denominator = rate.as_integer_ratio()
+        return Money(_round(self.amount * numerator, denominator, rounding), self.currency)
 
     def convert(self, rate: Rate, currency: str, rounding: str = "half_up") -> Money:
         """This amount in `currency`, at `rate` major units of it for one major unit of ours."""
-        shift = Fraction(10) ** (minor_digits(currency) - minor_digits(self.currency))
-        return Money(_round(Fraction(self.amount) * Fraction(rate) * shift, rounding), currency)
+        numerator, denominator = rate.as_integer_ratio()
+        shift = minor_digits(currency) - minor_digits(self.currency)
+        if shift < 0:
+            denominator *= 10**-shift
+        return Money(_round(self.amount * numerator * 10 ** max(shift, 0), denominator, rounding), currency)
 
     def allocate(self, weights: Sequence[int]) -> list[Money]:
         """Split by `weights` with the largest remainder, ties to the earlier part; the parts sum to the whole.
@@ -162,15 +169,15 @@ class Money:
         return text
 
 
-def _round(value: Fraction, rounding: str) -> int:
-    """One rounding for the whole house; Decimal's modes on an exact fraction, without passing through a float."""
-    mode = _ROUNDINGS[rounding]
-    floor = value.numerator // value.denominator
-    rest = value - floor
-    if rest == 0 or mode is ROUND_FLOOR:
+def _round(numerator: int, denominator: int, rounding: str) -> int:
+    """One rounding for the whole house, of an exact fraction: half_up (away from zero at .5), down or up."""
+    floor, rest = divmod(numerator, denominator)
+    if rest == 0 or rounding == "down":
         return floor
-    if mode is ROUND_CEILING:
+    if rounding == "up":
         return floor + 1
-    if rest == Fraction(1, 2):
-        return floor + 1 if value > 0 else floor
-    return floor + 1 if rest > Fraction(1, 2) else floor
+    if rounding != "half_up":
+        raise KeyError(rounding)
+    if 2 * rest == denominator:
+        return floor + 1 if numerator > 0 else floor
+    return floor + 1 if 2 * rest > denominator else floor

@@ -45,7 +45,7 @@ WORKERS = 2
 
 
 def _serve() -> Any:
-    """The desk's own application, with the floor beside it and limits out of the way."""
+    """The desk's own application, as in production but over plain http, with the floor beside it and limits out of the way."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
     from django.conf import settings
 
@@ -85,7 +85,7 @@ def scratch_database() -> Iterator[str]:
 
 def _environment(url: str) -> dict[str, str]:
     limits = dict.fromkeys(("API_RATE", "API_ANONYMOUS_RATE", "API_LOGIN_RATE"), "100000000/min")
-    fixed = {"DATABASE_URL": url, "DEBUG": "1", "SECRET_KEY": "bench-" + "x" * 50, "LOG_LEVEL": "ERROR"}
+    fixed = {"DATABASE_URL": url, "DEBUG": "0", "HTTPS": "0", "SECRET_KEY": "bench-" + "x" * 50, "LOG_LEVEL": "ERROR"}
     return {**os.environ, **fixed, **limits, "PYTHONPATH": str(ROOT)}
 
 

@@ -21,14 +21,15 @@ from backoffice.bookings.policies.pricing import (
     gross_up,
     percent_of,
     price_stay,
-    price_total,
 )
+from backoffice.bookings.policies.totals import HomeTerms, StayTotals
 
 __all__ = [
     "OVERRIDES",
     "CancellationDecision",
     "CancellationFacts",
     "Deadline",
+    "HomeTerms",
     "HostPenalty",
     "HostPenaltyFacts",
     "LineOutcome",
@@ -37,6 +38,7 @@ __all__ = [
     "PriceBreakdown",
     "PriceLine",
     "PricingFacts",
+    "StayTotals",
     "TaxLine",
     "cancellation_deadlines",
     "decide_cancellation",
@@ -45,5 +47,4 @@ __all__ = [
     "no_show_window",
     "percent_of",
     "price_stay",
-    "price_total",
 ]

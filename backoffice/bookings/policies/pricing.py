@@ -216,13 +216,6 @@ def price_stay(*, facts: PricingFacts) -> PriceBreakdown:
     )
 
 
-def price_total(*, facts: PricingFacts) -> tuple[Money, Money]:
-    """The total that `price_stay` would promise, in the listing's currency and in the charge's, without spelling it out:
-    for pages that show many homes. Raises Invalid as it does."""
-    total = _add_up(facts).total
-    return total, facts.rate.convert(total)
-
-
 @dataclass(frozen=True, slots=True)
 class _Sums:
     """What a stay comes to, by kind of line; the lines only spell it out."""

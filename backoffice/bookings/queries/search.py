@@ -10,21 +10,21 @@ currency on the market, so that both use the index; the rates of the first page'
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil, floor
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from django.db import connection
 
-from backoffice.bookings.policies import PricingFacts, price_stay
+from backoffice.bookings.policies import HomeTerms, StayTotals
 from backoffice.core.errors import Invalid
 from backoffice.core.money import Money, minor_digits
 from backoffice.core.stays import Stay
-from backoffice.listings import policies as homes
 from backoffice.rulebook import queries as rulebook
+from backoffice.rulebook.policies import ExchangeRate
 
 Ordering = Literal["newest", "price", "-price", "rating"]
 ORDERINGS: Final[tuple[str, ...]] = get_args(Ordering)
@@ -115,7 +115,7 @@ class FoundPage:
 
 
 def search(*, criteria: Criteria, limit: int, now: datetime, after: Sequence[str | int] | None = None) -> FoundPage:
-    """One page of at most `limit` homes that match. At most four statements, whatever the rows.
+    """One page of at most `limit` homes that match. At most three statements, whatever the rows.
 
     Raises Invalid naming `cursor` when `after` is not a position of this order, or `currency` without a rate."""
     start = _Start.read(criteria.ordering, after)
@@ -125,7 +125,8 @@ def search(*, criteria: Criteria, limit: int, now: datetime, after: Sequence[str
     more = len(rows) > limit
     rows = rows[:limit]
     position = _position(criteria.ordering, rows[-1], on) if more and rows else None
-    return FoundPage(homes=_priced(criteria, rows, now), position=position)
+    prices = _Prices(criteria, now.date())
+    return FoundPage(homes=tuple([prices.home(row) for row in rows]), position=position)
 
 
 # Where a page begins --------------------------------------------------------------------------------------------------
@@ -198,9 +199,8 @@ def _rates(criteria: Criteria, on: date) -> Mapping[str, Fraction]:
 # The statement --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A row of the page as the database gave it; the fields are in the order of `_COLUMNS`."""
+class _Row(NamedTuple):
+    """A row of the page as the database gave it; the fields are in the order of `_COLUMNS`, then `_LOOKED_UP`."""
 
     id: int
     code: str
@@ -231,6 +231,8 @@ class _Row:
     maximum_nights: int
     score: int
     photo: str | None
+    own_nights: int
+    own_price: int
 
 
 # Thousandths of a star; a home without ratings comes last. The same expression is in the index `listing_by_rating`.
@@ -241,7 +243,16 @@ _COLUMNS: Final = (
     "l.currency, l.nightly_price, l.cleaning_fee, l.extra_guest_fee, l.included_guests, l.week_discount, "
     f"l.month_discount, l.minimum_nights, l.maximum_nights, {_SCORE} AS score"
 )
-_PHOTO: Final = "(SELECT p.url FROM listings_listingphoto p WHERE p.listing_id = l.id ORDER BY p.position LIMIT 1)"
+# Looked up for the rows of the page only: the first photo, and the nights of the stay that have a price of their own with
+# what they come to (runs never overlap, so they add up).
+_PHOTO: Final = (
+    "(SELECT p.url FROM listings_listingphoto p WHERE p.listing_id = l.id ORDER BY p.position LIMIT 1) AS photo"
+)
+_OWN: Final = (
+    "LEFT JOIN LATERAL (SELECT COALESCE(sum(n), 0)::bigint AS own_nights, COALESCE(sum(n * price), 0)::bigint AS own_price"
+    " FROM (SELECT o.price, LEAST(upper(o.nights), %s) - GREATEST(lower(o.nights), %s) AS n FROM listings_nightoverride o"
+    " WHERE o.listing_id = l.id AND o.nights && daterange(%s, %s) AND o.price IS NOT NULL) run) own_runs ON true"
+)
 
 # How many homes that match by everything but their nights are looked at before the whole market is, per home wanted.
 _GLANCE: Final = 4
@@ -266,7 +277,7 @@ def _rows(criteria: Criteria, start: _Start | None, rates: Mapping[str, Fraction
 def _fetch(statement: str, values: list[Any]) -> list[_Row]:
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
-        return [_Row(*row) for row in cursor.fetchall()]
+        return [_Row._make(row) for row in cursor.fetchall()]
 
 
 _ORDER: Final = {
@@ -301,7 +312,11 @@ def _page(criteria: Criteria, parts: Sequence[_Part], count: int, glance: int | 
         joined, free, dates = _free(criteria.stay)
         inner = f"SELECT l.* FROM ({inner}) l {joined} WHERE {free} ORDER BY {after} LIMIT {count:d}"  # noqa: S608
         values += dates
-    return f"SELECT l.*, {_PHOTO} FROM ({inner}) l ORDER BY {after}", values  # noqa: S608
+    if criteria.stay is None:
+        return f"SELECT l.*, {_PHOTO}, 0 AS own_nights, 0 AS own_price FROM ({inner}) l ORDER BY {after}", values  # noqa: S608
+    values = [*values, criteria.stay.check_out, criteria.stay.check_in, criteria.stay.check_in, criteria.stay.check_out]
+    looked_up = f"{_PHOTO}, own_runs.own_nights, own_runs.own_price"
+    return f"SELECT l.*, {looked_up} FROM ({inner}) l {_OWN} ORDER BY {after}", values  # noqa: S608
 
 
 def _by_price(
@@ -323,7 +338,7 @@ def _by_price(
         branches.append(f"(SELECT b.*, b.nightly_price::numeric * {rate * _WORTH} AS worth FROM ({text}) b)")  # noqa: S608
         values += given
     direction = "DESC" if criteria.ordering == "-price" else "ASC"
-    columns = ", ".join(["l." + name for name in _Row.__slots__[:-1]] + ["l.url"])
+    columns = ", ".join("l." + name for name in _Row._fields)
     return (
         f"SELECT {columns} FROM ({' UNION ALL '.join(branches)}) l "  # noqa: S608
         f"ORDER BY l.worth {direction}, l.id {direction} LIMIT {count:d}",
@@ -419,82 +434,84 @@ def _free(stay: Stay) -> tuple[str, str, list[Any]]:
 # What the stay costs --------------------------------------------------------------------------------------------------
 
 
-def _priced(criteria: Criteria, rows: Sequence[_Row], now: datetime) -> tuple[FoundHome, ...]:
-    runs = _runs([row.id for row in rows], criteria.stay) if criteria.stay is not None and rows else {}
-    return tuple(_home(criteria, row, runs.get(row.id, ()), now) for row in rows)
+class _Prices:
+    """What the homes of one page cost today; the policies are looked up once for all homes of a place."""
 
+    def __init__(self, criteria: Criteria, on: date) -> None:
+        self._criteria = criteria
+        self._on = on
+        self._totals: dict[tuple[str, str, str], StayTotals | None] = {}
+        self._rates: dict[str, ExchangeRate] = {}
 
-def _runs(listing_ids: list[int], stay: Stay) -> Mapping[int, list[homes.Run]]:
-    """The nights of the stay that have their own price, for all homes of the page at once."""
-    found: dict[int, list[homes.Run]] = {}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT o.listing_id, o.nights, o.price FROM listings_nightoverride o"
-            " WHERE o.listing_id = ANY(%s) AND o.nights && daterange(%s, %s) AND o.price IS NOT NULL"
-            " ORDER BY o.listing_id, o.nights",
-            [listing_ids, stay.check_in, stay.check_out],
+    def home(self, row: _Row) -> FoundHome:
+        nightly = Money(row.nightly_price, row.currency)
+        rate = self._rate(row.currency)
+        total = self._total(row)
+        return FoundHome(
+            id=row.id,
+            code=row.code,
+            title=row.title,
+            city=row.city,
+            neighbourhood=row.neighbourhood,
+            country=row.country,
+            latitude=row.latitude,
+            longitude=row.longitude,
+            room_type=row.room_type,
+            property_type=row.property_type,
+            capacity=row.capacity,
+            bedrooms=row.bedrooms,
+            beds=row.beds,
+            bathrooms=row.bathrooms,
+            instant_book=row.instant_book,
+            cancellation_tier=row.cancellation_tier,
+            rating_count=row.rating_count,
+            rating_sum=row.rating_sum,
+            photo=row.photo,
+            nightly_price=nightly,
+            nightly_price_shown=rate.convert(nightly),
+            total=total,
+            charged=None if total is None else rate.convert(total),
         )
-        for listing_id, nights, price in cursor.fetchall():
-            found.setdefault(listing_id, []).append(homes.Run(nights.lower, nights.upper, price))
-    return found
 
+    def _total(self, row: _Row) -> Money | None:
+        """What a quote would say. None without dates, and for a home that cannot be quoted (its place taxes in another
+        currency than its own): the page shows the others all the same."""
+        stay = self._criteria.stay
+        if stay is None:
+            return None
+        key = (row.currency, row.city, row.country)
+        if key not in self._totals:
+            self._totals[key] = self._totals_in(*key, stay)
+        totals = self._totals[key]
+        if totals is None:
+            return None
+        terms = HomeTerms(
+            nights=row.nightly_price * (stay.nights - row.own_nights) + row.own_price,
+            cleaning=row.cleaning_fee,
+            extra_guest=row.extra_guest_fee,
+            included_guests=row.included_guests,
+            week_discount=row.week_discount,
+            month_discount=row.month_discount,
+        )
+        return Money(totals.total(terms), row.currency)
 
-def _home(criteria: Criteria, row: _Row, runs: Sequence[homes.Run], now: datetime) -> FoundHome:
-    nightly = Money(row.nightly_price, row.currency)
-    shown = criteria.currency or row.currency
-    found = FoundHome(
-        id=row.id,
-        code=row.code,
-        title=row.title,
-        city=row.city,
-        neighbourhood=row.neighbourhood,
-        country=row.country,
-        latitude=row.latitude,
-        longitude=row.longitude,
-        room_type=row.room_type,
-        property_type=row.property_type,
-        capacity=row.capacity,
-        bedrooms=row.bedrooms,
-        beds=row.beds,
-        bathrooms=row.bathrooms,
-        instant_book=row.instant_book,
-        cancellation_tier=row.cancellation_tier,
-        rating_count=row.rating_count,
-        rating_sum=row.rating_sum,
-        photo=row.photo,
-        nightly_price=nightly,
-        nightly_price_shown=nightly
-        if shown == row.currency
-        else rulebook.rate(base=row.currency, quote=shown, on=now.date()).convert(nightly),
-    )
-    if criteria.stay is None:
-        return found
-    price = price_stay(facts=_facts(criteria.stay, criteria.guests or 1, shown, row, runs, now))
-    return replace(found, total=price.total, charged=price.charge_total)
+    def _totals_in(self, currency: str, city: str, country: str, stay: Stay) -> StayTotals | None:
+        fees, taxes = rulebook.fees(on=self._on).rules, rulebook.taxes(on=self._on).rules
+        try:
+            return StayTotals(
+                nights=stay.nights,
+                guests=self._criteria.guests or 1,
+                currency=currency,
+                plan=fees.plan(fees.default),
+                jurisdictions=taxes.of_place(city=city, country=country),
+                vat=taxes.vat_in(country),
+            )
+        except Invalid:
+            return None
 
-
-def _facts(stay: Stay, guests: int, shown: str, row: _Row, runs: Sequence[homes.Run], now: datetime) -> PricingFacts:
-    """What a quote for this stay would be priced from today."""
-    on = now.date()
-    terms = homes.nightly_terms(
-        stay=stay,
-        price=row.nightly_price,
-        minimum_nights=row.minimum_nights,
-        maximum_nights=row.maximum_nights,
-        runs=runs,
-    )
-    fees, taxes = rulebook.fees(on=on).rules, rulebook.taxes(on=on).rules
-    return PricingFacts(
-        stay=stay,
-        nightly=tuple(Money(price, row.currency) for price in terms.prices),
-        guests=guests,
-        plan=fees.plan(fees.default),
-        rate=rulebook.rate(base=row.currency, quote=shown, on=on),
-        cleaning=Money(row.cleaning_fee, row.currency),
-        extra_guest=Money(row.extra_guest_fee, row.currency),
-        included_guests=row.included_guests,
-        week_discount=row.week_discount,
-        month_discount=row.month_discount,
-        jurisdictions=taxes.of_place(city=row.city, country=row.country),
-        vat=taxes.vat_in(row.country),
-    )
+    def _rate(self, currency: str) -> ExchangeRate:
+        """From a home's currency to the reader's."""
+        if currency not in self._rates:
+            shown = self._criteria.currency or currency
+            self._rates[currency] = rulebook.rate(base=currency, quote=shown, on=self._on)
+        return self._rates[currency]
