@@ -7,7 +7,9 @@ import getpass
 import os
 import socket
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+
+import click
 
 from ops_cli.output import Exit, Failed
 from ops_cli.parts.desk import Desk
@@ -77,3 +79,28 @@ def cli_actor(*, grants: Mapping[str, Grant] | None = None, reason: str = "", ap
         reason=reason,
         approval=approval,
     )
+
+
+def acts(command: Callable[Concatenate[Actor, P], R]) -> Callable[..., R]:
+    """Set Django up and call the command with the engineer first, who may say why and who agreed."""
+
+    @click.option("--reason", default="", help="Why; kept in the audit log.")
+    @click.option("--approval", default="", help="The id of a second person's yes, where one is needed; kept as well.")
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        django()
+        reason, approval = str(kwargs.pop("reason")), str(kwargs.pop("approval"))
+        return command(cli_actor(reason=reason, approval=approval), *args, **kwargs)
+
+    return run
+
+
+def reads(command: Callable[Concatenate[Actor, P], R]) -> Callable[P, R]:
+    """Set Django up and call the command with the engineer first."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        django()
+        return command(cli_actor(), *args, **kwargs)
+
+    return run

@@ -28,7 +28,18 @@ COMMANDS: Final[dict[str, Entry]] = {
     "down": Entry("ops_cli.commands.down:down", "Stop what `ops up` started, and nothing else."),
     "status": Entry("ops_cli.commands.status:status", "Show the address, version and health of each part."),
     "test": Entry("ops_cli.commands.test:test", "Run the tests on parts of their own, beside a running desk."),
+    "doctor": Entry("ops_cli.commands.doctor:doctor", "Check every part; print what fixes what is wrong."),
     "seed": Entry("ops_cli.commands.seed:seed", "Load a real city's open data, or a demo world."),
+    "reconcile": Entry("ops_cli.commands.reconcile:reconcile", "Compare the ledger with the provider, line by line."),
+    "breaks": Entry("ops_cli.commands.breaks:breaks", "List and work the breaks that reconciliation found."),
+    "report": Entry("ops_cli.commands.report:report", "Print a report whose totals are tied to the ledger."),
+    "ledger": Entry("ops_cli.commands.ledger:ledger", "Prove the books, and read them."),
+    "audit": Entry("ops_cli.commands.audit:audit", "Prove the log of who did what, and read it."),
+    "jobs": Entry("ops_cli.commands.jobs:jobs", "Show what runs by itself, what ran, and run one now."),
+    "outbox": Entry("ops_cli.commands.outbox:outbox", "List what has not gone out, and try it again."),
+    "webhooks": Entry("ops_cli.commands.webhooks:webhooks", "List the provider's events, and apply them anew."),
+    "sandbox": Entry("ops_cli.commands.sandbox:sandbox", "Work the payment sandbox: its clock, its faults."),
+    "people": Entry("ops_cli.commands.people:people", "Make the first admin."),
     "completion": Entry("ops_cli.commands.completion:completion", "Print the shell completion script."),
 }
 

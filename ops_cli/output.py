@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import IntEnum
-from typing import Any, Final, Literal, ParamSpec, Protocol, TextIO, TypeVar
+from typing import Any, Final, Literal, ParamSpec, Protocol, TextIO, TypeGuard, TypeVar
 
 import click
 
@@ -189,7 +189,10 @@ def _harmless(row: Mapping[str, Any], column: Column) -> str:
     value = row.get(column.key)
     text = _cell(row, column, group=False)
     is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-    return "'" + text if text.startswith(_FORMULA_STARTS) and not is_number else text
+    if text.startswith(_FORMULA_STARTS) and not is_number:
+        text = "'" + text
+    # Readers end a row at a bare carriage return, which the writer does not quote.
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _cell(row: Mapping[str, Any], column: Column, *, group: bool = True) -> str:
@@ -202,9 +205,22 @@ def _cell(row: Mapping[str, Any], column: Column, *, group: bool = True) -> str:
         return "yes" if value else "no"
     if isinstance(value, date | datetime):
         return str(_plain(value))
+    if _is_money(value):
+        return _money(value["amount"], value["currency"], group=group)
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
     if isinstance(value, Mapping | list | tuple):
         return _json(value)
     return str(value)
+
+
+def money(amount: int, currency: str) -> dict[str, int | str]:
+    """An amount in minor units as JSON carries it, for a summary; a table shows it in major units."""
+    return {"amount": amount, "currency": currency}
+
+
+def _is_money(value: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping) and set(value) == {"amount", "currency"}
 
 
 def _money(minor: int, currency: str, *, group: bool) -> str:
@@ -215,8 +231,16 @@ def _money(minor: int, currency: str, *, group: bool) -> str:
     return f"{amount:,.{digits}f} {currency}" if group else f"{amount:.{digits}f}"
 
 
-def _summary_lines(summary: Mapping[str, Any]) -> list[str]:
-    return [f"{key.replace('_', ' ')}: {_cell(summary, Column(key))}" for key in summary]
+def _summary_lines(summary: Mapping[str, Any], within: str = "") -> list[str]:
+    """One line a figure; figures that are grouped carry the names of their groups."""
+    lines: list[str] = []
+    for key, value in summary.items():
+        name = f"{within} {str(key).replace('_', ' ')}".strip()
+        if isinstance(value, Mapping) and value and not _is_money(value):
+            lines += _summary_lines(value, name)
+        else:
+            lines.append(f"{name}: {_cell({'value': value}, Column('value'))}")
+    return lines
 
 
 def _write_plain(

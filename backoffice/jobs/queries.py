@@ -64,9 +64,14 @@ def schedule() -> dict[str, timedelta]:
     }
 
 
+def last_successes() -> dict[str, datetime]:
+    """When each job last ended well, quiet runs too."""
+    return dict(LastSuccess.objects.values_list("name", "at"))
+
+
 def late_jobs(*, now: datetime) -> list[LateJob]:
     """Scheduled jobs that should have succeeded by now and have not, by name."""
-    last = dict(LastSuccess.objects.values_list("name", "at"))
+    last = last_successes()
     return [
         LateJob(name, every, last.get(name))
         for name, every in sorted(schedule().items())

@@ -31,6 +31,14 @@ def webhooks() -> QuerySet[WebhookEvent]:
     return WebhookEvent.objects.defer("payload").order_by("-id")
 
 
+def webhook(*, event_id: str) -> WebhookEvent:
+    """One event with its payload. Raises NotFound."""
+    found = WebhookEvent.objects.filter(event_id=event_id).first()
+    if found is None:
+        raise NotFound(kind="webhook")
+    return found
+
+
 def balance_transactions() -> QuerySet[BalanceTransaction]:
     """The provider's movements as imported, newest first."""
     return BalanceTransaction.objects.order_by("-created", "-id")

@@ -74,8 +74,13 @@ HOST_VERBS: Final = (
     "people.edit",
 )
 
-# An on-call engineer at a shell: jobs, checks and dry runs. Money asks for an approval id (DOMAIN.md).
-CLI_VERBS: Final = frozenset(verb for verb, roles in STAFF_VERBS.items() if "on_call" in roles) | {"people.bootstrap"}
+# An on-call engineer at a shell: jobs, checks and dry runs; breaks are worked where they are found, and whoever holds
+# the shell may read the log. What decides about money asks for an approval id (DOMAIN.md, roles).
+CLI_VERBS: Final = frozenset(verb for verb, roles in STAFF_VERBS.items() if "on_call" in roles) | {
+    "people.bootstrap",
+    "breaks.work",
+    "audit.view",
+}
 
 # Whose refunds each approver may decide; nobody decides their own (DOMAIN.md "Approvers").
 APPROVES: Final[Mapping[str, frozenset[str]]] = {

@@ -142,10 +142,15 @@ def note(*, code: str, text: str, actor: Actor, now: datetime) -> Break:
 
 
 def resolve(*, code: str, reason: str, actor: Actor, now: datetime, version: int | None = None) -> Break:
-    """Say that a break is explained and put right. It reopens by itself if a later run still finds it."""
+    """Say that a break is explained and put right. It reopens by itself if a later run still finds it.
+
+    Raises Refused without a reason; for an engineer at a shell, whose word alone decides nothing about money, also
+    without an approval."""
     actor.must("breaks.work")
     if not reason.strip():
-        raise Refused(missing="a reason")
+        raise Refused(missing="a reason (--reason)" if actor.kind == "cli" else "a reason")
+    if actor.kind == "cli" and not actor.approval:
+        raise Refused(missing="a second person's approval (--approval)")
     with transaction.atomic():
         found = _locked(code, version)
         before = {"status": found.status}

@@ -41,6 +41,11 @@ def open_breaks() -> QuerySet[Break]:
     return breaks().filter(status__in=FINDINGS)
 
 
+def breaks_of(*, run: Run) -> QuerySet[Break]:
+    """The breaks that this run saw, new ones and known ones."""
+    return breaks().filter(last_seen=run)
+
+
 def runs() -> QuerySet[Run]:
     """Every run, newest first."""
     return Run.objects.order_by("-id")

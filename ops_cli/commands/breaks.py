@@ -1,0 +1,197 @@
+"""`ops breaks`: the differences that reconciliation found, and the work on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ops_cli.bootstrap import acts, reads
+from ops_cli.output import Column, Exit, Result, renders
+from ops_cli.times import age
+
+if TYPE_CHECKING:
+    from backoffice.core.actor import Actor
+
+LIST: Final = (
+    Column("code", "Break"),
+    Column("class"),
+    Column("severity"),
+    Column("difference", money="currency"),
+    Column("subject"),
+    Column("key"),
+    Column("age"),
+    Column("status"),
+    Column("owner"),
+)
+FACTS: Final = (Column("fact"), Column("value"))
+
+
+@click.group(short_help="List and work the breaks that reconciliation found.")
+def breaks() -> None:
+    """List and work the differences that reconciliation found.
+
+    \b
+    Example:
+      ops breaks list
+      ops breaks show BR-7QF3K2
+      ops breaks resolve BR-7QF3K2 --reason "Booked the fee by journal 4711" --approval AP-4QDR7H
+    """
+
+
+@breaks.command("list", short_help="List breaks, newest first.")
+@click.option("--status", help="Only this status (open, investigating, resolved, …).")
+@click.option("--class", "cls", help="Only this class (amount_mismatch, missing_internal, …).")
+@click.option("--currency", help="Only this currency.")
+@click.option("--all", "closed_too", is_flag=True, help="Closed ones too; by default what still needs somebody.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
+@renders("breaks.list", LIST)
+@reads
+def list_breaks(
+    actor: Actor, status: str | None, cls: str | None, currency: str | None, closed_too: bool, limit: int
+) -> Result:
+    """List breaks, newest first: what still needs somebody, unless --all or --status says otherwise.
+
+    Exit code 3 when one of those shown is a finding that nobody has closed.
+
+    \b
+    Example:
+      ops breaks list
+      ops breaks list --class amount_mismatch --currency EUR --all --format csv
+    """
+    from backoffice.core import clock
+    from backoffice.reconciliation import queries
+    from backoffice.reconciliation.states import FINDINGS, OPEN
+
+    actor.must("breaks.view")
+    wanted = {"status": status, "cls": cls, "currency": currency.upper() if currency else None}
+    found = queries.breaks().filter(**{name: value for name, value in wanted.items() if value})
+    if not (closed_too or status):
+        found = found.filter(status__in=OPEN)
+    shown = list(found[:limit])
+    now = clock.now()
+    return Result(
+        rows=[_row(one, now) for one in shown],
+        summary={"shown": len(shown), "in_all": found.count()},
+        exit_code=Exit.FINDINGS if any(one.status in FINDINGS for one in shown) else Exit.DONE,
+    )
+
+
+@breaks.command(short_help="Show one break whole.")
+@click.argument("code")
+@renders("breaks.show", FACTS)
+@reads
+def show(actor: Actor, code: str) -> Result:
+    """Show one break: both sides, what to do first, and what was noted.
+
+    \b
+    Example:
+      ops breaks show BR-7QF3K2
+    """
+    from backoffice.core.money import Money
+    from backoffice.reconciliation import queries
+    from backoffice.reconciliation.policies import advice
+
+    actor.must("breaks.view")
+    found = queries.break_by_code(code=code.upper())
+    what = advice(found.cls)
+    facts: dict[str, Any] = {
+        "code": found.code,
+        "class": found.cls,
+        "severity": what.severity,
+        "difference": str(Money(found.difference, found.currency)),
+        "status": found.status,
+        "subject": found.subject,
+        "leg": found.leg,
+        "key": found.key,
+        "owner": found.owner.name if found.owner else "",
+        "occurred_at": found.occurred_at,
+        "opened_at": found.opened_at,
+        "closed_at": found.closed_at,
+        "last_seen_in_run": found.last_seen_id,
+        "detail": found.detail,
+        "do_first": what.action,
+        "notes": found.notes.strip(),
+    }
+    return Result(rows=[{"fact": fact, "value": value} for fact, value in facts.items()])
+
+
+@breaks.command(short_help="Give a break an owner.")
+@click.argument("code")
+@click.option("--to", "person", required=True, help="The code of a member of staff (PN-…).")
+@renders("breaks.assign", LIST)
+@acts
+def assign(actor: Actor, code: str, person: str) -> Result:
+    """Give a break an owner, who investigates it.
+
+    \b
+    Example:
+      ops breaks assign BR-7QF3K2 --to PN-4KXH7RTZ
+    """
+    from backoffice.core import clock
+    from backoffice.people import queries as people
+    from backoffice.reconciliation import operations
+
+    now = clock.now()
+    owner = people.person_by_code(code=person.upper())
+    return Result(
+        rows=[_row(operations.take(code=code.upper(), owner_id=owner.pk, actor=actor, now=now), now)],
+    )
+
+
+@breaks.command(short_help="Add a note to a break.")
+@click.argument("code")
+@click.argument("text")
+@renders("breaks.note", LIST)
+@acts
+def note(actor: Actor, code: str, text: str) -> Result:
+    """Add TEXT to a break's notes; earlier notes stay. Name no guest or host: notes outlive an erasure.
+
+    \b
+    Example:
+      ops breaks note BR-7QF3K2 "The provider shows a fee of 0.25 more; asked them (ticket 8812)"
+    """
+    from backoffice.core import clock
+    from backoffice.reconciliation import operations
+
+    now = clock.now()
+    return Result(rows=[_row(operations.note(code=code.upper(), text=text, actor=actor, now=now), now)])
+
+
+@breaks.command(short_help="Say that a break is explained and put right.")
+@click.argument("code")
+@renders("breaks.resolve", LIST)
+@acts
+def resolve(actor: Actor, code: str) -> Result:
+    """Close a break that is explained and put right; it reopens by itself if a later run still finds it.
+
+    Refused (exit code 6) without --reason, and at a shell without the --approval of a second person.
+
+    \b
+    Example:
+      ops breaks resolve BR-7QF3K2 --reason "Booked the fee by journal 4711" --approval AP-4QDR7H
+    """
+    from backoffice.core import clock
+    from backoffice.reconciliation import operations
+
+    now = clock.now()
+    found = operations.resolve(code=code.upper(), reason=actor.reason, actor=actor, now=now)
+    return Result(rows=[_row(found, now)])
+
+
+def _row(found: Any, now: Any) -> dict[str, Any]:
+    from backoffice.reconciliation.policies import advice
+
+    return {
+        "code": found.code,
+        "class": found.cls,
+        "severity": advice(found.cls).severity,
+        "difference": found.difference,
+        "currency": found.currency,
+        "subject": found.subject or None,
+        "key": found.key,
+        "age": age(now - found.occurred_at),
+        "occurred_at": found.occurred_at,
+        "status": found.status,
+        "owner": found.owner.code if found.owner else None,
+    }
