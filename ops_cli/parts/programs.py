@@ -155,4 +155,4 @@ def _stated_version(text: str) -> str:
         facts = json.loads(text)
     except ValueError:
         return ""
-    return str(facts.get("version", "")) if isinstance(facts, dict) else ""
+    return str(facts.get("version") or facts.get("api_version") or "") if isinstance(facts, dict) else ""
