@@ -1,0 +1,331 @@
+"""Money back: opened, approved by the right person, claimed for sending, and recorded as the provider carries it out.
+
+Whoever changes a refund holds its booking's and its payment's lock first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from backoffice.audit import operations as audit
+from backoffice.bookings import operations as bookings
+from backoffice.core.actor import Actor
+from backoffice.core.errors import (
+    Conflict,
+    Invalid,
+    KeyReused,
+    NotAllowed,
+    NotFound,
+    OverLimit,
+    RefundTooLarge,
+    Refused,
+    StaleVersion,
+)
+from backoffice.core.money import Money
+from backoffice.ledger import operations as ledger
+from backoffice.ledger import queries as ledger_queries
+from backoffice.notifications import operations as notifications
+from backoffice.payments import policies, queries
+from backoffice.payments.models import (
+    Payment,
+    Refund,
+)
+from backoffice.payments.operations.attempts import lock_payment
+from backoffice.payments.policies.seen import SeenRefund
+from backoffice.payments.states import BEARERS, REFUND, REFUND_CAUSES
+from backoffice.people import policies as people_policies
+from backoffice.people import queries as people
+
+
+def open_refund(
+    *,
+    payment: Payment,
+    amount: Money,
+    parts: policies.Parts,
+    platform_share: Money,
+    cause: str,
+    bearer: str,
+    reason: str,
+    idempotency_key: str,
+    approved: bool,
+    actor: Actor,
+    now: datetime,
+) -> Refund:
+    """Open one refund of a payment that the caller has locked with its booking. `amount` is in the charge's currency,
+    `parts` and `platform_share` (what we bear ourselves) in the booking's. Approved at once, or waiting for a second person.
+
+    The same key with the same content returns the first refund; with other content it raises KeyReused. Raises
+    RefundTooLarge when it is more than what is left, pending refunds counted."""
+    digest = _digest(payment.code, amount.amount, parts.as_dict(), platform_share.amount, cause, bearer)
+    earlier = Refund.objects.filter(idempotency_key=idempotency_key).first()
+    if earlier is not None:
+        if earlier.request_hash != digest:
+            raise KeyReused(key=idempotency_key)
+        return earlier
+    if cause not in REFUND_CAUSES:
+        raise Invalid(f"cause: write one of {', '.join(REFUND_CAUSES)}.", field="cause")
+    if bearer not in BEARERS:
+        raise Invalid(f"bearer: write one of {', '.join(BEARERS)}.", field="bearer")
+    _check_room(payment, amount, parts)
+    refund = Refund.objects.create(
+        payment=payment,
+        amount=amount.amount,
+        currency=amount.currency,
+        **parts.as_dict(),
+        platform_share=platform_share.amount,
+        cause=cause,
+        bearer=bearer,
+        reason=reason,
+        idempotency_key=idempotency_key,
+        request_hash=digest,
+        requested_by_id=actor.id,
+        requested_at=now,
+    )
+    audit.record(
+        actor=actor,
+        verb="refunds.request",
+        kind="refund",
+        id=refund.code,
+        after={
+            "booking": payment.booking.code,
+            "amount": amount.amount,
+            "currency": amount.currency,
+            "cause": cause,
+            "bearer": bearer,
+        },
+        reason=reason,
+        now=now,
+    )
+    if approved:
+        _approve(refund, payment, actor, now)
+    return refund
+
+
+def approve_refund(*, refund_code: str, version: int, actor: Actor, now: datetime) -> Refund:
+    """A second person says yes: never the maker, and only to whom their role may (DOMAIN.md, roles).
+
+    The refund is sent to the provider after the commit."""
+    actor.must("refunds.approve")
+    with transaction.atomic():
+        refund, payment = _lock_refund(refund_code, version)  # two approvers at once: the second finds it approved
+        check_second_person(refund=refund, actor=actor)
+        _approve(refund, payment, actor, now)
+    return refund
+
+
+def reject_refund(*, refund_code: str, version: int, reason: str, actor: Actor, now: datetime) -> Refund:
+    """A second person says no, and why. The amount can be refunded otherwise again."""
+    actor.must("refunds.approve")
+    if not reason.strip():
+        raise Refused(missing="a reason")
+    with transaction.atomic():
+        refund, _ = _lock_refund(refund_code, version)
+        check_second_person(refund=refund, actor=actor)
+        return _move_refund(refund, "reject", actor=actor.because(reason), now=now)
+
+
+def cancel_refund(*, refund_code: str, version: int, actor: Actor, now: datetime) -> Refund:
+    """Take back a refund that waits for a second person; what is approved is on its way and stays so."""
+    actor.must("refunds.cancel")
+    with transaction.atomic():
+        refund, _ = _lock_refund(refund_code, version)
+        if refund.status != "requested":
+            raise Conflict("This refund is approved already and on its way to the guest.")
+        if refund.requested_by_id != actor.id:
+            raise NotAllowed(verb="take back a refund that somebody else asked for")
+        return _move_refund(refund, "cancel", actor=actor, now=now)
+
+
+def claim_refund(*, refund_code: str, now: datetime) -> Refund | None:
+    """Claim an approved refund for sending, or one whose answer was lost; None when somebody else has it."""
+    with transaction.atomic():
+        # Two workers with the same hint: the row decides, the provider's key would too.
+        refund = (
+            Refund.objects.select_for_update(of=("self",), skip_locked=True)
+            .select_related("payment")
+            .filter(code=refund_code)
+            .first()
+        )
+        if refund is None or not REFUND.allows(refund.status, "submit"):
+            return None
+        refund.status = REFUND.after(refund.status, "submit")
+        refund.submitted_at = now
+        refund.save(update_fields=["status", "submitted_at"])
+        return refund
+
+
+def lose_sight_of_refund(*, refund_code: str, now: datetime) -> None:
+    """The provider's answer was lost; the same key, a webhook or the poll will tell."""
+    with transaction.atomic():
+        refund = Refund.objects.select_for_update().get(code=refund_code)
+        if refund.status == "submitted" and refund.provider_id is None:
+            refund.status = REFUND.after(refund.status, "lose_sight")
+            refund.save(update_fields=["status"])
+
+
+def record_refund(*, refund_code: str, seen: SeenRefund, actor: Actor, now: datetime) -> Refund:
+    """Take over what the provider shows of a refund; repeating old news changes nothing."""
+    with transaction.atomic():
+        refund, payment = _lock_refund(refund_code, None)
+        if seen.amount != Money(refund.amount, refund.currency):
+            raise Conflict(f"The provider's refund {seen.id} is not that of {refund.code}.", seen=seen.id)
+        if refund.provider_id is None:
+            refund.provider_id = seen.id
+            refund.save(update_fields=["provider_id"])
+        if seen.status == "succeeded" and REFUND.allows(refund.status, "succeed"):
+            refund.settled_at = now
+            _move_refund(refund, "succeed", actor=actor, now=now, fields=["settled_at"])
+            _tell_guest(refund, "refund_succeeded", now)
+        elif seen.status in {"failed", "cancelled"} and REFUND.allows(refund.status, "fail"):
+            _fail(refund, payment, seen.failure_reason or seen.status, at_provider=True, actor=actor, now=now)
+    return refund
+
+
+def fail_refund(*, refund_code: str, failure: str, at_provider: bool, actor: Actor, now: datetime) -> Refund:
+    """The provider refused a refund. Where no money moved there (`at_provider` False) our posting is reversed."""
+    with transaction.atomic():
+        refund, payment = _lock_refund(refund_code, None)
+        if REFUND.allows(refund.status, "fail"):
+            _fail(refund, payment, failure, at_provider=at_provider, actor=actor, now=now)
+    return refund
+
+
+# Private --------------------------------------------------------------------------------------------------------------
+
+
+def _check_room(payment: Payment, amount: Money, parts: policies.Parts) -> None:
+    if payment.status != "captured":
+        raise Conflict("Nothing has been paid yet; there is nothing to refund.")
+    if amount.currency != payment.currency:
+        raise Invalid(f"amount: this booking was charged in {payment.currency}.", field="amount")
+    if amount.amount <= 0:
+        raise Invalid("amount: must be above zero.", field="amount")
+    limits = queries.refund_limits(payment=payment)
+    left = limits.parts.as_dict()
+    over = [part for part, wanted in parts.as_dict().items() if wanted > left[part]]
+    if amount > limits.charged or over:
+        raise RefundTooLarge(maximum=str(limits.charged), amount=str(amount), parts=over)
+
+
+def _approve(refund: Refund, payment: Payment, actor: Actor, now: datetime) -> None:
+    """Approve, post our side of the refund, and have it sent: the row in the outbox is the promise to send."""
+    refund.approved_by_id = actor.id
+    refund.approved_at = now
+    _move_refund(refund, "approve", actor=actor, now=now, fields=["approved_by", "approved_at"])
+    ledger.post(
+        key=f"refund:{refund.code}",
+        kind="refund",
+        lines=policies.refunded(
+            refund=refund.code,
+            amount=Money(refund.amount, refund.currency),
+            parts=policies.Parts.of(currency=payment.booking.currency, amounts=refund.parts),
+            keys=queries.posting_keys(booking=payment.booking),
+            charge=payment.charge_id or "",
+            released=False,  # what is held is released by the payouts room, which brings the other answer with it
+            platform_share=Money(refund.platform_share, payment.booking.currency),
+        ),
+        subject=payment.booking.code,
+        reference=refund.code,
+        effective_at=now,
+        actor=actor,
+        now=now,
+    )
+    notifications.enqueue(task="workflows.send_refund", kwargs={"refund_code": refund.code}, now=now)
+
+
+def _fail(refund: Refund, payment: Payment, failure: str, *, at_provider: bool, actor: Actor, now: datetime) -> None:
+    refund.failure_reason = failure[:200]
+    refund.settled_at = now
+    refund.unclaimed = at_provider  # the provider took the money and gives it back: it stands on 2410 for the guest
+    _move_refund(refund, "fail", actor=actor, now=now, fields=["failure_reason", "settled_at", "unclaimed"])
+    if not at_provider:
+        posted = ledger_queries.journals().get(idempotency_key=f"refund:{refund.code}")
+        ledger.reverse(
+            journal_id=posted.id,
+            key=f"refund-refused:{refund.code}",
+            reason=f"refused by the provider: {failure}",
+            actor=actor,
+            now=now,
+        )
+    _tell_guest(refund, "refund_failed", now)
+
+
+def _lock_refund(refund_code: str, version: int | None) -> tuple[Refund, Payment]:
+    """Lock booking, payment and refund, in the house's order. Raises NotFound, StaleVersion."""
+    found = Refund.objects.select_related("payment__booking").filter(code=refund_code).first()
+    if found is None:
+        raise NotFound(kind="refund")
+    bookings.lock(code=found.payment.booking.code)
+    payment = lock_payment(payment_id=found.payment_id)
+    refund = Refund.objects.select_for_update(of=("self",)).get(id=found.id)
+    if version is not None and refund.version != version:
+        raise StaleVersion(kind="refund")
+    refund.payment = payment
+    return refund, payment
+
+
+def check_second_person(*, refund: Refund, actor: Actor) -> None:
+    """Raise unless the actor may say the second yes or no to this refund now; the console's buttons ask it too."""
+    if refund.status != "requested":
+        REFUND.after(refund.status, "approve")  # raises: says what it is and that it cannot be decided again
+    maker = refund.requested_by_id
+    allowed = people_policies.may_approve(
+        approver_roles=people.roles_of(person_id=actor.id) if actor.id is not None else (),
+        maker_roles=people.roles_of(person_id=maker) if maker is not None else (),
+        same_person=maker == actor.id,
+    )
+    if not allowed:
+        raise NotAllowed("You may not decide this refund: it needs another person with the authority for its maker.")
+    grant = actor.grants.get("refunds.request")
+    limit = grant.limit.get(refund.currency, 0) if grant and grant.limit is not None else None
+    # A lead approves up to a lead's own limit; finance approves any amount, its limit being only its four-eyes threshold.
+    if "finance" not in people.roles_of(person_id=actor.id or 0) and limit is not None and refund.amount > limit:
+        raise OverLimit(
+            verb="refunds.approve",
+            amount=str(Money(refund.amount, refund.currency)),
+            limit=str(Money(limit, refund.currency)),
+        )
+
+
+def _move_refund(
+    refund: Refund, action: str, *, actor: Actor, now: datetime, fields: list[str] | None = None
+) -> Refund:
+    before = refund.status
+    refund.status = REFUND.after(before, action)
+    refund.version += 1
+    refund.save(update_fields=["status", "version", *(fields or [])])
+    audit.record(
+        actor=actor,
+        verb=f"refunds.{action}",
+        kind="refund",
+        id=refund.code,
+        before={"status": before},
+        after={"status": refund.status, "booking": refund.payment.booking.code},
+        now=now,
+    )
+    return refund
+
+
+def _tell_guest(refund: Refund, topic: str, now: datetime) -> None:
+    booking = refund.payment.booking
+    notifications.tell(
+        topic=topic,
+        recipient_id=booking.guest_id,
+        address=booking.guest.email,
+        context={
+            "booking": booking.code,
+            "refund": refund.code,
+            "amount": Money(refund.amount, refund.currency).format(),
+            "reason": refund.failure_reason,
+        },
+        now=now,
+    )
+
+
+def _digest(*facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,109 @@
+"""The provider's movements of our balance, each stored together with its journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.db import transaction
+
+from backoffice.core.actor import Actor
+from backoffice.ledger import operations as ledger
+from backoffice.ledger import queries as ledger_queries
+from backoffice.payments import policies, queries
+from backoffice.payments.models import (
+    BalanceTransaction,
+)
+from backoffice.payments.policies.seen import SeenBalanceTransaction
+
+
+def import_transactions(*, rows: Iterable[SeenBalanceTransaction], actor: Actor, now: datetime) -> int:
+    """Keep and post balance transactions that are new; returns how many were. Each stands alone: it is stored together
+    with its journal or not at all, and importing it again changes nothing. Of two importers at once, the ledger's key
+    lets one through."""
+    return sum(_import(row, actor, now) for row in sorted(rows, key=lambda row: (row.created, row.id)))
+
+
+# Private --------------------------------------------------------------------------------------------------------------
+
+
+def _import(row: SeenBalanceTransaction, actor: Actor, now: datetime) -> bool:
+    with transaction.atomic():
+        if BalanceTransaction.objects.filter(provider_id=row.id).exists():
+            return False
+        kept = BalanceTransaction(
+            provider_id=row.id,
+            type=row.type,
+            reporting_category=row.reporting_category,
+            source_id=row.source_id,
+            amount=row.amount.amount,
+            fee=row.fee.amount,
+            net=row.net.amount,
+            currency=row.net.currency,
+            exchange_rate=row.exchange_rate,
+            fee_details=[dict(detail) for detail in row.fee_details],
+            created=row.created,
+            available_on=row.available_on,
+            payout_id=row.payout_id,
+            imported_at=now,
+        )
+        facts = _transaction_facts(row)
+        posted = ledger.post(
+            key=f"bt:{row.id}",
+            kind=f"bt.{row.reporting_category}",
+            lines=policies.balance_transaction(facts=facts),
+            subject=facts.booking,
+            reference=row.id,
+            effective_at=row.created,
+            actor=actor,
+            now=now,
+        )
+        if posted is not None and not posted.created:
+            return False  # another importer was first; its journal and its row came together
+        kept.journal_id = posted.journal_id if posted is not None else None
+        kept.save(force_insert=True)
+        if facts.charge:
+            _realise_exchange(facts, row, actor, now)
+        return True
+
+
+def _realise_exchange(
+    facts: policies.BalanceTransactionFacts, row: SeenBalanceTransaction, actor: Actor, now: datetime
+) -> None:
+    """What a conversion left on the charge's position is gain or loss as soon as one currency is left in it."""
+    ledger.post(
+        key=f"fx:{row.id}",
+        kind="fx",
+        lines=policies.fx_realised(
+            charge=facts.charge, positions=ledger_queries.standing(account="3900", key=facts.charge)
+        ),
+        subject=facts.booking,
+        reference=row.id,
+        effective_at=row.created,
+        actor=actor,
+        now=now,
+    )
+
+
+def _transaction_facts(row: SeenBalanceTransaction) -> policies.BalanceTransactionFacts:
+    """Whose movement it is: the clearing key our own event used, and the booking it belongs to."""
+    payment = refund = None
+    if row.reporting_category in {"charge", "charge_failure", "partial_capture_reversal"}:
+        payment = queries.payment_seen(provider_id="", reference=row.source_reference)
+    elif row.reporting_category in {"refund", "refund_failure"}:
+        refund = queries.refund_seen(provider_id=row.source_id, reference=row.source_reference)
+        payment = refund.payment if refund is not None else None
+    return policies.BalanceTransactionFacts(
+        id=row.id,
+        type=row.type,
+        reporting_category=row.reporting_category,
+        source=row.source_id,
+        amount=row.amount,
+        fee=row.fee,
+        net=row.net,
+        key=refund.code if refund is not None else "",
+        presented=row.presented if payment is not None else None,
+        charge=(payment.charge_id or "") if payment is not None else "",
+        booking=payment.booking.code if payment is not None else "",
+        host=payment.booking.host.code if payment is not None else "",
+    )
