@@ -16,23 +16,22 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from . import API_VERSION, faults, forms, idempotency, params, resources
-from .clock import Clock, Mode
+from .clock import Mode
 from .context import Context, run_due
 from .control import Control
 from .errors import ApiError, Json, not_implemented
 from .expand import expand
-from .money import Rates
 from .registry import NOT_SIMULATED, OPERATIONS, Operation
 from .settings import Settings
-from .store import Store, Transaction, token
-from .webhooks import Deliverer
+from .store import Store, token
+from .world import World
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -84,43 +83,21 @@ class Asked:
     digest: str
 
 
-class Sandbox:
-    """One sandbox: its store, its clock, its deliveries, its API."""
+class Sandbox(World):
+    """One sandbox with its API."""
 
     def __init__(self, store: Store, settings: Settings, clock: Mode) -> None:
-        self.settings = settings
-        self.store = store
-        self.clock = Clock(clock)
-        self.rates = Rates()
-        self.deliveries = Deliverer(
-            store, self.context, timeout=settings.webhook_timeout, workers=settings.webhook_workers
-        )
+        super().__init__(store, settings, clock)
         self._in_flight = idempotency.InFlight()
         self._control = Control(self)
         self._routes = _routes().bind("sandbox")
         self._request_numbers = itertools.count(1)
-        with store.transaction() as tx:
-            self._boot = int(tx.meta("boots") or 0) + 1
-            tx.set_meta("boots", self._boot)
-            for entry in json.loads(tx.meta("rates") or "[]"):
-                self.rates.add(*entry)
-
-    def context(self, tx: Transaction, **who: Any) -> Context:
-        """A context at the present virtual time."""
-        return Context(
-            tx=tx,
-            now=self.clock.now(tx),
-            settings=self.settings,
-            rates=self.rates,
-            account=self.settings.platform,
-            **who,
-        )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
         if request.path.startswith("/_sim") or request.path == "/":
             return self._control(request)(environ, start_response)
-        request_id = "req_" + token(self.settings.seed, self._boot, next(self._request_numbers), length=14)
+        request_id = "req_" + token(self.settings.seed, self.boot, next(self._request_numbers), length=14)
         try:
             answer = self._answer(request, request_id)
         except ApiError as error:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from werkzeug.exceptions import HTTPException
@@ -18,9 +18,7 @@ from . import API_VERSION, drift, faults, intents, pages
 from .context import Context, run_due
 from .errors import ApiError, Json, missing_resource
 from .money import CURRENCIES
-
-if TYPE_CHECKING:
-    from .app import Sandbox
+from .world import World
 
 MOST_REDELIVERIES = 200
 
@@ -28,8 +26,8 @@ MOST_REDELIVERIES = 200
 class Control:
     """The control endpoints and the operator's pages of one sandbox."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
-        self._sandbox = sandbox
+    def __init__(self, world: World) -> None:
+        self._world = world
         json_routes: list[tuple[str, str, Callable[..., Json]]] = [
             ("GET", "/_sim/health", self.health),
             ("GET", "/_sim/state", self.state),
@@ -75,17 +73,17 @@ class Control:
 
     def health(self, given: Json) -> Json:
         """That it answers, and what it speaks."""
-        with self._sandbox.store.transaction() as tx:
+        with self._world.store.transaction() as tx:
             tx.value("SELECT 1")
-            return {"status": "ok", "api_version": API_VERSION, "clock": self._sandbox.clock.shown(tx)}
+            return {"status": "ok", "api_version": API_VERSION, "clock": self._world.clock.shown(tx)}
 
     def state(self, given: Json) -> Json:
         """How many of what there are."""
-        with self._sandbox.store.transaction() as tx:
+        with self._world.store.transaction() as tx:
             kinds = tx.rows("SELECT kind, count(*) FROM objects WHERE NOT deleted GROUP BY kind ORDER BY kind")
             states = tx.rows("SELECT state, count(*) FROM deliveries GROUP BY state ORDER BY state")
             return {
-                "clock": self._sandbox.clock.shown(tx),
+                "clock": self._world.clock.shown(tx),
                 "objects": {row[0]: row[1] for row in kinds},
                 "balance_transactions": tx.value("SELECT count(*) FROM balance_transactions"),
                 "events": tx.value("SELECT count(*) FROM events"),
@@ -97,7 +95,7 @@ class Control:
 
     def reset(self, given: Json) -> Json:
         """Forget everything but the endpoint given at the start, and the time."""
-        with self._sandbox.store.transaction() as tx:
+        with self._world.store.transaction() as tx:
             kept = tx.rows(
                 "SELECT id, doc, private FROM objects WHERE kind = 'webhook_endpoint' AND NOT deleted "
                 "AND private ->> '$.from_start'"
@@ -108,7 +106,7 @@ class Control:
                     "INSERT INTO objects (id, kind, account, created, doc, private) VALUES "
                     "(?, 'webhook_endpoint', ?, ?, ?, ?)",
                     row["id"],
-                    self._sandbox.settings.platform,
+                    self._world.settings.platform,
                     json.loads(row["doc"])["created"],
                     row["doc"],
                     row["private"],
@@ -118,44 +116,44 @@ class Control:
 
     def show_clock(self, given: Json) -> Json:
         """The virtual time."""
-        with self._sandbox.store.transaction() as tx:
-            return self._sandbox.clock.shown(tx)
+        with self._world.store.transaction() as tx:
+            return self._world.clock.shown(tx)
 
     def move_clock(self, given: Json) -> Json:
         """``{"advance": seconds}`` or ``{"set": epoch seconds or ISO instant}``; does what falls due on the way."""
         _only(given, "advance", "set")
-        with self._sandbox.store.transaction() as tx:
-            now = self._sandbox.clock.now(tx)
+        with self._world.store.transaction() as tx:
+            now = self._world.clock.now(tx)
             seconds = _instant(given["set"]) - now if "set" in given else _number(given, "advance")
-            self._sandbox.clock.advance(tx, seconds)
+            self._world.clock.advance(tx, seconds)
             tx.run("UPDATE deliveries SET state = 'pending' WHERE state = 'held'")
-            done = run_due(self._sandbox.context(tx))
-            shown = self._sandbox.clock.shown(tx)
-        self._sandbox.deliveries.wake()
+            done = run_due(self._world.context(tx))
+            shown = self._world.clock.shown(tx)
+        self._world.deliveries.wake()
         return {**shown, "done": done}
 
     def list_faults(self, given: Json) -> Json:
         """All fault rules."""
-        with self._sandbox.store.transaction() as tx:
+        with self._world.store.transaction() as tx:
             return {"data": faults.listed(tx)}
 
     def add_fault(self, given: Json) -> Json:
         """Add a rule (see ``faults.Rule``)."""
         rule = faults.read_rule(given)
-        with self._sandbox.store.transaction() as tx:
+        with self._world.store.transaction() as tx:
             return faults.add(tx, rule)
 
     def clear_faults(self, given: Json, id: int | None = None) -> Json:
         """Remove one rule or all of them."""
-        with self._sandbox.store.transaction() as tx:
+        with self._world.store.transaction() as tx:
             return {"cleared": faults.clear(tx, id)}
 
     def make_drift(self, given: Json) -> Json:
         """Falsify one balance transaction: ``{"kind": "altered" | "missing" | "extra", …}``; what was changed."""
         _only(given, "kind", "balance_transaction", "amount_delta")
-        with self._sandbox.store.transaction() as tx:
+        with self._world.store.transaction() as tx:
             return drift.make(
-                self._sandbox.context(tx),
+                self._world.context(tx),
                 kind=given.get("kind", "altered"),
                 id=given.get("balance_transaction"),
                 delta=given.get("amount_delta", 1),
@@ -174,15 +172,15 @@ class Control:
             raise ApiError(
                 400, "A rate needs a currency other than eur, an ISO date and per_eur, a positive decimal as text."
             ) from error
-        with self._sandbox.store.transaction() as tx:
+        with self._world.store.transaction() as tx:
             entries = json.loads(tx.meta("rates") or "[]")
             tx.set_meta("rates", json.dumps([*entries, [currency, day, per_eur]]))
-        self._sandbox.rates.add(currency, day, per_eur)
+        self._world.rates.add(currency, day, per_eur)
         return {"currency": currency, "date": day, "per_eur": per_eur}
 
     def list_deliveries(self, given: Json) -> Json:
         """The newest 200 deliveries."""
-        with self._sandbox.store.transaction() as tx:
+        with self._world.store.transaction() as tx:
             rows = tx.rows(
                 "SELECT d.*, e.type FROM deliveries d JOIN events e ON e.id = d.event ORDER BY d.id DESC LIMIT 200"
             )
@@ -195,13 +193,13 @@ class Control:
         if not isinstance(times, int) or not 1 <= times <= MOST_REDELIVERIES:
             raise ApiError(400, f"times must be a number from 1 to {MOST_REDELIVERIES}.", param="times")
         event = str(given.get("event", ""))
-        sent = self._sandbox.deliveries.redeliver(event, times=times, endpoint=given.get("endpoint"))
+        sent = self._world.deliveries.redeliver(event, times=times, endpoint=given.get("endpoint"))
         return {"event": event, "deliveries": sent}
 
     def flush(self, given: Json) -> Json:
         """Wait until everything due has been attempted (``{"timeout": seconds}``, 30 by default)."""
         _only(given, "timeout")
-        return {"flushed": self._sandbox.deliveries.flush(_number({"timeout": 30, **given}, "timeout"))}
+        return {"flushed": self._world.deliveries.flush(_number({"timeout": 30, **given}, "timeout"))}
 
     def complete_challenge(self, given: Json, intent: str) -> Json:
         """``{"outcome": "succeed" | "fail"}``: answer a 3-D Secure challenge; the PaymentIntent afterwards."""
@@ -210,21 +208,21 @@ class Control:
 
     def overview(self, request: Request) -> Response:
         """The operator's page."""
-        with self._sandbox.store.transaction() as tx:
-            return _html(pages.overview(self._sandbox.context(tx), self._sandbox.clock.shown(tx)))
+        with self._world.store.transaction() as tx:
+            return _html(pages.overview(self._world.context(tx), self._world.clock.shown(tx)))
 
     def show_object(self, request: Request, id: str) -> Response:
         """One object, event or balance transaction as JSON, readable."""
-        with self._sandbox.store.transaction() as tx:
-            doc = pages.find(self._sandbox.context(tx), id)
+        with self._world.store.transaction() as tx:
+            doc = pages.find(self._world.context(tx), id)
         if doc is None:
             return _html(pages.message("Nothing here", f"There is no object {id}."), 404)
         return _html(pages.document(id, doc))
 
     def show_challenge(self, request: Request, intent: str) -> Response:
         """The bank's page: complete or fail."""
-        with self._sandbox.store.transaction() as tx:
-            doc = _challenged(self._sandbox.context(tx), intent, request.args.get("client_secret"))
+        with self._world.store.transaction() as tx:
+            doc = _challenged(self._world.context(tx), intent, request.args.get("client_secret"))
         return _html(
             pages.challenge(doc)
             if doc["status"] == "requires_action"
@@ -233,8 +231,8 @@ class Control:
 
     def answer_challenge(self, request: Request, intent: str) -> Response:
         """What the guest pressed; then back to where the merchant wanted them."""
-        with self._sandbox.store.transaction() as tx:
-            doc = _challenged(self._sandbox.context(tx), intent, request.form.get("client_secret"))
+        with self._world.store.transaction() as tx:
+            doc = _challenged(self._world.context(tx), intent, request.form.get("client_secret"))
         after = self._authenticate(intent, success=_outcome(request.form.get("outcome")))
         target = ((doc["next_action"] or {}).get("redirect_to_url") or {}).get("return_url")
         if target is None:
@@ -250,16 +248,16 @@ class Control:
         )
 
     def _authenticate(self, intent: str, *, success: bool) -> Json:
-        with self._sandbox.store.transaction() as tx:
-            run_due(self._sandbox.context(tx))
-            ctx = self._sandbox.context(tx)
+        with self._world.store.transaction() as tx:
+            run_due(self._world.context(tx))
+            ctx = self._world.context(tx)
             record = ctx.load("payment_intent", intent, param="intent")
             try:
                 intents.authenticate(ctx, record, success=success)
             except ApiError as error:
                 if not error.keep_writes:
                     raise
-        self._sandbox.deliveries.wake()
+        self._world.deliveries.wake()
         return record.doc
 
 

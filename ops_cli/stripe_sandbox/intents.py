@@ -13,7 +13,7 @@ from .cards import AUTHENTICATION_REQUIRED, Card, Decline
 from .context import Context, deferred
 from .errors import ApiError, Json
 from .events import emit
-from .resources.payment_methods import card_of, hand_over, refuse_spent, resolve
+from .methods import card_of, hand_over, refuse_spent, resolve
 from .store import Record, token
 
 CONFIRMABLE = ("requires_payment_method", "requires_confirmation", "requires_action")

@@ -8,8 +8,7 @@ from ops_cli.stripe_sandbox.events import changes, emit
 from ops_cli.stripe_sandbox.paging import objects, show_document
 from ops_cli.stripe_sandbox.params import SHIPPING, Choice, Group, Metadata, Text, TimeRange, Values, listing, merged
 from ops_cli.stripe_sandbox.registry import operation
-
-from .shapes import complete, load_customer
+from ops_cli.stripe_sandbox.shapes import complete, load_customer
 
 
 @operation(

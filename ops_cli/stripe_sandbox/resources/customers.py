@@ -5,6 +5,7 @@ from __future__ import annotations
 from ops_cli.stripe_sandbox.context import Context
 from ops_cli.stripe_sandbox.errors import Json
 from ops_cli.stripe_sandbox.events import changes, emit
+from ops_cli.stripe_sandbox.methods import attach, resolve
 from ops_cli.stripe_sandbox.paging import objects, show_document
 from ops_cli.stripe_sandbox.params import (
     ADDRESS,
@@ -22,10 +23,8 @@ from ops_cli.stripe_sandbox.params import (
     merged,
 )
 from ops_cli.stripe_sandbox.registry import operation
+from ops_cli.stripe_sandbox.shapes import complete, load_customer
 from ops_cli.stripe_sandbox.store import Record
-
-from .payment_methods import attach, resolve
-from .shapes import complete, load_customer
 
 _FIELDS: dict[str, Field] = {
     "address": Group(fields=ADDRESS, clearable=True),

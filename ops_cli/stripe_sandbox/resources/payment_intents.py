@@ -28,9 +28,8 @@ from ops_cli.stripe_sandbox.params import (
     merged,
 )
 from ops_cli.stripe_sandbox.registry import operation
+from ops_cli.stripe_sandbox.shapes import complete, load_customer
 from ops_cli.stripe_sandbox.store import Record
-
-from .shapes import complete, load_customer
 
 
 class NoLongerAccepted(Field):

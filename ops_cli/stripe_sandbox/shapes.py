@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ops_cli.stripe_sandbox.context import Context
-from ops_cli.stripe_sandbox.errors import Json, missing_resource
-from ops_cli.stripe_sandbox.params import ADDRESS
-from ops_cli.stripe_sandbox.store import Record
+from .context import Context
+from .errors import Json, missing_resource
+from .params import ADDRESS
+from .store import Record
 
 
 def load_customer(ctx: Context, id: str, *, param: str = "customer") -> Record:
