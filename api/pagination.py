@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.utils.urls import replace_query_param
 
 from backoffice.core.errors import Invalid
 
@@ -61,7 +60,9 @@ def page_of(request: Request, results: Any, position: Sequence[int | str] | None
     """One page; `next` is the address of the following one, or null on the last."""
     following = None
     if position is not None:
-        following = replace_query_param(request.build_absolute_uri(), "cursor", encode_cursor(position))
+        others = [part for part in request.META["QUERY_STRING"].split("&") if part and not part.startswith("cursor=")]
+        query = "&".join([*others, f"cursor={encode_cursor(position)}"])
+        following = f"{request.build_absolute_uri(request.path)}?{query}"
     return Response({"results": results, "next": following})
 
 

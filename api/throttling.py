@@ -1,4 +1,4 @@
-"""How often one may ask: sliding windows counted in Redis, one round trip a request.
+"""How often one may ask: an allowance kept in Redis, one round trip a request.
 
 When Redis does not answer, ordinary requests go through (the desk works without it) but logins do not: guessing
 passwords must never become free."""
@@ -6,12 +6,12 @@ passwords must never become free."""
 from __future__ import annotations
 
 import hashlib
-import time
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import redis
 from django.conf import settings
+from redis.commands.core import Script
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
@@ -33,34 +33,42 @@ def _redis() -> redis.Redis:
     return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=0.5, socket_connect_timeout=0.5)
 
 
+# The generic cell rate algorithm (ITU-T I.371): one value a key, the instant at which the allowance is whole again. A full
+# allowance may be spent at once and comes back evenly, so there is no window whose edge can be straddled. Redis's own clock
+# counts, the same for every web process. Microseconds; returns how long to wait.
+_ALLOW: Final = """
+local limit, period = tonumber(ARGV[1]), tonumber(ARGV[2])
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local full = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now) + period / limit
+if full - now > period then
+    return math.ceil(full - now - period)
+end
+redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
+return 0
+"""
+
+
 def parse_rate(text: str) -> tuple[int, int]:
     """ "300/min" as (300, 60)."""
     count, _, period = text.partition("/")
     return int(count), _SECONDS[period[0]]
 
 
-def wait_for(*, scope: str, ident: str, rate: str, clock: float | None = None) -> float:
-    """Count one request; 0 when it may go on, else the seconds to wait. Raises redis.RedisError.
-
-    The window slides: what the previous window counted still weighs by the part of it that is within the last period."""
+def wait_for(*, scope: str, ident: str, rate: str) -> float:
+    """Count one request; 0 when it may go on, else the seconds to wait. Raises redis.RedisError."""
     limit, period = parse_rate(rate)
-    now = time.time() if clock is None else clock
-    window, passed = divmod(now, float(period))
     name = PREFIX + scope + ":" + hashlib.sha256(ident.encode()).hexdigest()[:32]
-    pipe = _redis().pipeline(transaction=False)
-    pipe.incr(f"{name}:{window:.0f}")
-    pipe.expire(f"{name}:{window:.0f}", 2 * period)
-    pipe.get(f"{name}:{window - 1:.0f}")
-    here, _, before = pipe.execute()
-    earlier = float(before or 0)
-    if here + earlier * (1 - passed / period) <= limit:
-        return 0
-    if here > limit or not earlier:
-        return period - passed
-    return max(1.0, period * (1 - (limit - here) / earlier) - passed)
+    waiting = _redis_script()(keys=[name], args=[limit, period * 1_000_000])
+    return int(waiting) / 1_000_000
 
 
-class WindowThrottle(BaseThrottle):
+@cache
+def _redis_script() -> Script:
+    return _redis().register_script(_ALLOW)
+
+
+class RateThrottle(BaseThrottle):
     """A limit named `scope` in the settings, per `ident` of the request; no ident: not limited by this one."""
 
     scope: ClassVar[str]
@@ -92,7 +100,7 @@ class WindowThrottle(BaseThrottle):
         return self._wait
 
 
-class PersonThrottle(WindowThrottle):
+class PersonThrottle(RateThrottle):
     """Per signed-in person."""
 
     scope = "person"
@@ -101,7 +109,7 @@ class PersonThrottle(WindowThrottle):
         return str(request.auth.id) if isinstance(request.auth, Actor) else None
 
 
-class AddressThrottle(WindowThrottle):
+class AddressThrottle(RateThrottle):
     """Per address of those who are not signed in."""
 
     scope = "address"
@@ -110,7 +118,7 @@ class AddressThrottle(WindowThrottle):
         return None if isinstance(request.auth, Actor) else _address(request)
 
 
-class LoginThrottle(WindowThrottle):
+class LoginThrottle(RateThrottle):
     """Per address, for whatever takes a password."""
 
     scope = "login"
@@ -120,7 +128,7 @@ class LoginThrottle(WindowThrottle):
         return _address(request)
 
 
-class AccountThrottle(WindowThrottle):
+class AccountThrottle(RateThrottle):
     """Per account that is being tried, known or not, so that many addresses cannot share out the guessing."""
 
     scope = "account"

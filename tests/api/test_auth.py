@@ -200,11 +200,13 @@ def test_without_redis_people_work_on_but_nobody_guesses_passwords(
 ) -> None:
     settings.REDIS_URL = "redis://127.0.0.1:9/0"  # nothing listens on the discard port
     throttling._redis.cache_clear()
+    throttling._redis_script.cache_clear()
     try:
         assert alice.get("me").status == 200
         refused = anyone.post("auth/login", {"email": alice.email, "password": PASSWORD})
     finally:
         throttling._redis.cache_clear()
+        throttling._redis_script.cache_clear()
     assert (refused.status, refused.code) == (503, "upstream_unavailable")
     assert refused.headers["Retry-After"]
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil, floor
 from typing import Any, Final, Literal, NamedTuple, get_args
 
@@ -188,12 +189,14 @@ def _rates(criteria: Criteria, on: date) -> Mapping[str, Fraction]:
     with connection.cursor() as cursor:
         cursor.execute(_CURRENCIES)  # jumps along the index: one step a currency, not one a home
         on_market = [row[0] for row in cursor.fetchall()]
-    rates = {}
-    for currency in on_market:
-        rate = rulebook.rate(base=currency, quote=shown, on=on)
-        exact = rate.value * Fraction(10) ** (minor_digits(shown) - minor_digits(currency))
-        rates[currency] = Fraction(max(1, round(exact * _WORTH)), _WORTH)
-    return rates
+    return {currency: _worth(currency, shown, on) for currency in on_market}
+
+
+@lru_cache(maxsize=512)
+def _worth(currency: str, shown: str, on: date) -> Fraction:
+    rate = rulebook.rate(base=currency, quote=shown, on=on)
+    exact = rate.value * Fraction(10) ** (minor_digits(shown) - minor_digits(currency))
+    return Fraction(max(1, round(exact * _WORTH)), _WORTH)
 
 
 # The statement --------------------------------------------------------------------------------------------------------
