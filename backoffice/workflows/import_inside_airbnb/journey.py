@@ -89,7 +89,15 @@ def load(*, request: Request, actor: Actor, now: datetime, progress: Progress = 
         report = _load(export, where, request, rejects, actor, now, progress)
         if run is not None:
             run.count(**{tally.kind: tally.changed for tally in report.tallies})
+            if report.changed:
+                _refresh_statistics()
     return report
+
+
+def _refresh_statistics() -> None:
+    """A city at once changes what the planner should know; waiting for autovacuum would make search guess till then."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"ANALYZE {', '.join(merging.WRITTEN)}")
 
 
 @contextmanager

@@ -19,6 +19,13 @@ from backoffice.workflows.import_inside_airbnb.places import Place
 from backoffice.workflows.import_inside_airbnb.staging import LISTING_COLUMNS
 
 CAUSE: Final = "unknown"
+WRITTEN: Final = (
+    "people_user",
+    "listings_listing",
+    "listings_calendarhold",
+    "listings_nightoverride",
+    "reviews_review",
+)
 
 
 @dataclass(frozen=True, slots=True)
