@@ -199,7 +199,7 @@ def _write(run: Run, differences: Sequence[Difference], now: datetime) -> None:
         for found in Break.objects.select_for_update().filter(identity__in=_identities(differences))
     }
     for difference in differences:
-        identity = policies.identity(leg=difference.leg, key=difference.key)
+        identity = _identity(difference)
         found = known.get(identity)
         if found is None:
             Break.objects.create(
@@ -247,7 +247,11 @@ def _heal(run: Run, seen: set[str], now: datetime) -> None:
 
 
 def _identities(differences: Sequence[Difference]) -> set[str]:
-    return {policies.identity(leg=difference.leg, key=difference.key) for difference in differences}
+    return {_identity(difference) for difference in differences}
+
+
+def _identity(difference: Difference) -> str:
+    return policies.identity(leg=difference.leg, key=difference.key, currency=difference.currency)
 
 
 def _digest(differences: Sequence[Difference]) -> str:

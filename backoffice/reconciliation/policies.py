@@ -32,6 +32,7 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "amount_mismatch": Advice("high", "Compare with the provider's object; post a correcting journal."),
     "fee_mismatch": Advice("medium", "Book the real fee."),
     "status_mismatch": Advice("medium", "Refresh the object from the provider."),
+    "fx_mismatch": Advice("medium", "Compare the rates on quote and movement; realise the difference."),
     "uncleared_balance": Advice("medium", "Trace the key: ops ledger trace."),
     "unknown_type": Advice("high", "Add a posting rule for this category; the money waits in suspense (9900)."),
     "late": Advice("info", "Wait: it is within the time the provider takes."),
@@ -43,6 +44,7 @@ def advice(cls: str) -> Advice:
     return ADVICE.get(cls, Advice("high", "Compare both sides and find the missing fact."))
 
 
-def identity(*, leg: str, key: str) -> str:
-    """What makes a break the same break tomorrow: leg and match key, not the class, which may change as facts arrive."""
-    return hashlib.sha256(f"{leg}|{key}".encode()).hexdigest()
+def identity(*, leg: str, key: str, currency: str) -> str:
+    """What makes a break the same break tomorrow: leg, match key and currency (one key may stand in two of them), not the
+    class, which may change as facts arrive. A movement of the provider has one key whatever currency either side says."""
+    return hashlib.sha256(f"{leg}|{key}|{currency if leg != 'line' else ''}".encode()).hexdigest()
