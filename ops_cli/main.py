@@ -40,6 +40,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "webhooks": Entry("ops_cli.commands.webhooks:webhooks", "List the provider's events, and apply them anew."),
     "sandbox": Entry("ops_cli.commands.sandbox:sandbox", "Work the payment sandbox: its clock, its faults."),
     "people": Entry("ops_cli.commands.people:people", "Make the first admin."),
+    "demo": Entry("ops_cli.commands.demo:demo", "Show that the running desk works, end to end."),
     "completion": Entry("ops_cli.commands.completion:completion", "Print the shell completion script."),
 }
 

@@ -1,0 +1,200 @@
+"""A desk that runs as in earnest, for stories through the real doors: web, worker and sandbox in processes of their own,
+on the test's database and Redis, on free loopback ports."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from ops_cli.parts.ports import any_free
+from tests.stripe_sandbox.server import RunningSandbox, run_sandbox
+
+ROOT = Path(__file__).resolve().parents[1]
+SECRET = "whsec_test_desk"
+
+
+@dataclass
+class Process:
+    """One process of ours, with its output in a file."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=ROOT,
+                env={**os.environ, **self.environment},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def kill(self) -> None:
+        """End it and its children at once, as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it as an operator would."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> None:
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, number)
+        try:
+            self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(timeout=30)
+        self.process = None
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")[-4000:] if self.log.exists() else ""
+
+
+@dataclass
+class RunningDesk:
+    """The desk's processes, and the environment that leads to it."""
+
+    home: Path
+    site: str
+    sandbox: RunningSandbox
+    environment: dict[str, str]
+    workers: list[Process] = field(default_factory=list)
+
+    def worker(self) -> Process:
+        """Start another worker; returns when it takes tasks."""
+        number = len(self.workers) + 1
+        name = f"test{number}@{self.home.name}"
+        command = [
+            *(sys.executable, "-P", "-m", "celery", "--app", "backoffice.celery:app", "--quiet", "worker"),
+            *("--hostname", name, "--concurrency", "1", "--loglevel", "INFO", "--without-gossip", "--without-mingle"),
+        ]
+        worker = Process("worker", command, self.environment, self.home / f"worker{number}.log")
+        worker.start()
+        self.workers.append(worker)
+        wait_until(lambda: "ready." in worker.said(), seconds=60, otherwise=worker.said)
+        return worker
+
+    def ops(self, *arguments: str, code: int | None = 0) -> dict[str, Any]:
+        """Run `ops … --format json` against this desk; the envelope. `code` None accepts every exit code."""
+        done = self.run_ops(*arguments, "--format", "json")
+        assert code is None or done.returncode == code, f"{done.returncode}: {done.stdout}{done.stderr}"
+        envelope: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
+        return envelope | {"code": done.returncode, "stderr": done.stderr}
+
+    def run_ops(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "ops_cli.main", *arguments],
+            cwd=ROOT,
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            input=stdin,
+            check=False,
+            timeout=120,
+        )
+
+
+@contextmanager
+def run_desk(home: Path) -> Iterator[RunningDesk]:
+    """Web and sandbox, wired to each other; workers are started by who needs them."""
+    port = any_free()
+    site = f"http://127.0.0.1:{port}"
+    with run_sandbox(home, webhook_url=f"{site}/webhooks/stripe", webhook_secret=SECRET) as sandbox:
+        environment = {
+            "DATABASE_URL": _database_url(),
+            "REDIS_URL": settings.REDIS_URL,
+            "SECRET_KEY": settings.SECRET_KEY,
+            "DEBUG": "1",
+            "SITE_URL": site,
+            "STAYDESK_HOME": str(home),
+            "STRIPE_API_BASE": sandbox.base_url,
+            "STRIPE_API_KEY": sandbox.api_key,
+            "STRIPE_WEBHOOK_SECRET": SECRET,
+            "STRIPE_READ_SECONDS": "10",
+            "API_LOGIN_RATE": "1000/min",
+            "CSRF_TRUSTED_ORIGINS": site,
+            "AUDIT_ANCHORS": str(home / "anchors"),
+            "PYTHONPATH": str(ROOT),
+        }
+        command = [
+            *(sys.executable, "-P", "-m", "granian", "--interface", "wsgi", "--no-ws", "--host", "127.0.0.1"),
+            *("--port", str(port), "--workers", "1", "--blocking-threads", "4", "backoffice.wsgi:application"),
+        ]
+        web = Process("web", command, environment, home / "web.log")
+        desk = RunningDesk(home, site, sandbox, environment)
+        web.start()
+        try:
+            wait_until(lambda: _answers(f"{site}/readyz"), seconds=60, otherwise=web.said)
+            yield desk
+        finally:
+            for process in (*desk.workers, web):
+                process.stop()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, transactional_db: None) -> Iterator[RunningDesk]:
+    """A running desk on the test's database, whose rows are committed and seen by every process."""
+    _empty_queue()
+    with run_desk(tmp_path) as running:
+        yield running
+    _empty_queue()
+
+
+def wait_until(condition: Any, *, seconds: float, otherwise: Any = lambda: "") -> None:
+    """Poll until the condition holds; fails with what `otherwise` says."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s\n{otherwise()}"
+        time.sleep(0.1)
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _database_url() -> str:
+    facts = connection.settings_dict
+    who = quote(facts["USER"] or "", safe="")
+    if facts["PASSWORD"]:
+        who += ":" + quote(facts["PASSWORD"], safe="")
+    host = facts["HOST"] or ""
+    where = f"@{host}:{facts['PORT']}" if not host.startswith("/") else f"@:{facts['PORT']}"
+    socket = f"?host={quote(host, safe='')}" if host.startswith("/") else ""
+    return f"postgresql://{who}{where}/{quote(facts['NAME'], safe='')}{socket}"
+
+
+def _empty_queue() -> None:
+    """Hints of tests that had no worker would be run by ours, against rows that are gone."""
+    import redis
+
+    client = redis.Redis.from_url(settings.REDIS_URL)
+    client.delete("celery", "unacked", "unacked_index")
+    client.close()
