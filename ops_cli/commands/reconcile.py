@@ -68,8 +68,8 @@ def stripe(
             since=at(since, now=now), until=at(until, now=now), actor=actor, now=now, dry_run=dry_run
         )
         advance()
-    kept = {} if dry_run else {(found.leg, found.key): found for found in queries.breaks_of(run=outcome.run)}
-    rows = [_row(difference, kept.get((difference.leg, difference.key)), now) for difference in outcome.differences]
+    kept = {} if dry_run else {(found.leg, found.key, found.currency): found for found in queries.breaks_of(run=outcome.run)}
+    rows = [_row(difference, kept.get((difference.leg, difference.key, difference.currency)), now) for difference in outcome.differences]
     run = outcome.run
     return Result(
         rows=rows,

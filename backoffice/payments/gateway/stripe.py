@@ -93,7 +93,7 @@ class StripeGateway:
         )
 
     def payment(self, *, payment_id: str) -> SeenPayment:
-        return _payment(_call(lambda: self._client.v1.payment_intents.retrieve(payment_id)).to_dict())
+        return _payment(_read(lambda: self._client.v1.payment_intents.retrieve(payment_id)).to_dict())
 
     def find_payment(self, *, reference: str, since: datetime) -> SeenPayment | None:
         params: dict[str, Any] = {"created": {"gte": int(since.timestamp())}, "limit": 100}
@@ -123,7 +123,7 @@ class StripeGateway:
         return _refund(made.to_dict())
 
     def refund_state(self, *, refund_id: str) -> SeenRefund:
-        return _refund(_call(lambda: self._client.v1.refunds.retrieve(refund_id)).to_dict())
+        return _refund(_read(lambda: self._client.v1.refunds.retrieve(refund_id)).to_dict())
 
     def balance_transactions(
         self, *, since: datetime, until: datetime | None = None
@@ -136,7 +136,7 @@ class StripeGateway:
             yield _balance_transaction(row)
 
     def balance(self) -> Mapping[str, Money]:
-        seen = _call(self._client.v1.balance.retrieve).to_dict()
+        seen = _read(self._client.v1.balance.retrieve).to_dict()
         totals: dict[str, Money] = {}
         for row in (*seen["available"], *seen["pending"]):
             currency = row["currency"].upper()
@@ -160,13 +160,13 @@ class StripeGateway:
             raise Invalid("payload: this is not an event of the provider.", field="payload") from None
 
     def ping(self) -> str:
-        _call(self._client.v1.balance.retrieve)
+        _read(self._client.v1.balance.retrieve)
         return str(sdk.api_version)
 
     def _pages(self, listing: Callable[[Any], Any], params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Every row of a list, newest first, asking for the next page when the last one is used up."""
         while True:
-            page = _call(partial(listing, params)).to_dict()
+            page = _read(partial(listing, params)).to_dict()
             yield from page["data"]
             if not page["has_more"]:
                 return
@@ -217,6 +217,14 @@ def _call(call: Callable[[], T]) -> T:
         raise Indeterminate() from None
     except sdk.StripeError as error:
         raise _translated(error) from None
+
+
+def _read(call: Callable[[], T]) -> T:
+    """Make a call that changes nothing: an answer that is lost is simply asked for again."""
+    try:
+        return _call(call)
+    except Indeterminate:
+        raise UpstreamUnavailable(part="The payment provider") from None
 
 
 def _translated(error: sdk.StripeError) -> StaydeskError:
