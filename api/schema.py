@@ -118,7 +118,6 @@ def documented(
         request=request,
         responses=responses,
         parameters=list(parameters),
-        auth=[] if public else None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import OpenApiParameter
+from drf_spectacular.utils import OpenApiParameter, extend_schema_field
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -82,22 +82,30 @@ class HostMoneyOut(serializers.Serializer[Any]):
     earns = MoneyOut()
 
 
+@extend_schema_field({"type": ["object", "null"], "additionalProperties": True})
+class DecisionOut(serializers.JSONField):
+    """A decision as it was made: rules, inputs, outcome per line."""
+
+
 class BookingDetailOut(BookingOut):
     lines = LineOut(many=True, source="price.lines")
     rate = RateOut()
     pay_until = serializers.SerializerMethodField(help_text="until then the nights are held for an unpaid booking")
     money = serializers.SerializerMethodField()
     host_money = serializers.SerializerMethodField()
-    cancellation = serializers.JSONField(help_text="the decision with its rules, once cancelled", allow_null=True)
+    cancellation = DecisionOut(help_text="the decision with its rules, once cancelled", allow_null=True)
 
-    def get_pay_until(self, booking: Any) -> serializers.DateTimeField | None:
+    @extend_schema_field(serializers.DateTimeField(allow_null=True))
+    def get_pay_until(self, booking: Any) -> str | None:
         waiting = booking.status in PENDING and booking.hold.expires_at is not None
-        return serializers.DateTimeField().to_representation(booking.hold.expires_at) if waiting else None  # type: ignore[return-value]
+        return serializers.DateTimeField().to_representation(booking.hold.expires_at) if waiting else None
 
-    def get_money(self, booking: Any) -> BookingMoneyOut:
-        return BookingMoneyOut(payments.money_of(booking=booking)).data  # type: ignore[return-value]
+    @extend_schema_field(BookingMoneyOut)
+    def get_money(self, booking: Any) -> Any:
+        return BookingMoneyOut(payments.money_of(booking=booking)).data
 
-    def get_host_money(self, booking: Any) -> HostMoneyOut | None:
+    @extend_schema_field(HostMoneyOut(allow_null=True))
+    def get_host_money(self, booking: Any) -> Any:
         if self.context["actor"].id == booking.guest_id:
             return None
         return HostMoneyOut(
@@ -106,7 +114,7 @@ class BookingDetailOut(BookingOut):
                 "fee": Money(booking.host_fee, booking.currency),
                 "earns": Money(booking.host_price - booking.host_fee, booking.currency),
             }
-        ).data  # type: ignore[return-value]
+        ).data
 
 
 class PaymentOut(serializers.Serializer[Any]):
@@ -129,7 +137,7 @@ class CancellationQuoteOut(serializers.Serializer[Any]):
     refund = MoneyOut(help_text="to the guest, in the currency that was charged")
     host_keeps = MoneyOut(help_text="in the home's currency, before the host fee")
     penalty = MoneyOut(allow_null=True, help_text="for a host who cancels")
-    decision = serializers.JSONField(help_text="lines, rules and inputs of the decision")
+    decision = DecisionOut(help_text="lines, rules and inputs of the decision")
     token = serializers.CharField()
     expires_at = serializers.DateTimeField()
 

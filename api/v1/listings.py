@@ -15,6 +15,7 @@ from api.fields import Amount, Currency, Day, Input, MoneyOf, Text
 from api.pagination import CursorPages
 from api.schema import CURSOR, IF_MATCH, LIMIT, documented, page_of
 from api.v1.search import SEARCH_PARAMETERS, FoundPageOut, found_page
+from backoffice.core.actor import Actor
 from backoffice.core.errors import Invalid, NotFound
 from backoffice.core.stays import Stay
 from backoffice.listings import operations as listings
@@ -182,6 +183,14 @@ HOST_ACTIONS = ("submit", "pause", "resume", "remove")
 OwnListingsPage = page_of(OwnListingOut, "OwnListingsPage")
 
 
+class CalendarIn(Input):
+    since = Day(required=False, help_text="today when absent")
+    until = Day(required=False, help_text="a year later when absent")
+
+
+CALENDAR_PARAMETERS: list[Any] = [CalendarIn()]
+
+
 class HeldOut(serializers.Serializer[Any]):
     first = serializers.DateField()
     end = serializers.DateField(help_text="the day after the last night")
@@ -210,6 +219,7 @@ class Listings(Endpoint):
         tag=TAG,
         answers={200: FoundPageOut},
         parameters=SEARCH_PARAMETERS,
+        errors=(401, 403),
         public=True,
     )
     def get(self, request: Request) -> Response:
@@ -244,15 +254,13 @@ class OneListing(Endpoint):
         "Read a home; its host sees more, and sees it in every status",
         tag=TAG,
         answers={200: ListingOut},
-        errors=(404,),
+        errors=(401, 403, 404),
         public=True,
     )
     def get(self, request: Request, code: str) -> Response:
-        home = queries.listing(code=code)
+        home = _seen(code, self.actor)
         if home.host_id == self.actor.id:
             return own(home)
-        if home.status != "published" and not (self.actor.kind == "staff" and self.actor.may("listings.view")):
-            raise NotFound(kind="listing")
         return Response(ListingOut(home).data, headers={"ETag": f'"{home.version}"'})
 
     @documented(
@@ -355,26 +363,19 @@ class Calendar(Endpoint):
         "Which nights are taken; its host also sees by what",
         tag=TAG,
         answers={200: CalendarOut},
-        parameters=[],
-        errors=(404, 422),
+        parameters=CALENDAR_PARAMETERS,
+        errors=(401, 403, 404),
         public=True,
     )
     def get(self, request: Request, code: str) -> Response:
         asked = CalendarIn.read(request.query_params.dict())
         since: date = asked.get("since") or self.now.date()
         until: date = asked.get("until") or since.replace(year=since.year + 1, day=min(since.day, 28))
-        home = queries.listing(code=code)
+        home = _seen(code, self.actor)
         owns = home.host_id == self.actor.id
-        if not owns and home.status != "published":
-            raise NotFound(kind="listing")
         _stay(since, until, "until")
         held = queries.held(listing_id=home.id, since=since, until=until)
         return Response({"held": [_held(hold, owns) for hold in held]})
-
-
-class CalendarIn(Input):
-    since = Day(required=False)
-    until = Day(required=False)
 
 
 class Blocks(Endpoint):
@@ -398,6 +399,14 @@ class OneBlock(Endpoint):
 def _whole(code: str) -> Any:
     """The home as it is now, with what its host sees of it."""
     return queries.listing(code=code)
+
+
+def _seen(code: str, actor: Actor) -> Any:
+    """A home that this actor may see: everybody the published ones, hosts their own, staff all. Raises NotFound."""
+    home = queries.listing(code=code)
+    if home.status != "published" and home.host_id != actor.id and not actor.may("listings.view"):
+        raise NotFound(kind="listing")
+    return home
 
 
 def _held(hold: Any, owns: bool) -> dict[str, Any]:
