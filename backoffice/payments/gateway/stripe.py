@@ -332,7 +332,7 @@ def _check_signature(payload: bytes, header: str, secrets: list[str], now: datet
         raise Invalid("signature: the Stripe-Signature header is missing or malformed.", field="signature")
     signed = f"{stamps[0]}.".encode() + payload
     expected = [hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest() for secret in secrets]
-    if not any(hmac.compare_digest(want, got) for want in expected for got in given):
+    if not any(hmac.compare_digest(want.encode(), got.encode()) for want in expected for got in given):
         raise Invalid("signature: it does not match any of our secrets.", field="signature")
     if abs(now.timestamp() - int(stamps[0])) > TOLERANCE.total_seconds():
         raise Invalid("signature: its time is too far from ours.", field="signature")
