@@ -81,6 +81,19 @@ def words(value: str) -> str:
     return value.replace("_", " ").replace("-", " ")
 
 
+_ROLES: Final = {
+    "support_l1": "support L1",
+    "support_l2": "support L2",
+    "trust_safety": "trust & safety",
+    "on_call": "on-call",
+}
+
+
+def role(value: str) -> str:
+    """A staff role as it is spoken."""
+    return _ROLES.get(value, words(value))
+
+
 def status(value: str, text: str = "") -> SafeString:
     """A badge whose tone says whether somebody must act."""
     return format_html(
@@ -109,7 +122,9 @@ def link(thing: Model | None, text: Any = "") -> SafeString:
     """A link to the page of a thing, named as a person would say it."""
     if thing is None:
         return NONE
-    return format_html('<a class="sd-link" href="{}">{}</a>', address_of(thing), text or str(thing))
+    if not text:
+        return format_html('<a class="sd-link sd-nobreak" href="{}">{}</a>', address_of(thing), str(thing))
+    return format_html('<a class="sd-link" href="{}">{}</a>', address_of(thing), text)
 
 
 def code(value: str | None) -> SafeString:

@@ -55,11 +55,18 @@ class Resource(resources.Resource):
         return self.get_export_fields()
 
 
+class ExportForm(SelectableFieldsExportForm):
+    """Format and columns; a column is named as it will stand in the file."""
+
+    def _get_field_label(self, resource: Any, field_name: str) -> str:
+        return str(resource.fields[field_name].column_name).capitalize()
+
+
 class Exporting(ExportMixin):
     """A list that may be taken away by who holds `export_verb`."""
 
     export_verb: ClassVar[str] = ""
-    export_form_class = SelectableFieldsExportForm
+    export_form_class = ExportForm
     export_template_name = "console/export.html"
     plural: ClassVar[str]
 

@@ -13,6 +13,8 @@ from django.http import HttpRequest
 from unfold.paginator import InfinitePaginator
 from unfold.views import ChangeList
 
+from backoffice.console.door import desk_of
+
 # Where in the list one stands: rows older than a key, newer than one, or the oldest there are.
 PAGING: Final = ("before", "after", "oldest")
 
@@ -63,6 +65,7 @@ class NewestFirst(ChangeList):
         found = found[:size]
         if backwards:
             found.reverse()
+        self.model_admin.prepare(found, desk_of(request))
         self.result_list = found
         self.has_older = more if not backwards else "oldest" not in self.standing
         self.has_newer = more if backwards else "before" in self.standing

@@ -14,14 +14,14 @@ from backoffice.console import cells
 
 @dataclass(frozen=True)
 class Fact:
-    """A label with its value, in the page's side column."""
+    """A label with its value; without a value there is nothing to say, and the line is left out."""
 
     label: str
     value: Any
 
     @property
-    def shown(self) -> Any:
-        return cells.NONE if self.value in (None, "") else self.value
+    def known(self) -> bool:
+        return self.value not in (None, "", cells.NONE)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db.models import Q
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from backoffice.audit.models import AuditEntry
 from backoffice.console import cells
@@ -131,6 +134,27 @@ def _step(before: Any, after: Any) -> str:
     if isinstance(after, dict) and isinstance(after.get("amount"), int) and isinstance(after.get("currency"), str):
         return f", {Money(after['amount'], after['currency'])}"
     return ""
+
+
+# What the log calls a thing -> the admin whose page shows it.
+_PLACES: Final = {
+    "booking": "bookings_booking",
+    "break": "reconciliation_break",
+    "listing": "listings_listing",
+    "payment": "payments_payment",
+    "person": "people_user",
+    "refund": "payments_refund",
+    "webhook": "payments_webhookevent",
+}
+
+
+def about(entry: AuditEntry) -> SafeString:
+    """What an entry is about, leading to its page where it has one."""
+    place = _PLACES.get(entry.object_kind)
+    if place is None:
+        return format_html("{} {}", cells.words(entry.object_kind), entry.object_id)
+    address = reverse(f"admin:{place}_change", args=[entry.object_id])
+    return format_html('{} <a class="sd-link sd-nobreak" href="{}">{}</a>', entry.object_kind, address, entry.object_id)
 
 
 def changes(entry: AuditEntry) -> list[Change]:

@@ -66,10 +66,14 @@ class AuditAdmin(StaffAdmin):
     def what(self, row: AuditEntry) -> SafeString:
         return cells.two(story.sentence(row), cells.code(row.verb))
 
+    def prepare(self, rows: list[Any], desk: Desk) -> None:
+        names = story.names_of(row.actor_id for row in rows if row.actor_id is not None)
+        for row in rows:
+            row.named = names.get(row.actor_id) or row.actor_name or row.actor_kind
+
     @display(description="Who")
-    def actor(self, row: AuditEntry) -> SafeString:
-        named = row.actor_name or (f"person {row.actor_id}" if row.actor_id else row.actor_kind)
-        return cells.two(named, row.actor_kind)
+    def actor(self, row: Any) -> SafeString:
+        return cells.two(row.named, row.actor_kind)
 
     @display(description="Why")
     def why(self, row: AuditEntry) -> str | SafeString:
@@ -108,7 +112,7 @@ class AuditAdmin(StaffAdmin):
                     facts=(
                         Fact("Reason", row.reason or "none was asked for"),
                         Fact("Verb", cells.code(row.verb)),
-                        Fact("About", f"{row.object_kind} {row.object_id}"),
+                        Fact("About", story.about(row)),
                         Fact("Case", row.case_ref),
                         Fact("Approval", row.approval_ref),
                         Fact("Leaf", cells.code(bytes(row.leaf).hex())),

@@ -410,18 +410,22 @@ class BookingAdmin(StaffAdmin):
 
     # The page ---------------------------------------------------------------------------------------------------------
 
-    def page(self, row: Booking, desk: Desk) -> Page:
+    def find(self, key: str, desk: Desk) -> Any:
+        row = super().find(key, desk)
+        row.journals = ledger.trace(row.code) if desk.actor.may("ledger.view") else None
+        return row
+
+    def page(self, row: Any, desk: Desk) -> Page:
         payment = Payment.objects.filter(booking=row).first()
         refunds = list(
             Refund.objects.filter(payment__booking=row).select_related("requested_by", "approved_by").order_by("-id")
         )
-        journals = ledger.trace(row.code) if desk.actor.may("ledger.view") else []
         panels: list[Panel] = []
         if refunds and desk.actor.may("refunds.view"):
             panels.append(refund_pages.refunds_table(refunds))
         panels.append(_timeline(row, payment, refunds, desk))
         if desk.actor.may("ledger.view"):
-            panels.append(ledger_pages.trace_table(row, journals))
+            panels.append(ledger_pages.trace_table(row, row.journals))
         return Page(
             title=row.code,
             subtitle=row.listing.title,
@@ -431,15 +435,14 @@ class BookingAdmin(StaffAdmin):
             panels=panels,
         )
 
-    def more(self, row: Booking, desk: Desk) -> dict[str, Any]:
-        explain = ledger.trace(row.code) if desk.actor.may("ledger.view") else None
+    def more(self, row: Any, desk: Desk) -> dict[str, Any]:
         return {
             "booking": row,
             "stay": cells.stay(row.check_in, row.check_out),
             "guest": cells.two(cells.link(row.guest, row.guest.name), row.guest.email),
             "host": cells.two(cells.link(row.host, row.host.name), row.host.email),
             "listing": cells.two(cells.link(row.listing, row.listing.title), row.listing.city),
-            "figures": figures(row, explain),
+            "figures": figures(row, row.journals),
             "price_lines": price_lines(row),
             "quote": quote(row, desk),
         }
@@ -481,50 +484,70 @@ def _warnings(row: Booking, refunds: list[Refund], desk: Desk) -> tuple[str, ...
 
 
 @dataclass(frozen=True)
+class Posting:
+    """One line of the ledger that explains a figure, in the figure's own sense: what adds to it is positive."""
+
+    journal: Journal
+    line: JournalLine
+    money: Money
+
+    @property
+    def shown(self) -> SafeString:
+        return cells.of(self.money, signed=True)
+
+
+@dataclass(frozen=True)
 class Figure:
-    """One line of the money table with the postings that explain it (None: the reader may not see the ledger)."""
+    """One line of the money table, with the postings that explain it where the reader may see the ledger."""
 
     label: str
     amount: SafeString
     words: str = ""
     strong: bool = False
-    postings: list[tuple[Journal, JournalLine, SafeString]] | None = None
+    postings: list[Posting] | None = None
+
+    @property
+    def together(self) -> SafeString | str:
+        """The sum of the postings, where they are of one currency."""
+        currencies = {posting.money.currency for posting in self.postings or ()}
+        if len(currencies) != 1:
+            return ""
+        return cells.of(Money.sum((posting.money for posting in self.postings or ()), currencies.pop()))
 
 
 def figures(row: Booking, journals: list[Journal] | None) -> list[Figure]:
     """The booking's money as it stands: what was charged, what of it is whose, what went back, what may still."""
     table = money.money_of(booking=row)
+    left = table.parts_left
+    lines = [(journal, line) for journal in journals or () for line in journal.lines.all()]
 
-    def on(*codes: str) -> list[tuple[Journal, JournalLine, SafeString]] | None:
-        if journals is None:
-            return None
-        return [
-            (journal, line, cells.money(line.amount, line.currency, signed=True))
-            for journal in journals
-            for line in journal.lines.all()
-            if line.account.code in codes
-        ]
+    def charged() -> list[Posting]:
+        return [Posting(j, line, line.money) for j, line in lines if line.account.code == "1150" and line.amount > 0]
 
-    held = table.parts_left["held"]
-    if journals is not None:
-        held = _ledger_sum(journals, "2100", row.currency)
+    def credited(*codes: str) -> list[Posting]:
+        return [Posting(j, line, -line.money) for j, line in lines if line.account.code in codes]
+
+    def refunded() -> list[Posting]:
+        return [Posting(j, line, line.money) for j, line in lines if line.account.code == "2400" and line.amount > 0]
+
+    held = left["held"] if journals is None else _ledger_sum(lines, "2100", row.currency)
     return [
-        Figure("Charged", cells.of(table.charged), "what the guest paid", True, on("1150")),
-        Figure("Refunded", cells.of(table.refunded), "has reached the guest", False, on("2400")),
-        Figure("Refunds pending", cells.of(table.refunds_pending), "asked for or on its way", False, on("2400")),
-        Figure("Can still be refunded", cells.of(table.refundable), "charged − refunded − pending", True, None),
-        Figure("Held for the host", cells.of(held), "released 24 h after check-in", True, on("2100")),
-        Figure("Host fee", cells.of(table.parts_left["host_fee"]), "ours", False, on("2111", "4110")),
-        Figure("Guest fee", cells.of(table.parts_left["guest_fee"]), "ours", False, on("2110", "4100")),
-        Figure("VAT on fees", cells.of(table.parts_left["vat"]), "owed to the state", False, on("2310")),
-        Figure("Occupancy tax", cells.of(table.parts_left["occupancy_tax"]), "owed to the place", False, on("2300")),
+        Figure("Charged", cells.of(table.charged), "what the guest paid", True, charged()),
+        Figure("Refunded", cells.of(table.refunded), "has reached the guest", False, refunded()),
+        Figure("Refunds pending", cells.of(table.refunds_pending), "asked for or on its way", False, credited("2400")),
+        Figure("Can still be refunded", cells.of(table.refundable), "charged − refunded − pending", True),
+        Figure("Held for the host", cells.of(held), "released 24 h after check-in", True, credited("2100")),
+        Figure("Host fee", cells.of(left["host_fee"]), "ours", False, credited("2111", "4110")),
+        Figure("Guest fee", cells.of(left["guest_fee"]), "ours", False, credited("2110", "4100")),
+        Figure("VAT on fees", cells.of(left["vat"]), "owed to the state", False, credited("2310")),
+        Figure("Occupancy tax", cells.of(left["occupancy_tax"]), "owed to the place", False, credited("2300")),
     ]
 
 
-def _ledger_sum(journals: list[Journal], code: str, currency: str) -> Money:
-    """What stands to the credit of an account by these journals."""
-    lines = (line for journal in journals for line in journal.lines.all() if line.account.code == code)
-    return -Money.sum((line.money for line in lines if line.currency == currency), currency)
+def _ledger_sum(lines: list[tuple[Journal, JournalLine]], code: str, currency: str) -> Money:
+    """What stands to the credit of an account by these lines."""
+    found = (line.money for _, line in lines if line.account.code == code and line.currency == currency)
+    return -Money.sum(found, currency)
 
 
 def price_lines(row: Booking) -> list[tuple[str, str, SafeString]]:

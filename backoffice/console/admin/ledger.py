@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.db.models import BigIntegerField, OuterRef, Prefetch, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from import_export.fields import Field
@@ -211,10 +212,10 @@ def _same_key(row: Account) -> SafeString | str:
 def subject(code: str) -> SafeString:
     """What a journal is about; a booking is led to by its list, which costs no lookup."""
     if code.startswith("BK-"):
-        from django.urls import reverse
-
         return format_html(
-            '<a class="sd-link" href="{}">{}</a>', reverse("admin:bookings_booking_change", args=[code]), code
+            '<a class="sd-link sd-nobreak" href="{}">{}</a>',
+            reverse("admin:bookings_booking_change", args=[code]),
+            code,
         )
     return cells.code(code)
 

@@ -145,7 +145,7 @@ class PersonAdmin(StaffAdmin):
 
 def roles_held(row: User) -> SafeString:
     if row.is_staff:
-        words = [cells.words(each.role) for each in row.roles.all()]
+        words = [cells.role(each.role) for each in row.roles.all()]
     else:
         words = ["guest", "host"] if row.is_host else ["guest"]
     return format_html_join(" ", '<span class="sd-tag">{}</span>', ((word,) for word in words))

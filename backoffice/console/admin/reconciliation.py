@@ -16,7 +16,7 @@ from backoffice.console.admin.jobs import took
 from backoffice.console.admin.ledger import subject
 from backoffice.console.base import StaffAdmin
 from backoffice.console.dialogs import Dialog, DialogForm
-from backoffice.console.door import Desk, desk_of
+from backoffice.console.door import Desk
 from backoffice.console.lists import Search
 from backoffice.console.page import Column, Fact, Page, Row, Table, Text
 from backoffice.core.errors import StaleVersion
@@ -139,9 +139,9 @@ class BreakAdmin(StaffAdmin):
     dialogs = (Take, Note, Resolve)
     resource_classes = (BreaksExport,)
 
-    def changelist_view(self, request: Any, extra_context: dict[str, Any] | None = None) -> Any:
-        self.now = desk_of(request).now
-        return super().changelist_view(request, extra_context)
+    def prepare(self, rows: list[Any], desk: Desk) -> None:
+        for row in rows:
+            row.open_for = (row.closed_at or desk.now) - row.opened_at
 
     @display(description="Break")
     def difference_found(self, row: Break) -> SafeString:
@@ -160,9 +160,8 @@ class BreakAdmin(StaffAdmin):
         return cells.money(row.difference, row.currency, signed=True)
 
     @display(description="Open for")
-    def age(self, row: Break) -> SafeString:
-        end = row.closed_at or self.now
-        return cells.two(span(end - row.opened_at), cells.instant(row.opened_at))
+    def age(self, row: Any) -> SafeString:
+        return cells.two(span(row.open_for), cells.instant(row.opened_at))
 
     @display(description="Owner")
     def owned(self, row: Break) -> str | SafeString:

@@ -12,8 +12,16 @@
     if (event.detail.target.id !== "modal-content" && event.detail.target.id !== "dialog") return;
     const dialog = document.getElementById("dialog");
     const first = dialog && dialog.querySelector(".errors input, .errors textarea, select, input:not([type=hidden]), textarea, .sd-submit");
-    if (first) window.requestAnimationFrame(() => first.focus());
+    if (first) focusOnceShown(first, 30);
   });
+
+  // The modal is shown by Alpine some frames after htmx has filled it; what is hidden cannot take the focus.
+  function focusOnceShown(element, frames) {
+    element.focus();
+    if (document.activeElement !== element && frames > 0) {
+      window.requestAnimationFrame(() => focusOnceShown(element, frames - 1));
+    }
+  }
 
   document.addEventListener("htmx:beforeSwap", (event) => {
     const swapped = event.detail.target;
