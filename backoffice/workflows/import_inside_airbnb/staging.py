@@ -97,6 +97,8 @@ _TWICE: Final = (
     " RETURNING later.record, later.id"
 )
 
+# How reading marks a byte that is not UTF-8.
+_NOT_UTF8: Final = re.compile("[\udc80-\udcff]")
 # Summaries do not say how many people a home takes.
 _GUESSED_CAPACITY: Final = 2
 _SMALLEST: Final = 32_767
@@ -185,7 +187,7 @@ def _check(row: Sequence[str], fault: str) -> None:
     if fault:
         raise Unreadable(fault)
     text = "".join(row)
-    if not text.isascii() and any("\udc80" <= sign <= "\udcff" for sign in text):
+    if not text.isascii() and _NOT_UTF8.search(text):
         raise Unreadable("not_utf8")
 
 
