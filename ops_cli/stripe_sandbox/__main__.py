@@ -16,6 +16,8 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.webhook_url and not options.webhook_secret:
         _parser().error("--webhook-url needs --webhook-secret")
+    if options.connect_webhook_url and not options.connect_webhook_secret:
+        _parser().error("--connect-webhook-url needs --connect-webhook-secret")
     settings = Settings(
         base_url="",
         seed=options.seed,
@@ -33,6 +35,9 @@ def main(argv: list[str] | None = None) -> int:
             settings=settings,
             clock=options.clock,
             webhook=(options.webhook_url, options.webhook_secret) if options.webhook_url else None,
+            connect_webhook=(options.connect_webhook_url, options.connect_webhook_secret)
+            if options.connect_webhook_url
+            else None,
         )
     except InUseError as error:
         print(f"stripe sandbox: {error}", file=sys.stderr)
@@ -51,8 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     add("--port", type=int, default=0, help="port to listen on; 0 takes a free one and prints it")
     add("--db", type=Path, required=True, help="the sandbox's own SQLite file; made when absent")
-    add("--webhook-url", help="where every event is delivered")
+    add("--webhook-url", help="where every event of the platform's account is delivered")
     add("--webhook-secret", help="secret that signs those deliveries")
+    add("--connect-webhook-url", help="where every event of the connected accounts is delivered")
+    add("--connect-webhook-secret", help="secret that signs those deliveries")
     add("--seed", type=int, default=1, help="ids and chances follow from it (%(default)s)")
     add("--clock", choices=("real", "frozen"), default="real", help="run with the wall clock, or only when advanced")
     add("--country", default="DE", help="the account's country: how soon money becomes available (%(default)s)")

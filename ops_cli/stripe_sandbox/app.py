@@ -120,7 +120,7 @@ class Sandbox(World):
         with self._in_flight.claim(account, key):
             if effect == "slow":
                 time.sleep(pause)
-            answer = self._execute(asked, request_id, key, effect)
+            answer = self._execute(asked, account, request_id, key, effect)
         self.deliveries.wake()
         if effect == "timeout_after_commit":
             time.sleep(pause)
@@ -129,11 +129,11 @@ class Sandbox(World):
             _hang_up(request, reset=True)
         return answer
 
-    def _execute(self, asked: Asked, request_id: str, key: str | None, effect: str | None) -> Answer:
+    def _execute(self, asked: Asked, account: str, request_id: str, key: str | None, effect: str | None) -> Answer:
         method, path = asked.operation.method, asked.path
         with self.store.transaction() as tx:
             run_due(self.context(tx))
-            ctx = self.context(tx, request_id=request_id, idempotency_key=key)
+            ctx = self.context(tx, account=account, request_id=request_id, idempotency_key=key)
             saved = idempotency.recall(ctx, method, path, asked.digest)
             if saved is not None:
                 return Answer(saved.status, saved.body, saved.request_id, retry=False if saved.status >= 500 else None)
@@ -185,7 +185,7 @@ class Sandbox(World):
                 "keys (sk_test_…) only.",
             )
         account = request.headers.get("Stripe-Account") or self.settings.platform
-        if account != self.settings.platform:
+        if not self._connected(account):
             raise ApiError(
                 403,
                 f"The provided key '{given[:8]}{'*' * 8}{given[-4:]}' does not have access to account "
@@ -196,6 +196,12 @@ class Sandbox(World):
         if version != API_VERSION:
             raise ApiError(400, f"Invalid Stripe API version: {version}. This sandbox speaks {API_VERSION} only.")
         return account
+
+    def _connected(self, account: str) -> bool:
+        if account == self.settings.platform:
+            return True
+        with self.store.transaction() as tx:
+            return tx.find("account", account, account=self.settings.platform) is not None
 
     def _read(self, request: Request) -> Asked:
         """The operation and its parameters; ApiError 404, 405, 400 or 501."""

@@ -24,6 +24,20 @@ class Context:
     idempotency_key: str | None = None
 
     @property
+    def on_platform(self) -> bool:
+        """Whether the platform's own account is meant, rather than a connected one."""
+        return self.account == self.settings.platform
+
+    @property
+    def platform(self) -> Context:
+        """The same moment, for the platform's account."""
+        return self.within(self.settings.platform)
+
+    def within(self, account: str) -> Context:
+        """The same moment, for another account."""
+        return replace(self, account=account)
+
+    @property
     def time(self) -> int:
         """The virtual time as Stripe shows it: whole epoch seconds."""
         return int(self.now)

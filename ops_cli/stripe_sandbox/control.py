@@ -14,7 +14,7 @@ from werkzeug.routing import Map, Rule
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
-from . import API_VERSION, drift, faults, intents, pages
+from . import API_VERSION, acts, drift, faults, intents, pages
 from .context import Context, run_due
 from .errors import ApiError, Json, missing_resource
 from .money import CURRENCIES
@@ -51,10 +51,13 @@ class Control:
             ("GET", "/_sim/objects/<id>", self.show_object),
             ("GET", "/_sim/3ds/<intent>", self.show_challenge),
             ("POST", "/_sim/3ds/<intent>", self.answer_challenge),
+            ("GET", "/_sim/onboarding/<link>", self.show_onboarding),
+            ("POST", "/_sim/onboarding/<link>", self.finish_onboarding),
         ]
         self._routes = Map([
             *(Rule(path, methods=[method], endpoint=(act, True)) for method, path, act in json_routes),
             *(Rule(path, methods=[method], endpoint=(act, False)) for method, path, act in page_routes),
+            *(Rule(path, methods=["POST"], endpoint=(self._acting(act), True)) for path, act in acts.ACTS.items()),
         ])  # fmt: skip
 
     def __call__(self, request: Request) -> Response | HTTPException:
@@ -121,7 +124,7 @@ class Control:
 
     def move_clock(self, given: Json) -> Json:
         """``{"advance": seconds}`` or ``{"set": epoch seconds or ISO instant}``; does what falls due on the way."""
-        _only(given, "advance", "set")
+        acts.only(given, "advance", "set")
         with self._world.store.transaction() as tx:
             now = self._world.clock.now(tx)
             seconds = _instant(given["set"]) - now if "set" in given else _number(given, "advance")
@@ -150,7 +153,7 @@ class Control:
 
     def make_drift(self, given: Json) -> Json:
         """Falsify one balance transaction: ``{"kind": "altered" | "missing" | "extra", …}``; what was changed."""
-        _only(given, "kind", "balance_transaction", "amount_delta")
+        acts.only(given, "kind", "balance_transaction", "amount_delta")
         with self._world.store.transaction() as tx:
             return drift.make(
                 self._world.context(tx),
@@ -161,7 +164,7 @@ class Control:
 
     def add_rate(self, given: Json) -> Json:
         """``{"currency": "usd", "date": "2026-11-01", "per_eur": "1.10"}``: a rate from that day on."""
-        _only(given, "currency", "date", "per_eur")
+        acts.only(given, "currency", "date", "per_eur")
         currency = str(given.get("currency", "")).lower()
         try:
             day = date.fromisoformat(given["date"]).isoformat()
@@ -188,7 +191,7 @@ class Control:
 
     def redeliver(self, given: Json) -> Json:
         """``{"event": id, "times": n, "endpoint": id}``: send it again, all at once."""
-        _only(given, "event", "times", "endpoint")
+        acts.only(given, "event", "times", "endpoint")
         times = given.get("times", 1)
         if not isinstance(times, int) or not 1 <= times <= MOST_REDELIVERIES:
             raise ApiError(400, f"times must be a number from 1 to {MOST_REDELIVERIES}.", param="times")
@@ -198,12 +201,12 @@ class Control:
 
     def flush(self, given: Json) -> Json:
         """Wait until everything due has been attempted (``{"timeout": seconds}``, 30 by default)."""
-        _only(given, "timeout")
+        acts.only(given, "timeout")
         return {"flushed": self._world.deliveries.flush(_number({"timeout": 30, **given}, "timeout"))}
 
     def complete_challenge(self, given: Json, intent: str) -> Json:
         """``{"outcome": "succeed" | "fail"}``: answer a 3-D Secure challenge; the PaymentIntent afterwards."""
-        _only(given, "outcome")
+        acts.only(given, "outcome")
         return self._authenticate(intent, success=_outcome(given.get("outcome", "succeed")))
 
     def overview(self, request: Request) -> Response:
@@ -247,6 +250,38 @@ class Control:
             )
         )
 
+    def show_onboarding(self, request: Request, link: str) -> Response:
+        """The provider's form for a new host; a link that was used or has expired leads back to ask for another."""
+        with self._world.store.transaction() as tx:
+            found = acts.account_link(self._world.context(tx), link)
+        if found is None:
+            return _html(pages.message("Nothing here", "There is no such onboarding link."), 404)
+        return _html(pages.onboarding(found)) if found["usable"] else redirect(found["refresh_url"])
+
+    def finish_onboarding(self, request: Request, link: str) -> Response:
+        """The host has filled in the form (with the account number given, if any); back to the platform."""
+        with self._world.store.transaction() as tx:
+            ctx = self._world.context(tx)
+            found = acts.account_link(ctx, link)
+            if found is not None and found["usable"]:
+                acts.finish_onboarding(ctx, link, request.form.get("account_number"))
+        if found is None:
+            return _html(pages.message("Nothing here", "There is no such onboarding link."), 404)
+        self._world.deliveries.wake()
+        return redirect(found["return_url"] if found["usable"] else found["refresh_url"])
+
+    def _acting(self, act: acts.Act) -> Callable[..., Json]:
+        """An act of the world outside as a control endpoint: one transaction, after all that is due."""
+
+        def run(given: Json, **parts: str) -> Json:
+            with self._world.store.transaction() as tx:
+                run_due(self._world.context(tx))
+                done = act(self._world.context(tx), given, **parts)
+            self._world.deliveries.wake()
+            return done
+
+        return run
+
     def _authenticate(self, intent: str, *, success: bool) -> Json:
         with self._world.store.transaction() as tx:
             run_due(self._world.context(tx))
@@ -277,12 +312,6 @@ def _given(request: Request) -> Json:
     if not isinstance(given, dict):
         raise ApiError(400, "The body must be a JSON object.")
     return given
-
-
-def _only(given: Json, *names: str) -> None:
-    unknown = sorted(set(given) - set(names))
-    if unknown:
-        raise ApiError(400, f"Unknown field: {', '.join(unknown)}. Known: {', '.join(names)}.", param=unknown[0])
 
 
 def _number(given: Json, name: str) -> float:

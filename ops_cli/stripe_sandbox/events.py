@@ -30,6 +30,8 @@ def emit(ctx: Context, type: str, subject: Json, previous: Json | None = None) -
         "request": {"id": ctx.request_id, "idempotency_key": ctx.idempotency_key},
         "type": type,
     }
+    if not ctx.on_platform:
+        doc["account"] = ctx.account
     ctx.tx.run(
         "INSERT INTO events (id, account, created, type, doc) VALUES (?, ?, ?, ?, ?)",
         id,
@@ -56,11 +58,18 @@ def show(ctx: Context, row: Any) -> Json:
     return {**doc, "pending_webhooks": pending}
 
 
-def _enqueue(ctx: Context, event: str, type: str) -> None:
-    endpoints = ctx.tx.rows(
-        "SELECT id, doc FROM objects WHERE kind = 'webhook_endpoint' AND account = ? AND NOT deleted ORDER BY seq",
+def listening(ctx: Context, *, connect: bool) -> list[Any]:
+    """The endpoints (``id``, ``doc``) for events of the account itself, or for those of its connected accounts."""
+    return ctx.tx.rows(
+        "SELECT id, doc FROM objects WHERE kind = 'webhook_endpoint' AND account = ? AND NOT deleted "
+        "AND coalesce(private ->> '$.connect', 0) = ? ORDER BY seq",
         ctx.account,
+        int(connect),
     )
+
+
+def _enqueue(ctx: Context, event: str, type: str) -> None:
+    endpoints = listening(ctx.platform, connect=not ctx.on_platform)
     wanting = [row["id"] for row in endpoints if _wants(json.loads(row["doc"]), type)]
     fault = faults.for_event(ctx.tx, type) if wanting else None
     for endpoint in wanting:

@@ -32,6 +32,8 @@ EXPANDABLE: dict[str, dict[str, str]] = {
     "balance_transaction": {"source": "any"},
     "payment_method": {"customer": "customer"},
     "customer": {"default_source": "card"},
+    "capability": {"account": "account"},
+    "bank_account": {"account": "account", "customer": "customer"},
 }  # fmt: skip
 
 
@@ -80,8 +82,11 @@ def _into(ctx: Context, item: Json, parts: list[str], path: str) -> None:
 def _found(ctx: Context, id: str) -> Json | None:
     if id.startswith("txn_"):
         return balance.find(ctx, id)
-    kind = ctx.tx.value("SELECT kind FROM objects WHERE id = ?", id)
-    record = ctx.tx.find(kind, id, account=ctx.account) if kind else None
+    rows = ctx.tx.rows("SELECT kind, account FROM objects WHERE id = ?", id)
+    # The platform sees what its own objects name in connected accounts; these never see anything of the platform.
+    if not rows or (rows[0]["account"] != ctx.account and not ctx.on_platform):
+        return None
+    record = ctx.tx.find(rows[0]["kind"], id, account=rows[0]["account"])
     return record.doc if record else None
 
 

@@ -103,6 +103,17 @@ def document(id: str, doc: Json) -> str:
     )
 
 
+def onboarding(link: Json) -> str:
+    """The form of a hosted onboarding link."""
+    body = (
+        '<form class="bank" method="post"><h1>Get paid</h1>'
+        f"<p>Staydesk needs a bank account for {escape(link['account'])}. Everything else is filled in for you.</p>"
+        '<p><label>Account number <input name="account_number" value="000123456789"></label></p>'
+        '<button class="primary">Submit</button></form>'
+    )
+    return _frame("Onboarding", body)
+
+
 def message(title: str, text: str) -> str:
     """A short word to whoever came here."""
     return _frame(title, f'<div class="bank"><h1>{escape(title)}</h1><p>{escape(text)}</p></div>')

@@ -44,23 +44,6 @@ def operation(
 NOT_SIMULATED: frozenset[tuple[str, str]] = frozenset(
     tuple(line.split())  # type: ignore[misc]
     for line in """
-GET /v1/account
-POST /v1/account_links
-GET /v1/accounts
-POST /v1/accounts
-GET /v1/accounts/{account}
-POST /v1/accounts/{account}
-DELETE /v1/accounts/{account}
-GET /v1/accounts/{account}/capabilities
-GET /v1/accounts/{account}/capabilities/{capability}
-POST /v1/accounts/{account}/capabilities/{capability}
-GET /v1/accounts/{account}/external_accounts
-POST /v1/accounts/{account}/external_accounts
-GET /v1/accounts/{account}/external_accounts/{id}
-POST /v1/accounts/{account}/external_accounts/{id}
-DELETE /v1/accounts/{account}/external_accounts/{id}
-POST /v1/accounts/{account}/login_links
-POST /v1/accounts/{account}/reject
 GET /v1/balance_settings
 POST /v1/balance_settings
 GET /v1/disputes

@@ -31,11 +31,19 @@ class _Quiet(WSGIRequestHandler):
 
 
 def serve(
-    *, host: str, port: int, path: Path, settings: Settings, clock: Mode, webhook: tuple[str, str] | None = None
+    *,
+    host: str,
+    port: int,
+    path: Path,
+    settings: Settings,
+    clock: Mode,
+    webhook: tuple[str, str] | None = None,
+    connect_webhook: tuple[str, str] | None = None,
 ) -> None:
     """Run until SIGTERM or SIGINT. Raises InUseError when file or port is taken.
 
-    ``webhook`` is the address and signing secret of an endpoint that wants every event.
+    ``webhook`` is the address and signing secret of an endpoint that wants every event of the platform,
+    ``connect_webhook`` of one that wants every event of the connected accounts.
     """
     with _sole_owner(path):
         try:
@@ -46,8 +54,9 @@ def serve(
         base_url = f"http://{host}:{server.port}"
         store = Store(path, seed=settings.seed)
         sandbox = Sandbox(store, replace(settings, base_url=base_url), clock)
-        if webhook is not None:
-            _endpoint(sandbox, *webhook)
+        for given, connect in ((webhook, False), (connect_webhook, True)):
+            if given is not None:
+                _endpoint(sandbox, *given, connect=connect)
         server.app = sandbox
 
         def end(signum: int, frame: FrameType | None) -> None:
@@ -66,24 +75,34 @@ def serve(
             store.close()
 
 
-def _endpoint(sandbox: Sandbox, url: str, secret: str) -> None:
+def _endpoint(sandbox: Sandbox, url: str, secret: str, *, connect: bool) -> None:
     """Make, or bring up to date, the endpoint given on the command line."""
     with sandbox.store.transaction() as tx:
         ctx = sandbox.context(tx)
         tx.run(
             "UPDATE objects SET deleted = 1 WHERE kind = 'webhook_endpoint' AND private ->> '$.from_start' "
-            "AND doc ->> '$.url' <> ?",
+            "AND doc ->> '$.url' <> ? AND coalesce(private ->> '$.connect', 0) = ?",
             url,
+            int(connect),
         )
         id = tx.value(
-            "SELECT id FROM objects WHERE kind = 'webhook_endpoint' AND NOT deleted AND private ->> '$.from_start'"
+            "SELECT id FROM objects WHERE kind = 'webhook_endpoint' AND NOT deleted AND private ->> '$.from_start' "
+            "AND coalesce(private ->> '$.connect', 0) = ?",
+            int(connect),
         )
         record = (
             ctx.load("webhook_endpoint", id)
             if id
-            else create(ctx, url=url, enabled_events=["*"], secret=secret, description="given at the start")
+            else create(
+                ctx,
+                url=url,
+                enabled_events=["*"],
+                secret=secret,
+                description="given at the start",
+                connect=connect,
+            )
         )
-        record.private = {"secret": secret, "from_start": True}
+        record.private = {"secret": secret, "from_start": True, "connect": connect}
         tx.save(record)
 
 

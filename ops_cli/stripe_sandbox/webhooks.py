@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from .context import Context, run_due
 from .errors import ApiError, Json
-from .events import show
+from .events import listening, show
 from .store import Store
 
 GIVE_UP_SECONDS = 3 * 86400
@@ -132,13 +132,13 @@ class Deliverer:
         """Send an event again, ``times`` over at the same moment, to one endpoint or to all that are enabled."""
         with self._store.transaction() as tx:
             ctx = self._context(tx)
-            found = tx.value("SELECT 1 FROM events WHERE id = ?", event)
-            rows = tx.rows(
-                "SELECT id FROM objects WHERE kind = 'webhook_endpoint' AND NOT deleted AND (?1 IS NULL OR id = ?1)",
-                endpoint,
-            )
-            letters = [(row["id"], self._letter(ctx, event, row["id"])) for row in rows] if found else []
-        if not found:
+            owner = tx.value("SELECT account FROM events WHERE id = ?", event)
+            letters = [
+                (row["id"], self._letter(ctx, event, row["id"]))
+                for row in (listening(ctx, connect=owner != ctx.account) if owner else [])
+                if endpoint in (None, row["id"])
+            ]
+        if owner is None:
             raise ApiError(404, f"No such event: '{event}'", code="resource_missing", param="event")
         jobs = [job for job in letters for _ in range(times)]
         results: list[Json] = []

@@ -1,6 +1,7 @@
 """The API's objects, one module each: parameter tables, operations, and how the object looks."""
 
 from . import (
+    accounts,
     balances,
     charges,
     customers,
@@ -12,6 +13,7 @@ from . import (
 )
 
 __all__ = [
+    "accounts",
     "balances",
     "charges",
     "customers",

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from ops_cli.stripe_sandbox import API_VERSION
 from ops_cli.stripe_sandbox.context import Context
-from ops_cli.stripe_sandbox.errors import ApiError, Json, not_implemented
+from ops_cli.stripe_sandbox.errors import ApiError, Json
 from ops_cli.stripe_sandbox.paging import objects, show_document
 from ops_cli.stripe_sandbox.params import Boolean, ListOf, Metadata, Text, Values, listing, merged
 from ops_cli.stripe_sandbox.registry import operation
@@ -27,8 +27,9 @@ def create(
     description: str | None = None,
     metadata: dict[str, str] | None = None,
     api_version: str | None = None,
+    connect: bool = False,
 ) -> Record:
-    """Store an endpoint with a given signing secret."""
+    """Store an endpoint with a given signing secret; with ``connect`` it hears of connected accounts alone."""
     return ctx.add(
         "webhook_endpoint",
         {
@@ -44,7 +45,7 @@ def create(
             "status": "enabled",
             "url": url,
         },
-        {"secret": secret},
+        {"secret": secret, "connect": connect},
     )
 
 
@@ -61,8 +62,6 @@ def create(
 )
 def create_endpoint(ctx: Context, params: Values) -> Json:
     """A new endpoint; the answer carries its secret."""
-    if params.get("connect"):
-        raise not_implemented("A Connect webhook endpoint")
     if params.get("api_version", API_VERSION) != API_VERSION:
         raise ApiError(400, f"This sandbox renders events in version {API_VERSION} only.", param="api_version")
     if len(ctx.tx.rows("SELECT 1 FROM objects WHERE kind = 'webhook_endpoint' AND NOT deleted")) >= MOST_ENDPOINTS:
@@ -78,6 +77,7 @@ def create_endpoint(ctx: Context, params: Values) -> Json:
         description=params.get("description"),
         metadata=params.get("metadata"),
         api_version=params.get("api_version"),
+        connect=params.get("connect", False),
     )
     return {**record.doc, "secret": secret}
 

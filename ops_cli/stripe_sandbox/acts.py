@@ -1,0 +1,70 @@
+"""What the world outside does, on request: hosts fill in forms, banks and guests' issuers decide. ``POST /_sim/…``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import accounts
+from .context import Context
+from .errors import ApiError, Json, missing_resource
+from .store import Record
+
+Act = Callable[..., Json]
+ACTS: dict[str, Act] = {}
+
+
+def act(path: str) -> Callable[[Act], Act]:
+    """Register ``act(ctx, given, **path_parts)`` as a control endpoint."""
+
+    def register(function: Act) -> Act:
+        ACTS[path] = function
+        return function
+
+    return register
+
+
+def only(given: Json, *names: str) -> None:
+    """ApiError 400 for a field that is not among ``names``."""
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise ApiError(400, f"Unknown field: {', '.join(unknown)}. Known: {', '.join(names)}.", param=unknown[0])
+
+
+@act("/_sim/accounts/<account>/onboard")
+def onboard(ctx: Context, given: Json, account: str) -> Json:
+    """The host fills in the hosted form: ``{"account_number": "000123456789"}``, which decides how payouts end."""
+    only(given, "account_number")
+    return accounts.onboard(ctx, _account(ctx, account), number=given.get("account_number")).doc
+
+
+@act("/_sim/accounts/<account>/restrict")
+def restrict(ctx: Context, given: Json, account: str) -> Json:
+    """The provider wants more: ``{"past_due": ["individual.verification.document"]}``; an empty list lifts it."""
+    only(given, "past_due")
+    record = _account(ctx, account)
+    before = accounts.snapshot(record)
+    record.private["past_due"] = [str(name) for name in given.get("past_due", ["individual.verification.document"])]
+    return accounts.review(ctx, record, before=before).doc
+
+
+def account_link(ctx: Context, id: str) -> Json | None:
+    """A hosted onboarding link and whether it can still be used."""
+    record = ctx.tx.find("account_link", id, account=ctx.account)
+    if record is None:
+        return None
+    return {**record.doc, "usable": not record.private.get("used") and record.doc["expires_at"] > ctx.now}
+
+
+def finish_onboarding(ctx: Context, id: str, number: str | None) -> None:
+    """Use up a link: its account has told everything."""
+    record = ctx.load("account_link", id)
+    record.private["used"] = True
+    ctx.tx.save(record)
+    accounts.onboard(ctx, _account(ctx, record.doc["account"]), number=number or None)
+
+
+def _account(ctx: Context, id: str) -> Record:
+    record = ctx.tx.find("account", id, account=ctx.account)
+    if record is None:
+        raise missing_resource("account", id, param="account")
+    return record
