@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from types import FrameType
 
@@ -12,7 +13,7 @@ import click
 
 from ops_cli.output import Exit, Failed, note, warn
 from ops_cli.parts import chromium, processes, testing
-from ops_cli.parts.desk import ROOT, home_directory
+from ops_cli.parts.desk import ROOT, Desk, home_directory
 from ops_cli.parts.part import python
 from ops_cli.parts.reporting import Person
 
@@ -47,12 +48,12 @@ def test(with_long: bool, pytest_args: tuple[str, ...]) -> int:
         if browser is None:
             warn("no Chromium and no npm: the browser tests are SKIPPED; install `chromium` to run them")
         person.begin("starting PostgreSQL and Redis for the tests")
-        with _Terminations() as stop, testing.parts(tick=stop.check) as environment:
+        with _Terminations() as stop, testing.parts(tick=stop.check) as (desk, environment):
             person.end("PostgreSQL and Redis for the tests")
             if browser is not None:
                 environment["STAYDESK_CHROMIUM"] = str(browser.program)
                 environment["STAYDESK_CHROMIUM_ARGS"] = " ".join(browser.args)
-            return _run(pytest_command(pytest_args, with_long=with_long), environment, stop)
+            return _run(pytest_command(pytest_args, with_long=with_long), environment, stop, desk)
 
 
 def pytest_command(given: Sequence[str], *, with_long: bool) -> list[str]:
@@ -99,9 +100,9 @@ class _Terminations:
             raise KeyboardInterrupt
 
 
-def _run(command: list[str], environment: dict[str, str], stop: _Terminations) -> int:
+def _run(command: list[str], environment: dict[str, str], stop: _Terminations, desk: Desk) -> int:
     """Run pytest in the foreground; a stop is passed on, and what outlives it is ended."""
-    mark = f"tests:{os.getpid()}"
+    mark = f"{desk.id}:{testing.PYTEST}"
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -109,7 +110,8 @@ def _run(command: list[str], environment: dict[str, str], stop: _Terminations) -
         # A session of its own would cut pytest off from the terminal; a group of its own keeps Ctrl-C ours to pass on.
         process_group=0 if not os.isatty(0) else None,
     )
-    record = processes.Record("pytest", process.pid, processes.birth(process.pid) or "", 0.0, mark=mark)
+    record = processes.Record(testing.PYTEST, process.pid, processes.birth(process.pid) or "", time.time(), mark=mark)
+    record.save(desk.run)
     try:
         while process.poll() is None:
             if stop.count:

@@ -157,8 +157,9 @@ class Postgres(Part):
     def _reaches(self, data: Path, binaries: Path) -> bool:
         """Whether the account can run the server and write its data: tried, since modes alone do not tell."""
         try:
-            self._run(["/bin/sh", "-c", '"$1" --version && "$2" --version && : > "$3" && rm "$3"', "sh",
+            self._run(["/bin/sh", "-c", '"$1" --version && "$2" --version && : > "$3"', "sh",
                        str(binaries / "postgres"), str(binaries / "initdb"), str(data / ".reachable")])  # fmt: skip
+            (data / ".reachable").unlink()
         except subprocess.CalledProcessError:
             return False
         return True

@@ -17,14 +17,15 @@ from ops_cli.parts.processes import Record
 from ops_cli.parts.redis import Redis
 
 OWNER: Final = "tests"
+PYTEST: Final = "pytest"
 MAX_CONNECTIONS: Final = 500
 # A test that forgets to say where its provider is must fail here, never reach the real one.
 NOWHERE: Final = "http://127.0.0.1:9"
 
 
 @contextlib.contextmanager
-def parts(*, tick: Callable[[], None]) -> Iterator[dict[str, str]]:
-    """Start them, yield the environment for the tests, stop and remove them.
+def parts(*, tick: Callable[[], None]) -> Iterator[tuple[Desk, dict[str, str]]]:
+    """Start them, yield their desk and the environment for the tests, stop and remove them.
 
     What the environment gives (DATABASE_URL, REDIS_URL) is used instead. Several runs do not disturb each other, nor a
     running desk."""
@@ -54,7 +55,7 @@ def parts(*, tick: Callable[[], None]) -> Iterator[dict[str, str]]:
             started.append(redis)
             redis.start(tick=tick)
             environment["REDIS_URL"] = redis.url
-        yield environment
+        yield desk, environment
     finally:
         for part in reversed(started):
             part.stop(grace=5)
@@ -67,8 +68,9 @@ def _remove_abandoned(base: Path) -> None:
         owner = Record.load(home / "run", OWNER)
         if owner is None or not owner.is_alive:
             desk = Desk.load(home)
-            for record in supervisor.recorded(desk):
-                supervisor.end(record, desk)
+            for record in [Record.load(desk.run, PYTEST), *supervisor.recorded(desk)]:
+                if record is not None:
+                    supervisor.end(record, desk)
             _remove(desk)
 
 

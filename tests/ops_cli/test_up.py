@@ -28,6 +28,7 @@ from ops_cli.parts.postgres import Postgres, wheel_binaries
 from ops_cli.parts.processes import MARK, Record
 from ops_cli.parts.redis import Redis
 from ops_cli.parts.supervisor import Supervisor
+from tests.ops_cli import leftovers
 
 ROOT = Path(__file__).parent.parent.parent
 ALL_PARTS = ["postgres", "redis", "sandbox", "web", "worker", "beat"]
@@ -80,19 +81,6 @@ class Ops:
 
     def database(self) -> psycopg.Connection[Any]:
         return psycopg.connect(self.desk.environment["DATABASE_URL"], autocommit=True)
-
-    def processes(self) -> list[psutil.Process]:
-        """Everything that was started for this desk and is still there."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                environment, command = process.environ(), " ".join(process.cmdline())
-            except psutil.Error:
-                continue
-            is_of_it = environment.get("STAYDESK_HOME") == str(self.home) or str(self.home) in command
-            if is_of_it and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +181,7 @@ def test_a_desk_killed_whole_is_brought_up_again_and_then_stopped_without_a_trac
         assert ops.status()[0] == 0
         os.kill(ops.pid("supervisor"), signal.SIGKILL)
         assert ops.run("down").returncode == 0, "the parts of a dead supervisor are stopped too"
-        assert ops.processes() == []
+        assert leftovers.of(ops.home) == []
         assert "not running" in ops.run("down").stderr
         assert bystander.poll() is None
     finally:
@@ -213,7 +201,7 @@ def test_ctrl_c_stops_what_was_started_in_reverse_order(ops: Ops) -> None:
     assert desk.returncode == 0
     stopped = [line.split()[0] for line in err.splitlines() if " stopped (" in line]
     assert stopped == ALL_PARTS[::-1]
-    assert ops.processes() == []
+    assert leftovers.of(ops.home) == []
 
 
 def test_a_port_asked_for_by_name_is_not_taken_from_anybody(ops: Ops) -> None:
@@ -225,7 +213,7 @@ def test_a_port_asked_for_by_name_is_not_taken_from_anybody(ops: Ops) -> None:
         refused = ops.run("up", "--detach", "--port", str(port))
     assert refused.returncode == Exit.FAILURE
     assert refused.stderr.splitlines()[-1].startswith(f"ops: port {port} is in use by another program")
-    assert ops.processes() == []
+    assert leftovers.of(ops.home) == []
 
 
 @pytest.mark.parametrize(
@@ -246,7 +234,7 @@ def test_a_bad_setting_is_one_line_before_anything_is_started(
     assert line in run.stderr.splitlines()[-1]
     assert "Traceback" not in run.stderr
     assert "starting postgres" not in run.stderr
-    assert one.processes() == []
+    assert leftovers.of(one.home) == []
 
 
 # What follows needs no whole desk.
