@@ -13,6 +13,7 @@ from backoffice.core.actor import Actor, system
 from backoffice.core.enqueue import enqueue_after_commit
 from backoffice.core.errors import StaydeskError
 from backoffice.jobs import operations as jobs
+from backoffice.jobs import queries as jobs_queries
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway.stripe import gateway
@@ -22,7 +23,9 @@ from backoffice.workflows.settle_payment import settle
 log = logging.getLogger(__name__)
 
 ACTOR: Final = system("provider events")
-# Events a webhook may have missed are looked for this far back; the provider keeps them 30 days.
+POLLED: Final = "provider.events"
+# Events a webhook may have missed are looked for this far back, from where the poll last looked: a desk that was down
+# for a day finds that day's. The provider keeps them 30 days.
 LOOK_BACK: Final = timedelta(hours=2)
 
 
@@ -61,14 +64,15 @@ def apply_due(*, now: datetime) -> int:
 
 def poll(*, now: datetime) -> int:
     """Store events that no webhook brought; returns how many were missing."""
-    since = now - LOOK_BACK
+    polled = jobs_queries.cursor(name=POLLED)
+    last = datetime.fromisoformat(polled["polled_at"]) if polled else now
     missing = 0
-    for event in gateway().events(since=since):
+    for event in gateway().events(since=min(last, now) - LOOK_BACK):
         stored = payments.receive_event(event=event, origin="poll", now=now)
         if stored is not None:
             missing += 1
             enqueue_after_commit("workflows.apply_provider_event", webhook_id=stored.id)
-    jobs.set_cursor(name="provider.events", value={"polled_at": now.isoformat()}, now=now)
+    jobs.set_cursor(name=POLLED, value={"polled_at": now.isoformat()}, now=now)
     return missing
 
 

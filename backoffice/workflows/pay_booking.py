@@ -37,7 +37,7 @@ def pay(*, booking_code: str, payment_method: str, actor: Actor, now: datetime) 
     seen = submit.attempt(
         attempt_id=attempt.id, gateway=gateway(), return_url=_return_url(booking_code), actor=actor, now=now
     )
-    payment = settle(seen=seen, actor=actor, now=now)
+    payment = settle(seen=seen, attempt_id=attempt.id, actor=actor, now=now)
     assert payment is not None  # it carries our payment's code
     if seen.status == "requires_payment":
         raise PaymentDeclined(decline_code=seen.error_code or "declined", payment=payment.code)
@@ -71,7 +71,7 @@ def resolve_attempt(*, attempt_id: int, actor: Actor, now: datetime) -> SeenPaym
             if now - attempt.created_at > GIVE_UP_AFTER:
                 payments.abandon_attempt(attempt_id=attempt.id, error="never carried out", actor=actor, now=now)
             raise
-    settle(seen=seen, actor=actor, now=now)
+    settle(seen=seen, attempt_id=attempt.id, actor=actor, now=now)
     return seen
 
 

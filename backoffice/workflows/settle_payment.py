@@ -17,10 +17,11 @@ from backoffice.payments.models import Payment
 from backoffice.payments.policies.seen import SeenPayment
 
 
-def settle(*, seen: SeenPayment, actor: Actor, now: datetime) -> Payment | None:
+def settle(*, seen: SeenPayment, actor: Actor, now: datetime, attempt_id: int | None = None) -> Payment | None:
     """Take over the provider's present state of a payment, once and whole; None when it is not one of ours.
 
-    Called by the one who paid, by webhooks and by the poll: whoever is first does it, the others change nothing."""
+    Called by the one who paid, by webhooks and by the poll: whoever is first does it, the others change nothing.
+    `attempt_id` names the try whose own answer this is; without it, news older than a try under way do not end that try."""
     known = payment_queries.payment_seen(provider_id=seen.id, reference=seen.reference)
     if known is None:
         return None
@@ -28,7 +29,7 @@ def settle(*, seen: SeenPayment, actor: Actor, now: datetime) -> Payment | None:
         booking = bookings.lock(code=known.booking.code)  # the hold may expire at this very moment
         payment = payments.lock_payment(payment_id=known.id)
         payment.booking = booking
-        news = payments.record_payment(payment=payment, seen=seen, actor=actor, now=now)
+        news = payments.record_payment(payment=payment, seen=seen, attempt_id=attempt_id, actor=actor, now=now)
         if news == "captured":
             _captured(booking, payment, actor, now)
         elif news in {"asked", "processing"} and booking.status == "awaiting_payment":

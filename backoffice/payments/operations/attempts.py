@@ -6,6 +6,7 @@ Whoever changes a payment holds its booking's lock first (`bookings.operations.l
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from django.db import transaction
 
@@ -58,17 +59,19 @@ def begin_attempt(*, booking: Booking, payment_method: str, actor: Actor, now: d
     return attempt
 
 
-def record_payment(*, payment: Payment, seen: SeenPayment, actor: Actor, now: datetime) -> str:
+def record_payment(
+    *, payment: Payment, seen: SeenPayment, actor: Actor, now: datetime, attempt_id: int | None = None
+) -> str:
     """Take over what the provider shows of a payment that the caller has locked with its booking.
 
     Returns what is news: captured, authorised, declined, asked, processing, cancelled, or "" when nothing is. A capture is
-    posted to the ledger here, once, whoever brings the news first."""
+    posted to the ledger here, once, whoever brings the news first. `attempt_id` names the try whose own answer this is."""
     if payment.provider_id is None:
         payment.provider_id = seen.id
         payment.save(update_fields=["provider_id"])
     if payment.provider_id != seen.id or seen.amount != Money(payment.amount, payment.currency):
         raise Conflict(f"The provider's payment {seen.id} is not that of {payment.code}.", seen=seen.id)
-    if payment.status == "captured":
+    if payment.status == "captured" or (seen.status in _OF_A_TRY and _another_is_asked(payment, attempt_id)):
         return ""
     news = {
         "captured": _captured,
@@ -114,6 +117,15 @@ def touch(*, payment: Payment) -> None:
 
 
 # Private --------------------------------------------------------------------------------------------------------------
+
+
+# What the provider shows of the try before, until the call of the next one has reached it.
+_OF_A_TRY: Final = frozenset({"requires_payment", "requires_action"})
+
+
+def _another_is_asked(payment: Payment, attempt_id: int | None) -> bool:
+    """Whether a call of another try is under way: its own answer, or the sweep, will say what became of it."""
+    return payment.attempts.filter(status="submitted").exclude(id=attempt_id).exists()
 
 
 def _payment_for(booking: Booking, now: datetime) -> Payment:

@@ -1,0 +1,59 @@
+"""Steps that the tests of journeys share: a booking that waits, a try that was claimed and not sent."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from backoffice.bookings import operations as bookings
+from backoffice.bookings.models import Booking
+from backoffice.core import clock
+from backoffice.core.money import Money
+from backoffice.payments import operations as payments
+from backoffice.payments.gateway.stripe import gateway
+from backoffice.payments.models import PaymentAttempt
+from backoffice.payments.policies.seen import SeenPayment
+from tests import factories
+
+# The rooms whose tables these tests fill: naming them spares each test Django's own permissions and content types.
+ROOMS = [
+    f"backoffice.{room}"
+    for room in (
+        "core audit rulebook jobs notifications people ledger listings bookings payments reviews workflows reconciliation"
+    ).split()
+]
+
+def now() -> datetime:
+    """The desk's instant, which is the sandbox's."""
+    clock.forget_offset()
+    return clock.now()
+
+
+def unpaid(**options: Any) -> Booking:
+    """A booking made this moment that waits for its payment."""
+    at = now()
+    return factories.booking(now=at, **options)
+
+
+def claimed_try(booking: Booking, *, payment_method: str = "pm_card_visa") -> PaymentAttempt:
+    """A try that was committed; the process died before it called the provider, or is about to call."""
+    with transaction.atomic():
+        locked = bookings.lock(code=booking.code)
+        return payments.begin_attempt(
+            booking=locked, payment_method=payment_method, actor=factories.acting(booking.guest), now=now()
+        )
+
+
+def paid_unnoticed(booking: Booking, *, payment_method: str = "pm_card_visa") -> SeenPayment:
+    """The provider has carried out a try and the process died before it could record the answer."""
+    attempt = claimed_try(booking, payment_method=payment_method)
+    return gateway().pay(
+        amount=Money(booking.charge_total, booking.charge_currency),
+        payment_method=payment_method,
+        reference=attempt.payment.code,
+        group=booking.code,
+        key=attempt.idempotency_key,
+        return_url="https://desk.example/back",
+    )
