@@ -132,7 +132,8 @@ def refund_limits(*, on: date) -> Mapping[str, Mapping[str, Mapping[str, int]]]:
     A role that may refund any amount is absent; what needs a second person there is `four_eyes_above`."""
     limits: dict[str, dict[str, dict[str, int]]] = {}
     for role in role_limits(on=on).rules.roles:
-        each = {"per_action": role.four_eyes_above if role.refund_per_action is None else role.refund_per_action, "per_day": role.refund_per_day}
+        per_action = role.four_eyes_above if role.refund_per_action is None else role.refund_per_action
+        each = {"per_action": per_action, "per_day": role.refund_per_day}
         limits[role.role] = {name: _everywhere(limit, on) for name, limit in each.items() if limit is not None}
     return limits
 

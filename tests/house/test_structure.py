@@ -13,13 +13,14 @@ from tests.house.floors import FLOORS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {"states", "policies", "models", "queries", "operations", "tasks", "apps", "__init__"}
-# Licensed extras (DESIGN.md): the gateway, reconciliation's call to the provider, and packages of data and words.
+# Licensed extras: the gateway (DESIGN.md) and reconciliation's call to the provider (decision 6).
 EXTRAS = {"payments": {"gateway"}, "reconciliation": {"provider"}}
-TOP = {
-    ".ci", ".dockerignore", ".github", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "Dockerfile", "LICENSE", "README.md", "api",
-    "backoffice", "deploy", "docker-compose.yml", "docs", "fixtures", "manage.py", "ops", "ops_cli", "pyproject.toml",
-    "requirements", "tests",
-}  # fmt: skip
+TOP = set(
+    (
+        ".ci .dockerignore .github .gitignore CHANGELOG.md CONTRIBUTING.md Dockerfile LICENSE README.md api backoffice deploy "
+        "docker-compose.yml docs fixtures manage.py ops ops_cli pyproject.toml requirements tests"
+    ).split()
+)
 
 
 def test_the_import_contracts_hold() -> None:
