@@ -18,6 +18,7 @@ from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from backoffice.core.money import Money
 from ops_cli.output import Exit
 from ops_cli.parts.desk import ROOT
 from ops_cli.parts.part import python
@@ -209,7 +210,8 @@ class Journey:
     def _falsify(self) -> str:
         (done,) = self._ops("sandbox", "fault", "drift", "--delta", str(TAMPERED_BY)).data
         self._falsified = str(done["balance_transaction"])
-        return f"{self._falsified}: {done['before']} became {done['after']}"
+        before, after = (Money(done[name], done["currency"]) for name in ("before", "after"))
+        return f"{self._falsified}: {before} became {after}"
 
     def _named(self) -> str:
         found = self._reconcile()
@@ -218,7 +220,9 @@ class Journey:
             breaks == [("amount_mismatch", self._falsified, TAMPERED_BY)] and found.code == Exit.FINDINGS,
             f"not exactly that break, but (exit code {found.code}): {_words(found)}",
         )
-        return f"{found.data[0]['code']} amount_mismatch {TAMPERED_BY} on {self._falsified}, exit code 3"
+        (row,) = _findings(found)
+        difference = Money(row["difference"], row["currency"])
+        return f"{row['code']}: {row['class']} of {difference} on {row['key']}, exit code {found.code}"
 
     def _undone(self) -> str:
         self._put_right()
@@ -272,5 +276,7 @@ def _findings(answer: Answer) -> list[Mapping[str, Any]]:
 
 
 def _words(answer: Answer) -> str:
-    named = [f"{row['class']} {row['difference']} {row['currency']} on {row['key']}" for row in _findings(answer)]
+    named = [
+        f"{row['class']} of {Money(row['difference'], row['currency'])} on {row['key']}" for row in _findings(answer)
+    ]
     return "; ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "") or "none"

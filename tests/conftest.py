@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from django.db.backends.postgresql.operations import DatabaseOperations
 
+from tests.desk import back_office, desk  # noqa: F401 — fixtures of every story that needs real processes
 from tests.provider import sandbox, sandbox_process  # noqa: F401 — fixtures of every room that needs the provider
 
 

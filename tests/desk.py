@@ -19,9 +19,13 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from celery import current_app
 from django.conf import settings
 from django.db import connection
 
+from backoffice.core import clock, operations
+from backoffice.core import queries as core
+from backoffice.payments.gateway import stripe as provider
 from ops_cli.parts.ports import any_free
 from tests.stripe_sandbox.server import RunningSandbox, run_sandbox
 
@@ -98,6 +102,13 @@ class RunningDesk:
         wait_until(lambda: "ready." in worker.said(), seconds=60, otherwise=worker.said)
         return worker
 
+    def pass_time(self, seconds: int, *sweeps: str) -> None:
+        """Move desk and sandbox forward together, and tick as beat would: the jobs named are sent to the workers."""
+        self.sandbox.advance(seconds)
+        operations.advance_clock(seconds=seconds)
+        for name in sweeps:
+            current_app.send_task(name)
+
     def ops(self, *arguments: str, code: int | None = 0) -> dict[str, Any]:
         """Run `ops … --format json` against this desk; the envelope. `code` None accepts every exit code."""
         done = self.run_ops(*arguments, "--format", "json")
@@ -119,11 +130,12 @@ class RunningDesk:
 
 
 @contextmanager
-def run_desk(home: Path) -> Iterator[RunningDesk]:
-    """Web and sandbox, wired to each other; workers are started by who needs them."""
+def run_desk(home: Path, *, with_web: bool) -> Iterator[RunningDesk]:
+    """Sandbox and web, wired to each other; workers are started by who needs them."""
     port = any_free()
     site = f"http://127.0.0.1:{port}"
-    with run_sandbox(home, webhook_url=f"{site}/webhooks/stripe", webhook_secret=SECRET) as sandbox:
+    hook = f"{site}/webhooks/stripe" if with_web else None
+    with run_sandbox(home, webhook_url=hook, webhook_secret=SECRET) as sandbox:
         environment = {
             "DATABASE_URL": _database_url(),
             "REDIS_URL": settings.REDIS_URL,
@@ -146,9 +158,10 @@ def run_desk(home: Path) -> Iterator[RunningDesk]:
         ]
         web = Process("web", command, environment, home / "web.log")
         desk = RunningDesk(home, site, sandbox, environment)
-        web.start()
         try:
-            wait_until(lambda: _answers(f"{site}/readyz"), seconds=60, otherwise=web.said)
+            if with_web:
+                web.start()
+                wait_until(lambda: _answers(f"{site}/readyz"), seconds=60, otherwise=web.said)
             yield desk
         finally:
             for process in (*desk.workers, web):
@@ -158,10 +171,34 @@ def run_desk(home: Path) -> Iterator[RunningDesk]:
 @pytest.fixture
 def desk(tmp_path: Path, transactional_db: None) -> Iterator[RunningDesk]:
     """A running desk on the test's database, whose rows are committed and seen by every process."""
-    _empty_queue()
-    with run_desk(tmp_path) as running:
+    with _at_the_desk(tmp_path, with_web=True) as running:
         yield running
+
+
+@pytest.fixture
+def back_office(tmp_path: Path, transactional_db: None) -> Iterator[RunningDesk]:
+    """A running desk without its web part: no webhook arrives."""
+    with _at_the_desk(tmp_path, with_web=False) as running:
+        yield running
+
+
+@contextmanager
+def _at_the_desk(home: Path, *, with_web: bool) -> Iterator[RunningDesk]:
+    """What the test does in its own process goes to the same provider, by the same clock."""
     _empty_queue()
+    with run_desk(home, with_web=with_web) as running, pytest.MonkeyPatch.context() as patch:
+        for name in ("STRIPE_API_BASE", "STRIPE_API_KEY", "SITE_URL"):
+            patch.setattr(settings, name, running.environment[name])
+        patch.setattr(settings, "STRIPE_READ_SECONDS", 10.0)
+        patch.setattr(settings, "VIRTUAL_CLOCK", True)
+        provider.gateway.cache_clear()
+        clock.install_offset(core.clock_offset)
+        try:
+            yield running
+        finally:
+            clock.install_offset(None)
+            provider.gateway.cache_clear()
+            _empty_queue()
 
 
 def wait_until(condition: Any, *, seconds: float, otherwise: Any = lambda: "") -> None:

@@ -68,8 +68,8 @@ def stripe(
             since=at(since, now=now), until=at(until, now=now), actor=actor, now=now, dry_run=dry_run
         )
         advance()
-    kept = {} if dry_run else {(found.leg, found.key, found.currency): found for found in queries.breaks_of(run=outcome.run)}
-    rows = [_row(difference, kept.get((difference.leg, difference.key, difference.currency)), now) for difference in outcome.differences]
+    kept = {} if dry_run else {_identity(found): found for found in queries.breaks_of(run=outcome.run)}
+    rows = [_row(difference, kept.get(_identity(difference)), now) for difference in outcome.differences]
     run = outcome.run
     return Result(
         rows=rows,
@@ -90,6 +90,11 @@ def stripe(
         },
         exit_code=Exit.FINDINGS if outcome.findings else Exit.DONE,
     )
+
+
+def _identity(found: Any) -> tuple[str, str, str]:
+    """What makes a difference and a kept break the same (reconciliation.policies.identity)."""
+    return found.leg, found.key, found.currency
 
 
 def _row(difference: Difference, kept: Any, now: datetime) -> dict[str, Any]:

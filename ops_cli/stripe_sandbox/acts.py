@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import accounts
+from . import accounts, payouts
 from .context import Context
 from .errors import ApiError, Json, missing_resource
 from .store import Record
@@ -45,6 +45,26 @@ def restrict(ctx: Context, given: Json, account: str) -> Json:
     before = accounts.snapshot(record)
     record.private["past_due"] = [str(name) for name in given.get("past_due", ["individual.verification.document"])]
     return accounts.review(ctx, record, before=before).doc
+
+
+@act("/_sim/bank_account")
+def replace_bank(ctx: Context, given: Json) -> Json:
+    """Where the platform's own payouts go: ``{"account_number": "000111111116", "currency": "eur"}``."""
+    only(given, "account_number", "currency")
+    own = accounts.load(ctx, ctx.account)
+    bank = accounts.add_bank(ctx, own, {"currency": own.doc["default_currency"], **given}, default=True)
+    return ctx.tx.save(bank).doc
+
+
+@act("/_sim/payouts/<payout>/fail")
+def fail_payout(ctx: Context, given: Json, payout: str) -> Json:
+    """The bank sends a payout back, even one that was paid: ``{"failure_code": "account_closed"}``."""
+    only(given, "failure_code")
+    owner = ctx.tx.value("SELECT account FROM objects WHERE id = ? AND kind = 'payout'", payout)
+    if owner is None:
+        raise missing_resource("payout", payout, param="payout")
+    within = ctx.within(owner)
+    return payouts.fail(within, within.load("payout", payout), given.get("failure_code", "account_closed")).doc
 
 
 def account_link(ctx: Context, id: str) -> Json | None:

@@ -12,6 +12,8 @@ from .events import emit
 from .money import convert
 from .settings import PAYOUT_SPEED, SLOWEST
 
+_DAY = 86400
+
 
 def post(
     ctx: Context,
@@ -26,6 +28,7 @@ def post(
     description: str | None = None,
     available_on: int | None = None,
     exchange_rate: float | None = None,
+    payout: str | None = None,
 ) -> str:
     """Write one balance transaction (signed minor units of the settlement currency); its id."""
     id = ctx.tx.new_id("txn_")
@@ -44,7 +47,8 @@ def post(
     )
     ctx.tx.run(
         "INSERT INTO balance_transactions (id, account, created, available_on, currency, amount, fee, net, type, "
-        "reporting_category, source, description, exchange_rate, fee_details) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        "reporting_category, source, description, exchange_rate, fee_details, payout) "
+        "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         id,
         ctx.account,
         ctx.time,
@@ -59,10 +63,38 @@ def post(
         description,
         exchange_rate,
         json.dumps(fees),
+        payout,
     )
     if available_on is not None and available_on > ctx.now:
         ctx.defer("balance_available", str(available_on), at=available_on)
+    if not ctx.on_platform and amount > 0:
+        schedule_payout(ctx, currency, at=(available_on or 0) - 1)
     return id
+
+
+def schedule_payout(ctx: Context, currency: str, *, at: float) -> None:
+    """Have the account's payout schedule looked at when the first day after both ``at`` and now begins."""
+    due = (max(at, ctx.now) // _DAY + 1) * _DAY
+    if not ctx.tx.value(
+        "SELECT 1 FROM deferred WHERE kind = 'automatic_payout' AND subject = ? AND account = ? AND due_at = ?",
+        currency,
+        ctx.account,
+        due,
+    ):
+        ctx.defer("automatic_payout", currency, at=due)
+
+
+def available(ctx: Context, currency: str) -> int:
+    """What can be paid out or transferred now, minor units of ``currency``."""
+    return int(
+        ctx.tx.value(
+            "SELECT coalesce(sum(net), 0) FROM balance_transactions WHERE account = ? AND currency = ? "
+            "AND available_on <= ?",
+            ctx.account,
+            currency,
+            ctx.now,
+        )
+    )
 
 
 def settled(ctx: Context, amount: int, currency: str) -> tuple[int, str, float | None]:

@@ -33,6 +33,13 @@ EXPANDABLE: dict[str, dict[str, str]] = {
     "payment_method": {"customer": "customer"},
     "customer": {"default_source": "card"},
     "capability": {"account": "account"},
+    "transfer": {"balance_transaction": "balance_transaction", "destination": "account",
+                 "destination_payment": "charge", "source_transaction": "charge"},
+    "transfer_reversal": {"balance_transaction": "balance_transaction", "destination_payment_refund": "refund",
+                          "source_refund": "refund", "transfer": "transfer"},
+    "payout": {"application_fee": "application_fee", "balance_transaction": "balance_transaction",
+               "destination": "bank_account", "failure_balance_transaction": "balance_transaction",
+               "original_payout": "payout", "reversed_by": "payout"},
     "bank_account": {"account": "account", "customer": "customer"},
 }  # fmt: skip
 
@@ -80,13 +87,14 @@ def _into(ctx: Context, item: Json, parts: list[str], path: str) -> None:
 
 
 def _found(ctx: Context, id: str) -> Json | None:
-    if id.startswith("txn_"):
-        return balance.find(ctx, id)
-    rows = ctx.tx.rows("SELECT kind, account FROM objects WHERE id = ?", id)
+    table = "balance_transactions" if id.startswith("txn_") else "objects"
+    owner = ctx.tx.value(f"SELECT account FROM {table} WHERE id = ?", id)  # noqa: S608 - one of two names
     # The platform sees what its own objects name in connected accounts; these never see anything of the platform.
-    if not rows or (rows[0]["account"] != ctx.account and not ctx.on_platform):
+    if owner is None or (owner != ctx.account and not ctx.on_platform):
         return None
-    record = ctx.tx.find(rows[0]["kind"], id, account=rows[0]["account"])
+    if table == "balance_transactions":
+        return balance.find(ctx.within(owner), id)
+    record = ctx.tx.find(ctx.tx.value("SELECT kind FROM objects WHERE id = ?", id), id, account=owner)
     return record.doc if record else None
 
 

@@ -31,8 +31,12 @@ class Query:
 
     def created(self, params: Values) -> Query:
         """Add the ``created`` filter of the request, if any."""
-        for name, bound in (params.get("created") or {}).items():
-            self.where(f"created {_COMPARISONS[name]} ?", bound)
+        return self.range(params, "created", "created")
+
+    def range(self, params: Values, name: str, expression: str) -> Query:
+        """Add the filter of the request on a time, if any."""
+        for comparison, bound in (params.get(name) or {}).items():
+            self.where(f"{expression} {_COMPARISONS[comparison]} ?", bound)
         return self
 
     def equal(self, params: Values, **columns: str) -> Query:

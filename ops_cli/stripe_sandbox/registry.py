@@ -58,11 +58,6 @@ GET /v1/files
 POST /v1/files
 GET /v1/files/{file}
 GET /v1/payment_intents/search
-GET /v1/payouts
-POST /v1/payouts
-GET /v1/payouts/{payout}
-POST /v1/payouts/{payout}
-POST /v1/payouts/{payout}/cancel
 POST /v1/payouts/{payout}/reverse
 GET /v1/radar/early_fraud_warnings
 GET /v1/radar/early_fraud_warnings/{early_fraud_warning}
@@ -79,13 +74,5 @@ POST /v1/topups
 GET /v1/topups/{topup}
 POST /v1/topups/{topup}
 POST /v1/topups/{topup}/cancel
-GET /v1/transfers
-POST /v1/transfers
-GET /v1/transfers/{id}/reversals
-POST /v1/transfers/{id}/reversals
-GET /v1/transfers/{transfer}
-POST /v1/transfers/{transfer}
-GET /v1/transfers/{transfer}/reversals/{id}
-POST /v1/transfers/{transfer}/reversals/{id}
 """.strip().splitlines()
 )

@@ -7,18 +7,18 @@ import pytest
 from ops_cli.journey import Answer, Journey, Login
 from ops_cli.simulator import Simulator
 from tests import factories
-from tests.desk import RunningDesk, desk  # noqa: F401 — a fixture
+from tests.desk import RunningDesk
 
 STEPS = 11
 
 
 @pytest.fixture
-def staff(desk: RunningDesk) -> Login:  # noqa: F811
+def staff(desk: RunningDesk) -> Login:
     user = factories.staff("support_l2")
     return Login(user.email, factories.PASSWORD)
 
 
-def test_a_booking_goes_through_every_door_and_the_books_match(desk: RunningDesk, staff: Login) -> None:  # noqa: F811
+def test_a_booking_goes_through_every_door_and_the_books_match(desk: RunningDesk, staff: Login) -> None:
     desk.worker()
 
     def ops(*arguments: str) -> Answer:

@@ -8,7 +8,9 @@ from . import (
     events,
     payment_intents,
     payment_methods,
+    payouts,
     refunds,
+    transfers,
     webhook_endpoints,
 )
 
@@ -20,6 +22,8 @@ __all__ = [
     "events",
     "payment_intents",
     "payment_methods",
+    "payouts",
     "refunds",
+    "transfers",
     "webhook_endpoints",
 ]
