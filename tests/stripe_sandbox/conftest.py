@@ -13,6 +13,7 @@ from tests.stripe_sandbox.receiver import Receiver, run_receiver
 from tests.stripe_sandbox.server import RunningSandbox, run_sandbox
 
 Pay = Callable[..., stripe.PaymentIntent]
+Host = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
@@ -66,11 +67,27 @@ def pay(client: stripe.StripeClient) -> Pay:
     return pay
 
 
+@pytest.fixture
+def host(sandbox: RunningSandbox, client: stripe.StripeClient) -> Host:
+    """Make a connected account that can receive money; its id. ``number`` decides how its payouts end."""
+
+    def host(country: str = "DE", number: str = "000123456789", **params: Any) -> str:
+        account = client.v1.accounts.create(
+            {"type": "express", "country": country, "capabilities": {"transfers": {"requested": True}}, **params}  # type: ignore[typeddict-item]
+        )
+        sandbox.control("POST", f"/_sim/accounts/{account.id}/onboard", {"account_number": number})
+        return account.id
+
+    return host
+
+
 def judge_events(sandbox: RunningSandbox) -> None:
     """Hold every event and the object inside it against the schema."""
     if not contract.PRESENT:
         return
     sandbox.clear_faults()
     client = sandbox.client(contract.JudgedClient(timeout=20))
-    for event in client.v1.events.list({"limit": 100}).auto_paging_iter():
-        contract.check_object(event.to_dict(recursive=True)["data"]["object"])
+    accounts = [account.id for account in client.v1.accounts.list({"limit": 100}).data]
+    for options in ({}, *({"stripe_account": account} for account in accounts)):
+        for event in client.v1.events.list({"limit": 100}, options).auto_paging_iter():  # type: ignore[arg-type]
+            contract.check_object(event.to_dict(recursive=True)["data"]["object"])
