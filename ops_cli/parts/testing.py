@@ -12,7 +12,7 @@ from typing import Final
 from ops_cli.parts import ports, processes, supervisor
 from ops_cli.parts.desk import Desk, home_directory
 from ops_cli.parts.part import Part
-from ops_cli.parts.postgres import Postgres
+from ops_cli.parts.postgres import ELSEWHERE, Postgres
 from ops_cli.parts.processes import Record
 from ops_cli.parts.redis import Redis
 
@@ -75,7 +75,6 @@ def _remove_abandoned(base: Path) -> None:
 
 
 def _remove(desk: Desk) -> None:
-    elsewhere = desk.places.get("postgres")
-    if elsewhere:
-        shutil.rmtree(Path(elsewhere).parent, ignore_errors=True)
+    for base in ELSEWHERE:
+        shutil.rmtree(base / desk.id, ignore_errors=True)
     shutil.rmtree(desk.home, ignore_errors=True)
