@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,8 @@ from ops_cli.parts.redis import Redis
 
 OWNER: Final = "tests"
 PYTEST: Final = "pytest"
+# A run writes down who it is right after it made its directory.
+BIRTH_SECONDS: Final = 60
 MAX_CONNECTIONS: Final = 500
 # A test that forgets to say where its provider is must fail here, never reach the real one.
 NOWHERE: Final = "http://127.0.0.1:9"
@@ -66,7 +69,8 @@ def _remove_abandoned(base: Path) -> None:
     """End and remove what a killed test run left behind."""
     for home in base.glob("run-*"):
         owner = Record.load(home / "run", OWNER)
-        if owner is None or not owner.is_alive:
+        is_being_made = owner is None and time.time() - home.stat().st_mtime < BIRTH_SECONDS
+        if not is_being_made and (owner is None or not owner.is_alive):
             desk = Desk.load(home)
             for record in [Record.load(desk.run, PYTEST), *supervisor.recorded(desk)]:
                 if record is not None:
