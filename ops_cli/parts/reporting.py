@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 import click
 
 if TYPE_CHECKING:
-    from rich.status import Status
+    from rich.progress import Progress
 
 
 class Reporter(Protocol):
@@ -33,7 +33,7 @@ class Person:
 
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self._status: Status | None = None
+        self._bar: Progress | None = None
 
     def begin(self, text: str) -> None:
         self._began = time.monotonic()
@@ -42,9 +42,12 @@ class Person:
             click.echo(f"{text} …", err=True)
             return
         from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        self._status = Console(stderr=True).status(text)
-        self._status.start()
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._bar.add_task(text, total=None)
+        self._bar.start()
 
     def end(self, text: str) -> None:
         self._clear()
@@ -55,9 +58,9 @@ class Person:
         click.secho(f"! {text}", fg="yellow", err=True)
 
     def _clear(self) -> None:
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
     @contextmanager
     def closing(self) -> Iterator[Person]:
