@@ -25,14 +25,13 @@ _MOST: Final = 99
 
 @dataclass(frozen=True)
 class Item:
-    """`place` is app_label_model; `badge` names a count; `query` is the list's filter while the badge shows."""
+    """`place` is app_label_model; `badge` names a count."""
 
     title: str
     icon: str
     place: str
     verb: str
     badge: str = ""
-    query: str = ""
 
 
 GROUPS: Final[tuple[tuple[str, tuple[Item, ...]], ...]] = (

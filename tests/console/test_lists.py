@@ -66,10 +66,10 @@ def test_pages_follow_each_other_without_gaps_or_repeats(db: None) -> None:
         path = PEOPLE + older
     assert seen == [*codes, world_staff.code]
     last = client.get(f"{PEOPLE}?oldest=1")
-    assert shown(last) == seen[-50:]
+    assert shown(last) == seen[-25:]
     assert last.context["cl"].has_newer and not last.context["cl"].has_older
     back = client.get(PEOPLE + last.context["cl"].newer_query)
-    assert shown(back) == seen[-100:-50]
+    assert shown(back) == seen[-50:-25]
     assert back.context["cl"].has_older
     first = client.get(PEOPLE)
     assert first.context["cl"].has_older and not first.context["cl"].has_newer
