@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from .money import CURRENCIES, SETTLED_NATIVELY, Fee, Tariff
+from .money import CURRENCIES, SETTLED_NATIVELY, DisputeFee, Fee, Tariff
 from .server import InUseError, serve
 from .settings import Settings
 
@@ -22,9 +22,10 @@ def main(argv: list[str] | None = None) -> int:
         base_url="",
         seed=options.seed,
         country=options.country.upper(),
-        tariff=Tariff(fees=dict(options.fee), native=options.settle),
+        tariff=Tariff(fees=dict(options.fee), native=options.settle, dispute_fees=dict(options.dispute_fee)),
         async_seconds=options.async_seconds,
         refund_seconds=options.refund_seconds,
+        dispute_days=options.dispute_days,
         webhook_timeout=options.webhook_timeout,
     )
     try:
@@ -78,6 +79,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CUR=BPS:FIXED",
         help="processing fee of a settlement currency, such as eur=150:25 for 1.5 %% + 0.25; may be repeated",
     )
+    add(
+        "--dispute-fee",
+        type=_dispute_fee,
+        action="append",
+        default=[],
+        metavar="CUR=RECEIVED:COUNTERED",
+        help="fees of a chargeback, such as eur=2000:2000 for 20.00 when it comes and 20.00 when it is answered",
+    )
+    add("--dispute-days", type=float, default=14.0, help="how long a dispute can be answered (%(default)s)")
     add("--async-seconds", type=float, default=1.0, help="how long a charge has no balance transaction (%(default)s)")
     add("--refund-seconds", type=float, default=3600.0, help="how long an asynchronous refund takes (%(default)s)")
     add("--webhook-timeout", type=float, default=10.0, help="seconds one delivery may take (%(default)s)")
@@ -98,6 +108,15 @@ def _fee(text: str) -> tuple[str, Fee]:
         return currency.lower(), Fee(int(basis_points), int(fixed))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not CUR=BPS:FIXED, such as eur=150:25") from error
+
+
+def _dispute_fee(text: str) -> tuple[str, DisputeFee]:
+    try:
+        currency, _, fees = text.partition("=")
+        received, _, countered = fees.partition(":")
+        return currency.lower(), DisputeFee(int(received), int(countered))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not CUR=RECEIVED:COUNTERED, such as eur=2000:2000") from error
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import accounts, payouts
+from . import accounts, disputing, fraud_warnings, payouts
 from .context import Context
 from .errors import ApiError, Json, missing_resource
+from .events import emit
 from .store import Record
 
 Act = Callable[..., Json]
@@ -67,6 +68,52 @@ def fail_payout(ctx: Context, given: Json, payout: str) -> Json:
     return payouts.fail(within, within.load("payout", payout), given.get("failure_code", "account_closed")).doc
 
 
+@act("/_sim/disputes")
+def open_dispute(ctx: Context, given: Json) -> Json:
+    """An issuer disputes a charge: ``{"charge": id, "kind": "chargeback" | "inquiry", "reason": …, "amount": …}``."""
+    only(given, "charge", "kind", "reason", "amount")
+    kind = given.get("kind", "chargeback")
+    if kind not in ("chargeback", "inquiry"):
+        raise ApiError(400, "kind must be chargeback or inquiry.", param="kind")
+    within, charge = _charge(ctx, given)
+    return disputing.start(
+        within, charge, kind=kind, reason=given.get("reason", "fraudulent"), amount=given.get("amount")
+    ).doc
+
+
+@act("/_sim/disputes/<dispute>")
+def move_dispute(ctx: Context, given: Json, dispute: str) -> Json:
+    """What the issuer decides: ``{"status": "won"}``, or anything else Stripe may say, also what nobody knows yet;
+    ``{"funds": "withdrawn" | "reinstated"}`` moves the money of an appeal; ``{"escalate": true}`` an inquiry."""
+    only(given, "status", "funds", "escalate")
+    owner = ctx.tx.value("SELECT account FROM objects WHERE id = ? AND kind = 'dispute'", dispute)
+    if owner is None:
+        raise missing_resource("dispute", dispute, param="dispute")
+    within = ctx.within(owner)
+    record = within.load("dispute", dispute)
+    if given.get("escalate"):
+        return disputing.escalate(within, record).doc
+    if given.get("funds") == "withdrawn":
+        disputing.withdraw(within, record)
+    elif given.get("funds") == "reinstated":
+        disputing.give_back(within, record)
+    if given.get("status") in ("won", "lost", "warning_closed"):
+        return disputing.end(within, record, given["status"]).doc
+    if "status" in given:
+        record.doc["status"] = str(given["status"])
+        ctx.tx.save(record)
+        emit(within, "charge.dispute.updated", record.doc)
+    return record.doc
+
+
+@act("/_sim/early_fraud_warnings")
+def warn_of_fraud(ctx: Context, given: Json) -> Json:
+    """An issuer suspects a charge: ``{"charge": id}``."""
+    only(given, "charge")
+    within, charge = _charge(ctx, given)
+    return fraud_warnings.warn(within, charge).doc
+
+
 def account_link(ctx: Context, id: str) -> Json | None:
     """A hosted onboarding link and whether it can still be used."""
     record = ctx.tx.find("account_link", id, account=ctx.account)
@@ -81,6 +128,14 @@ def finish_onboarding(ctx: Context, id: str, number: str | None) -> None:
     record.private["used"] = True
     ctx.tx.save(record)
     accounts.onboard(ctx, _account(ctx, record.doc["account"]), number=number or None)
+
+
+def _charge(ctx: Context, given: Json) -> tuple[Context, Record]:
+    id = str(given.get("charge", ""))
+    owner = ctx.tx.value("SELECT account FROM objects WHERE id = ? AND kind = 'charge'", id)
+    if owner is None:
+        raise missing_resource("charge", id, param="charge")
+    return ctx.within(owner), ctx.within(owner).load("charge", id)
 
 
 def _account(ctx: Context, id: str) -> Record:

@@ -6,9 +6,11 @@ authentication → fault rules → form decoding → parameter table → idempot
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
+import re
 import socket
 import struct
 import sys
@@ -28,6 +30,7 @@ from .context import Context, run_due
 from .control import Control
 from .errors import ApiError, Json, not_implemented
 from .expand import expand
+from .filing import Upload
 from .registry import NOT_SIMULATED, OPERATIONS, Operation
 from .settings import Settings
 from .store import Store, token
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 
 assert resources.__all__  # importing the package registers its operations
 
+
+_CONTENTS = re.compile(r"/v1/files/(\w+)/contents")
 
 # Refusals before execution, by the fault rule that asks for them.
 _REFUSALS: dict[str | None, Callable[[], ApiError]] = {
@@ -99,6 +104,9 @@ class Sandbox(World):
             return self._control(request)(environ, start_response)
         request_id = "req_" + token(self.settings.seed, self.boot, next(self._request_numbers), length=14)
         try:
+            contents = _CONTENTS.fullmatch(request.path)
+            if contents and request.method == "GET":
+                return self._contents(request, contents[1])(environ, start_response)
             answer = self._answer(request, request_id)
         except ApiError as error:
             answer = Answer(error.status, _json(error.body()), retry=error.retry)
@@ -128,6 +136,16 @@ class Sandbox(World):
         if effect == "reset_after_commit":
             _hang_up(request, reset=True)
         return answer
+
+    def _contents(self, request: Request, id: str) -> Response:
+        """The bytes of a file; the key is needed for these too."""
+        account = self._authenticate(request)
+        with self.store.transaction() as tx:
+            ctx = self.context(tx, account=account)
+            file = ctx.load("file", id, noun="file upload", param="file")
+            content = tx.blob(file.id)
+        kind = {"csv": "text/csv", "pdf": "application/pdf", "png": "image/png", "jpg": "image/jpeg"}
+        return Response(content, content_type=kind.get(file.doc["type"] or "", "application/octet-stream"))
 
     def _execute(self, asked: Asked, account: str, request_id: str, key: str | None, effect: str | None) -> Answer:
         method, path = asked.operation.method, asked.path
@@ -211,16 +229,17 @@ class Sandbox(World):
             raise _unrecognized(request) from error
         if target not in OPERATIONS:
             raise not_implemented(" ".join(target))
-        if (
-            request.method == "POST"
-            and request.content_length
-            and request.mimetype != "application/x-www-form-urlencoded"
-        ):
+        wanted = "multipart/form-data" if target == ("POST", "/v1/files") else "application/x-www-form-urlencoded"
+        if request.method == "POST" and request.content_length and request.mimetype != wanted:
             raise ApiError(
-                400, f"Invalid request: send parameters form-encoded, not as {request.mimetype or 'nothing'}."
+                400, f"Invalid request: send parameters as {wanted}, not as {request.mimetype or 'nothing'}."
             )
+        uploads = {
+            name: Upload(part.filename or name, part.read()) for name, part in request.files.items(multi=True)
+        }  # fmt: skip
         pairs = [*request.args.items(multi=True), *request.form.items(multi=True)]
-        values = params.read(OPERATIONS[target].fields, forms.decode(pairs))
+        pairs += [(name, hashlib.sha256(upload.content).hexdigest()) for name, upload in uploads.items()]
+        values = {**params.read(OPERATIONS[target].fields, forms.decode(pairs)), **uploads}
         return Asked(OPERATIONS[target], dict(parts), values, request.path, idempotency.digest(pairs))
 
 

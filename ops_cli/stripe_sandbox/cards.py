@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .errors import ApiError, missing_resource, not_implemented
+from .errors import ApiError, missing_resource
 
 Authentication = Literal["none", "always", "until_set_up", "only_on_session"]
 RefundOutcome = Literal["succeeds", "pending", "fails"]
+DisputePlan = Literal["fraudulent", "not_received", "inquiry", "several"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Card:
     bypass_pending: bool = False
     risk: str = "normal"
     blocked: bool = False
+    dispute: DisputePlan | None = None
+    fraud_warning: bool = False
 
 
 def _declined(
@@ -112,25 +115,19 @@ CARDS: dict[str, Card] = {
     ),
     "pm_card_pendingRefund": Card("7726", refund="pending"),
     "pm_card_refundFail": Card("5126", refund="fails"),
+    "pm_card_createDispute": Card("0259", dispute="fraudulent"),
+    "pm_card_createDisputeProductNotReceived": Card("2685", dispute="not_received"),
+    "pm_card_createDisputeInquiry": Card("1976", dispute="inquiry"),
+    "pm_card_createMultipleDisputes": Card("0079", dispute="several"),
+    "pm_card_createIssuerFraudRecord": Card("5423", fraud_warning=True),
     "pm_card_bypassPending": Card("0077", bypass_pending=True),
     "pm_card_bypassPendingInternational": Card("0278", bypass_pending=True, country="GB"),
 }
-_NOT_YET = frozenset(
-    {
-        "pm_card_createDispute",
-        "pm_card_createDisputeProductNotReceived",
-        "pm_card_createDisputeInquiry",
-        "pm_card_createIssuerFraudRecord",
-        "pm_card_createMultipleDisputes",
-    }
-)
 
 
 def by_token(token: str) -> Card:
-    """The card behind a test token; ApiError 404 for an unknown one, 501 for one that is not simulated."""
+    """The card behind a test token; ApiError 404 for an unknown one."""
     name = token.replace("tok_", "pm_card_", 1) if token.startswith("tok_") else token
-    if name in _NOT_YET:
-        raise not_implemented(f"The test card {token}")
     if name not in CARDS:
         raise missing_resource("PaymentMethod", token, param="payment_method")
     return CARDS[name]
@@ -138,7 +135,7 @@ def by_token(token: str) -> Card:
 
 def is_token(id: str) -> bool:
     """Whether an id is a test token rather than a stored PaymentMethod."""
-    return id in CARDS or id in _NOT_YET
+    return id in CARDS
 
 
 def refuse_number() -> ApiError:

@@ -73,7 +73,8 @@ def charge(
         "status": "failed" if decline else "succeeded",
         "transfer_data": None,
         "transfer_group": asked["transfer_group"],
-    }, {"card": method.private["token"], "bypass_pending": card.bypass_pending, "refund": card.refund})  # fmt: skip
+    }, {"card": method.private["token"], "bypass_pending": card.bypass_pending, "refund": card.refund,
+        "dispute": card.dispute, "fraud_warning": card.fraud_warning})  # fmt: skip
     if captured and asked["capture_method"] == "automatic_async":
         ctx.defer("settle_charge", id, at=ctx.now + ctx.settings.async_seconds)
     elif captured:
@@ -124,6 +125,10 @@ def settle(ctx: Context, charge: Record) -> None:
         available_on=_available_on(ctx, charge), exchange_rate=rate,
     )  # fmt: skip
     ctx.tx.save(charge)
+    if charge.private.get("dispute"):
+        ctx.defer("open_disputes", charge.id, at=ctx.now)
+    if charge.private.get("fraud_warning"):
+        ctx.defer("warn_of_fraud", charge.id, at=ctx.now)
 
 
 def settle_now(ctx: Context, charge: Record) -> None:

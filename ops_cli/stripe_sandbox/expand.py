@@ -33,6 +33,8 @@ EXPANDABLE: dict[str, dict[str, str]] = {
     "payment_method": {"customer": "customer"},
     "customer": {"default_source": "card"},
     "capability": {"account": "account"},
+    "dispute": {"charge": "charge", "payment_intent": "payment_intent"},
+    "radar.early_fraud_warning": {"charge": "charge", "payment_intent": "payment_intent"},
     "transfer": {"balance_transaction": "balance_transaction", "destination": "account",
                  "destination_payment": "charge", "source_transaction": "charge"},
     "transfer_reversal": {"balance_transaction": "balance_transaction", "destination_payment_refund": "refund",

@@ -66,12 +66,26 @@ class Fee:
 
 
 @dataclass(frozen=True)
+class DisputeFee:
+    """What a chargeback costs, minor units: for receiving it (never returned) and for answering it (returned if won)."""
+
+    received: int
+    countered: int
+
+
+@dataclass(frozen=True)
 class Tariff:
     """What processing costs and which currencies settle without conversion."""
 
     fees: dict[str, Fee] = field(default_factory=dict)
     standard: Fee = Fee(150, 25)
     native: tuple[str, ...] = SETTLED_NATIVELY
+    dispute_fees: dict[str, DisputeFee] = field(default_factory=dict)
+    standard_dispute: DisputeFee = DisputeFee(2000, 2000)
+
+    def dispute_fee(self, currency: str) -> DisputeFee:
+        """What a chargeback costs in a settlement currency."""
+        return self.dispute_fees.get(currency, self.standard_dispute)
 
     def fee(self, amount: int, currency: str) -> int:
         """The processing fee on a settled amount."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import balance
+from . import balance, disputing, fraud_warnings
 from .context import Context, deferred
 from .errors import ApiError, Json
 from .events import changes, emit
@@ -52,7 +52,9 @@ def refund(ctx: Context, charge: Record, *, amount: int | None, reason: str | No
     left = doc["amount"] - doc["amount_refunded"]
     if not doc["paid"] or not doc["captured"]:
         raise ApiError(400, f"Charge {charge.id} has not been captured, so there is nothing to refund.", param="charge")
-    if doc["disputed"]:
+    disputes = ctx.tx.rows("SELECT doc ->> '$.id' AS id, doc ->> '$.is_charge_refundable' AS refundable FROM objects "
+                           "WHERE kind = 'dispute' AND doc ->> '$.charge' = ?", charge.id)  # fmt: skip
+    if any(not row["refundable"] for row in disputes):
         raise ApiError(
             400,
             f"Charge {charge.id} has been charged back; cannot issue a refund.",
@@ -103,7 +105,20 @@ def refund(ctx: Context, charge: Record, *, amount: int | None, reason: str | No
         )
     emit(ctx, "refund.created", record.doc)
     emit(ctx, "charge.refunded", charge.doc)
+    if charge.doc["refunded"]:
+        fraud_warnings.settle(ctx, charge.id)
+        _close_inquiries(ctx, charge)
     return record
+
+
+def _close_inquiries(ctx: Context, charge: Record) -> None:
+    """Who has got the money back asks no more."""
+    for row in ctx.tx.rows(
+        "SELECT id FROM objects WHERE kind = 'dispute' AND doc ->> '$.charge' = ? AND doc ->> '$.status' IN "
+        "('warning_needs_response', 'warning_under_review')",
+        charge.id,
+    ):
+        disputing.end(ctx, ctx.load("dispute", row["id"]), "warning_closed")
 
 
 @deferred("finish_refund")

@@ -46,21 +46,12 @@ NOT_SIMULATED: frozenset[tuple[str, str]] = frozenset(
     for line in """
 GET /v1/balance_settings
 POST /v1/balance_settings
-GET /v1/disputes
-GET /v1/disputes/{dispute}
-POST /v1/disputes/{dispute}
-POST /v1/disputes/{dispute}/close
 GET /v1/file_links
 POST /v1/file_links
 GET /v1/file_links/{link}
 POST /v1/file_links/{link}
-GET /v1/files
-POST /v1/files
-GET /v1/files/{file}
 GET /v1/payment_intents/search
 POST /v1/payouts/{payout}/reverse
-GET /v1/radar/early_fraud_warnings
-GET /v1/radar/early_fraud_warnings/{early_fraud_warning}
 GET /v1/reporting/report_runs
 POST /v1/reporting/report_runs
 GET /v1/reporting/report_runs/{report_run}

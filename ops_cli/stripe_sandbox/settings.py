@@ -28,5 +28,7 @@ class Settings:
     # How long an asynchronous refund stays pending, or stays succeeded before it fails.
     refund_seconds: float = 3600.0
     authorisation_days: float = 7.0
+    # How long a dispute can be answered; networks give 7 to 21 days.
+    dispute_days: float = 14.0
     webhook_timeout: float = 10.0  # wall-clock seconds that one delivery may take
     webhook_workers: int = 4

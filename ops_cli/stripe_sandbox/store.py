@@ -53,6 +53,7 @@ CREATE TABLE IF NOT EXISTS idempotency (
     account TEXT NOT NULL, key TEXT NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL, digest TEXT NOT NULL,
     status INTEGER NOT NULL, body TEXT NOT NULL, request_id TEXT NOT NULL, created REAL NOT NULL,
     PRIMARY KEY (account, key));
+CREATE TABLE IF NOT EXISTS blobs (id TEXT PRIMARY KEY, content BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS faults (
     id INTEGER PRIMARY KEY AUTOINCREMENT, rule TEXT NOT NULL, seen INTEGER NOT NULL DEFAULT 0,
     fired INTEGER NOT NULL DEFAULT 0);
@@ -64,6 +65,7 @@ _DATA_TABLES = (
     "deliveries",
     "deferred",
     "idempotency",
+    "blobs",
     "faults",
     "counters",
 )
@@ -176,6 +178,14 @@ class Transaction:
     def delete(self, record: Record) -> None:
         """Hide an object from lists and look-ups; what refers to it keeps its id."""
         self.run("UPDATE objects SET deleted = 1 WHERE id = ?", record.id)
+
+    def blob(self, id: str) -> bytes:
+        """The bytes kept under an id; none if there are none."""
+        return bytes(self.value("SELECT content FROM blobs WHERE id = ?", id) or b"")
+
+    def set_blob(self, id: str, content: bytes) -> None:
+        """Keep bytes under an id."""
+        self.run("INSERT INTO blobs VALUES (?, ?) ON CONFLICT DO UPDATE SET content = excluded.content", id, content)
 
     def wipe(self) -> None:
         """Forget everything but the settings."""
