@@ -15,7 +15,7 @@ from backoffice.bookings.models import Booking, Quote
 from backoffice.bookings.policies import PriceBreakdown, PricingFacts, no_show_window, price_stay
 from backoffice.bookings.states import BOOKING
 from backoffice.core.actor import Actor
-from backoffice.core.errors import Conflict, Invalid, NightsTaken, NotFound, QuoteExpired, Refused
+from backoffice.core.errors import Conflict, Invalid, NightsTaken, NotAllowed, NotFound, QuoteExpired, Refused
 from backoffice.core.money import Money, is_currency
 from backoffice.core.stays import Stay, instant
 from backoffice.listings import operations as nights
@@ -133,8 +133,8 @@ def create(*, quote_code: str, actor: Actor, now: datetime) -> Booking:
         booking = Booking.objects.create(
             quote=quote,
             listing=listing,
-            guest_id=quote.guest_id,
-            host_id=listing.host_id,
+            guest=quote.guest,
+            host=quote.listing.host,
             hold=hold,
             check_in_at=instant(stay.check_in, listing.check_in_time, listing.time_zone),
             check_out_at=instant(stay.check_out, listing.check_out_time, listing.time_zone),
@@ -179,6 +179,12 @@ def lock(*, code: str) -> Booking:
         .select_related("listing", "guest", "host", "hold")
         .get(code=code)
     )
+
+
+def not_for_oneself(*, booking: Booking, actor: Actor) -> None:
+    """Raise NotAllowed for staff who are the guest or host of this booking: nobody decides over their own money."""
+    if actor.kind == "staff" and actor.id in {booking.guest_id, booking.host_id}:
+        raise NotAllowed("This is your own booking: a colleague must do this.")
 
 
 def confirm(*, booking: Booking, actor: Actor, now: datetime) -> Booking:

@@ -93,6 +93,7 @@ def refund_limits(*, payment: Payment) -> policies.RefundLimits:
                 parts=policies.Parts.of(currency=currency, amounts=row.parts),
                 charged=Money(row.amount, row.currency),
                 unclaimed=row.status == "failed" and row.unclaimed,
+                ours=row.bearer == "platform",
             )
             for row in Refund.objects.filter(payment=payment).order_by("id")
         ],
@@ -134,7 +135,8 @@ class MoneyTable:
 
 def money_of(*, booking: Booking) -> MoneyTable:
     """What was charged, what went back, what is on its way back, and the most that can still be refunded."""
-    payment = payment_of(booking=booking)
+    # What waits for payment has taken none: a capture and the confirmation commit together.
+    payment = None if booking.status == "awaiting_payment" else payment_of(booking=booking)
     zero = Money.zero(booking.charge_currency)
     if payment is None or payment.status != "captured":
         nothing = {part: Money.zero(booking.currency) for part in PARTS}

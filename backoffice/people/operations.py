@@ -185,6 +185,13 @@ def _grant(*, user: User, role: str, actor: Actor, now: datetime) -> StaffRole:
     return granted
 
 
+def lock_person(*, person_id: int | None) -> None:
+    """Let one act of a person at a time through to the end of the transaction, where acts count together (limits of a
+    day). Taken before the locks of higher floors; nothing for a process, which has no such limits."""
+    if person_id is not None:
+        list(User.objects.select_for_update(no_key=True).filter(id=person_id).values_list("id", flat=True))
+
+
 def _locked(person_id: int) -> User:
     user = User.objects.select_for_update().filter(id=person_id).first()
     if user is None:

@@ -32,6 +32,7 @@ from backoffice.payments import operations as payments
 from backoffice.payments import policies as payment_policies
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.models import Payment
+from backoffice.people import operations as people
 from backoffice.rulebook import queries as rulebook
 
 GOOD_FOR: Final = timedelta(minutes=15)
@@ -86,6 +87,8 @@ def confirm(*, booking_code: str, token: str, reason: str, actor: Actor, now: da
     staff or hosts."""
     promised = _read(token, booking_code, now)
     with transaction.atomic():
+        if actor.kind == "staff":
+            people.lock_person(person_id=actor.id)  # what a person refunds in a day is counted one act at a time
         # Guest, host and staff may cancel at the same moment, or a payment arrive: one of them is first, here.
         booking = bookings.lock(code=booking_code)
         if actor.kind in {"guest", "host"} and actor.id not in {booking.guest_id, booking.host_id}:
@@ -151,11 +154,12 @@ def _money(payment: Payment, booking: Booking, decision: CancellationDecision) -
     """The decision in the parts of the captured money, never more than is left of each after earlier refunds."""
     limits = payment_queries.refund_limits(payment=payment)
     parts = payment_policies.parts_of_cancellation(remaining=limits.parts, decision=decision)
-    if payment.currency != booking.currency:
-        return limits.in_charge(amount=parts.total), parts
-    if parts.total > limits.charged:  # an earlier goodwill refund came out of our pocket, not out of the parts
-        parts = payment_policies.pro_rata(remaining=parts, amount=limits.charged)
-    return parts.total, parts
+    refund = limits.in_charge(amount=parts.total)
+    if refund > limits.charged:  # an earlier goodwill refund came out of our pocket, not out of the parts
+        refund = limits.charged
+        given = min(limits.from_charge(amount=refund), parts.total)
+        parts = payment_policies.pro_rata(remaining=parts, amount=given)
+    return refund, parts
 
 
 def _penalty(booking: Booking, now: datetime) -> HostPenalty:
@@ -238,10 +242,11 @@ def _book_penalty(booking: Booking, penalty: Money, actor: Actor, now: datetime)
 
 
 def _side(booking: Booking, actor: Actor, on_behalf_of: str) -> str:
-    """For whom the actor cancels; a guest and a host can only be themselves."""
+    """For whom the actor cancels; a guest and a host can only be themselves, and staff never are."""
     actor.must("bookings.cancel")
     if actor.kind in {"guest", "host"}:
         return "guest" if actor.id == booking.guest_id else "host"
+    bookings.not_for_oneself(booking=booking, actor=actor)
     if on_behalf_of not in {"", "guest", "host"}:
         raise Invalid("on_behalf_of: write guest or host.", field="on_behalf_of")
     return on_behalf_of or "guest"

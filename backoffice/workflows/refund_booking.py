@@ -22,6 +22,7 @@ from backoffice.payments.gateway import submit
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import Payment, Refund
 from backoffice.payments.policies import PART_NAMES
+from backoffice.people import operations as people
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,7 @@ def preview(
     """What a refund of `amount` (None: all that is left) would mean. Raises what `request` would raise for the amount."""
     actor.must("refunds.request")
     booking = booking_queries.booking(code=booking_code, actor=actor)
+    bookings.not_for_oneself(booking=booking, actor=actor)
     payment = _captured_payment(booking)
     limits = payment_queries.refund_limits(payment=payment)
     wanted = limits.charged if amount is None else amount
@@ -86,8 +88,11 @@ def request(
     if not reason.strip():
         raise Refused(missing="a reason")
     with transaction.atomic():
+        # One person on two pages at once: the second refund sees what the first took of the day's limit.
+        people.lock_person(person_id=actor.id)
         # Two members of staff at once: the second waits here and finds the version moved on.
         booking = bookings.lock(code=booking_code)
+        bookings.not_for_oneself(booking=booking, actor=actor)
         payment = _captured_payment(booking)
         payment = payments.lock_payment(payment_id=payment.id)
         payment.booking = booking
@@ -97,7 +102,7 @@ def request(
         if payment.version != version:
             raise StaleVersion(kind="payment")
         parts, platform_share = _shares(payment, amount, bearer)
-        refund = payments.open_refund(
+        return payments.open_refund(
             payment=payment,
             amount=amount,
             parts=parts,
@@ -110,8 +115,6 @@ def request(
             actor=actor,
             now=now,
         )
-        payments.touch(payment=payment)
-    return refund
 
 
 def approve(*, refund_code: str, version: int, actor: Actor, now: datetime) -> Refund:
@@ -193,10 +196,7 @@ def _shares(payment: Payment, amount: Money, bearer: str) -> tuple[policies.Part
         whole = Money(payment.booking.total, currency)
         share = amount if amount.currency == currency else whole.share(Fraction(amount.amount, payment.amount))
         return policies.Parts.none(currency), share
-    given = (
-        amount if amount.currency == currency else limits.total.share(Fraction(amount.amount, limits.charged.amount))
-    )
-    return policies.pro_rata(remaining=limits.parts, amount=min(given, limits.total)), Money.zero(currency)
+    return policies.pro_rata(remaining=limits.parts, amount=limits.from_charge(amount=amount)), Money.zero(currency)
 
 
 def _same(earlier: Refund, *, amount: Money, cause: str, bearer: str) -> Refund:

@@ -8,13 +8,16 @@ from typing import Any
 from django.db import transaction
 
 from backoffice.bookings import operations as bookings
+from backoffice.bookings import queries as booking_queries
 from backoffice.bookings.models import Booking
 from backoffice.core import clock
 from backoffice.core.money import Money
+from backoffice.listings.models import Listing
 from backoffice.payments import operations as payments
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import PaymentAttempt
 from backoffice.payments.policies.seen import SeenPayment
+from backoffice.workflows.pay_booking import pay
 from tests import factories
 
 # The rooms whose tables these tests fill: naming them spares each test Django's own permissions and content types.
@@ -24,6 +27,7 @@ ROOMS = [
         "core audit rulebook jobs notifications people ledger listings bookings payments reviews workflows reconciliation"
     ).split()
 ]
+
 
 def now() -> datetime:
     """The desk's instant, which is the sandbox's."""
@@ -57,3 +61,15 @@ def paid_unnoticed(booking: Booking, *, payment_method: str = "pm_card_visa") ->
         key=attempt.idempotency_key,
         return_url="https://desk.example/back",
     )
+
+
+def paid(*, payment_method: str = "pm_card_visa", home: Listing | None = None, **options: Any) -> Booking:
+    """A booking that its guest has paid, a minute ago: the provider's movement of it is there to import."""
+    booking = unpaid(home=home, **options)
+    pay(
+        booking_code=booking.code,
+        payment_method=payment_method,
+        actor=factories.acting(booking.guest, now=now()),
+        now=now(),
+    )
+    return booking_queries.booking(code=booking.code)

@@ -20,6 +20,7 @@ from backoffice.core.errors import (
 )
 from backoffice.core.money import Money
 from backoffice.ledger import operations as ledger
+from backoffice.ledger import queries as ledger_queries
 from backoffice.notifications import operations as notifications
 from backoffice.payments import policies, queries
 from backoffice.payments.models import (
@@ -161,6 +162,19 @@ def _captured(payment: Payment, seen: SeenPayment, actor: Actor, now: datetime) 
             charged=Money(payment.amount, payment.currency),
             parts=queries.parts_of(payment=payment),
             keys=queries.posting_keys(booking=payment.booking),
+        ),
+        subject=payment.booking.code,
+        reference=seen.charge_id,
+        effective_at=now,
+        actor=actor,
+        now=now,
+    )
+    # Where the provider's movement was imported before this news, it could not close the charge's position.
+    ledger.post(
+        key=f"fx:{seen.charge_id}",
+        kind="fx",
+        lines=policies.fx_realised(
+            charge=seen.charge_id, positions=ledger_queries.standing(account="3900", key=seen.charge_id)
         ),
         subject=payment.booking.code,
         reference=seen.charge_id,

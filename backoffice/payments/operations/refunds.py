@@ -35,7 +35,7 @@ from backoffice.payments.models import (
     Payment,
     Refund,
 )
-from backoffice.payments.operations.attempts import lock_payment
+from backoffice.payments.operations.attempts import lock_payment, touch
 from backoffice.payments.policies.seen import SeenRefund
 from backoffice.payments.states import BEARERS, REFUND, REFUND_CAUSES
 from backoffice.people import policies as people_policies
@@ -103,6 +103,7 @@ def open_refund(
     )
     if approved:
         _approve(refund, payment, actor, now)
+    touch(payment=payment)  # what a page shows of this money is no longer the present, whoever took of it
     return refund
 
 
@@ -273,6 +274,7 @@ def check_second_person(*, refund: Refund, actor: Actor) -> None:
     """Raise unless the actor may say the second yes or no to this refund now; the console's buttons ask it too."""
     if refund.status != "requested":
         REFUND.after(refund.status, "approve")  # raises: says what it is and that it cannot be decided again
+    bookings.not_for_oneself(booking=refund.payment.booking, actor=actor)
     maker = refund.requested_by_id
     allowed = people_policies.may_approve(
         approver_roles=people.roles_of(person_id=actor.id) if actor.id is not None else (),

@@ -145,12 +145,14 @@ class RefundTaken:
     """A refund that exists. `charged` is its amount in the currency of the charge.
 
     `unclaimed` says that it had succeeded and the guest's bank sent it back: the money stands aside for the guest
-    (2410) and must not be refunded a second time from the booking's parts."""
+    (2410) and must not be refunded a second time from the booking's parts. `ours` says that we bore it, on top of the
+    parts."""
 
     status: str
     parts: Parts
     charged: Money
     unclaimed: bool = False
+    ours: bool = False
 
     @property
     def counts(self) -> bool:
@@ -159,10 +161,14 @@ class RefundTaken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundLimits:
-    """The most that can still go back: per part in the listing's currency, and in the currency of the charge."""
+    """The most that can still go back: per part in the listing's currency, and in the currency of the charge.
+
+    `of_parts` is what the parts that are left were charged as; it is more than `charged` once we bore a refund ourselves,
+    since that took from the charge and from no part."""
 
     parts: Parts
     charged: Money
+    of_parts: Money
 
     @property
     def total(self) -> Money:
@@ -180,7 +186,13 @@ class RefundLimits:
         refunding all that remains gives back all that remains, to the cent."""
         if not self.total:
             return Money.zero(self.charged.currency)
-        return self.charged.share(Fraction(amount.amount, self.total.amount))
+        return self.of_parts.share(Fraction(amount.amount, self.total.amount))
+
+    def from_charge(self, *, amount: Money) -> Money:
+        """What an amount in the currency of the charge takes from the parts that are left, in the listing's currency."""
+        if not self.of_parts:
+            return Money.zero(self.total.currency)
+        return min(self.total.share(Fraction(amount.amount, self.of_parts.amount)), self.total)
 
 
 def refund_limits(
@@ -190,9 +202,10 @@ def refund_limits(
     card network already holds that money."""
     zero = Money.zero(charged.currency)
     if disputed:
-        return RefundLimits(parts=Parts.none(captured.currency), charged=zero)
-    remaining, left = captured, charged
+        return RefundLimits(parts=Parts.none(captured.currency), charged=zero, of_parts=zero)
+    remaining, left, of_parts = captured, charged, charged
     for refund in refunds:
         if refund.counts:
             remaining, left = remaining.minus(refund.parts), left - refund.charged
-    return RefundLimits(parts=remaining, charged=max(left, zero))
+            of_parts = of_parts if refund.ours else of_parts - refund.charged
+    return RefundLimits(parts=remaining, charged=max(left, zero), of_parts=max(of_parts, zero))
