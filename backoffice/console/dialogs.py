@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol
 
 from django import forms
 from django.contrib import messages
@@ -23,8 +23,17 @@ from backoffice.console import cells
 from backoffice.console.door import Desk, desk_of, may
 from backoffice.core.errors import NotAllowed, NotFound, StaleVersion, StaydeskError
 
-if TYPE_CHECKING:
-    from backoffice.console.base import StaffAdmin
+
+class Lists(Protocol):
+    """What a dialog needs to know of the list its row stands in: an admin of `base`, which knows its dialogs in turn."""
+
+    verb: str
+    key: str
+    opts: Any
+    admin_site: Any
+
+    def find(self, key: str, desk: Desk) -> Any: ...
+    def stand(self, request: HttpRequest, crumb: str = "") -> None: ...
 
 
 # A changed answer that changes the numbers asks the server for them anew, and for the words on the button.
@@ -78,7 +87,7 @@ class Dialog:
     deciding: ClassVar[tuple[str, ...]] = ()
     wide: ClassVar[bool] = False
 
-    def __init__(self, admin: StaffAdmin, row: Any, desk: Desk) -> None:
+    def __init__(self, admin: Lists, row: Any, desk: Desk) -> None:
         self.admin, self.row, self.desk = admin, row, desk
 
     @property
@@ -125,7 +134,7 @@ class Dialog:
         return cells.address_of(self.row)
 
 
-def view_of(kind: type[Dialog], admin: StaffAdmin) -> Callable[..., HttpResponse]:
+def view_of(kind: type[Dialog], admin: Lists) -> Callable[..., HttpResponse]:
     """The view of a dialog on `admin`'s rows: GET shows, POST with `preview` shows anew, POST performs."""
 
     def view(request: HttpRequest, key: str) -> HttpResponse:
