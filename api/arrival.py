@@ -20,7 +20,7 @@ def request_id_of(request: HttpRequest | Request) -> str:
 
 def address_of(request: HttpRequest | Request, proxies: int) -> str:
     """The client's address: the connection's, or what the outermost of our `proxies` wrote down."""
-    forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "")
+    forwarded = str(request.META.get("HTTP_X_FORWARDED_FOR", ""))
     if proxies and forwarded:
         hops = [hop.strip() for hop in forwarded.split(",")]
         return hops[-min(proxies, len(hops))][:64]

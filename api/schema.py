@@ -52,7 +52,7 @@ class Problem(serializers.Serializer[Any]):
     facts = serializers.DictField(required=False)
 
 
-class BearerScheme(OpenApiAuthenticationExtension):
+class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # spectacular registers it untyped
     """The access token in the Authorization header."""
 
     target_class = "api.auth.BearerAuthentication"

@@ -295,11 +295,9 @@ def test_unknown_intent_is_404(client: stripe.StripeClient) -> None:
 
 def test_what_is_not_simulated_says_so(client: stripe.StripeClient) -> None:
     for call in (
-        lambda: client.v1.payouts.create({"amount": 100, "currency": "eur"}),
+        lambda: client.v1.topups.create({"amount": 100, "currency": "eur"}),
         lambda: client.v1.payment_intents.create({"amount": 100, "currency": "eur", "application_fee_amount": 1}),
-        lambda: client.v1.payment_intents.create(
-            {"amount": 100, "currency": "eur", "payment_method": "pm_card_createDispute"}
-        ),
+        client.v1.reviews.list,
     ):
         with pytest.raises(stripe.APIError) as refused:
             call()

@@ -126,7 +126,8 @@ _OF_A_TRY: Final = frozenset({"requires_payment", "requires_action"})
 
 def _another_is_asked(payment: Payment, attempt_id: int | None) -> bool:
     """Whether a call of another try is under way: its own answer, or the sweep, will say what became of it."""
-    return payment.attempts.filter(status="submitted").exclude(id=attempt_id).exists()
+    others = payment.attempts.filter(status="submitted")
+    return (others if attempt_id is None else others.exclude(id=attempt_id)).exists()
 
 
 def _payment_for(booking: Booking, now: datetime) -> Payment:
