@@ -14,10 +14,11 @@ from werkzeug.routing import Map, Rule
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
-from . import API_VERSION, acts, drift, faults, intents, pages
+from . import API_VERSION, acts, drift, faults, intents, pages, setups
 from .context import Context, run_due
 from .errors import ApiError, Json, missing_resource
 from .money import CURRENCIES
+from .store import Record
 from .world import World
 
 MOST_REDELIVERIES = 200
@@ -241,14 +242,9 @@ class Control:
         if target is None:
             return _html(pages.message("Thank you", f"This payment is {after['status']}. You may close this page."))
         status = "succeeded" if after["status"] in ("succeeded", "requires_capture") else "failed"
-        return redirect(
-            _with_query(
-                target,
-                payment_intent=intent,
-                redirect_status=status,
-                payment_intent_client_secret=after["client_secret"],
-            )
-        )
+        kind = after["object"]
+        proof = {kind: intent, "redirect_status": status, f"{kind}_client_secret": after["client_secret"]}
+        return redirect(_with_query(target, **proof))
 
     def show_onboarding(self, request: Request, link: str) -> Response:
         """The provider's form for a new host; a link that was used or has expired leads back to ask for another."""
@@ -285,10 +281,9 @@ class Control:
     def _authenticate(self, intent: str, *, success: bool) -> Json:
         with self._world.store.transaction() as tx:
             run_due(self._world.context(tx))
-            ctx = self._world.context(tx)
-            record = ctx.load("payment_intent", intent, param="intent")
+            ctx, record = _intent(self._world.context(tx), intent)
             try:
-                intents.authenticate(ctx, record, success=success)
+                (setups if record.kind == "setup_intent" else intents).authenticate(ctx, record, success=success)
             except ApiError as error:
                 if not error.keep_writes:
                     raise
@@ -296,8 +291,15 @@ class Control:
         return record.doc
 
 
+def _intent(ctx: Context, id: str) -> tuple[Context, Record]:
+    """A PaymentIntent or a SetupIntent, and the context of the account whose it is."""
+    owner = ctx.tx.value("SELECT account FROM objects WHERE id = ?", id) or ctx.account
+    kind = "setup_intent" if id.startswith("seti_") else "payment_intent"
+    return ctx.within(owner), ctx.within(owner).load(kind, id, param="intent")
+
+
 def _challenged(ctx: Context, intent: str, secret: str | None) -> Json:
-    doc = ctx.load("payment_intent", intent, param="intent").doc
+    doc = _intent(ctx, intent)[1].doc
     if secret != doc["client_secret"]:
         raise missing_resource("payment_intent", intent)
     return doc

@@ -18,7 +18,7 @@ from .store import Record, token
 
 CONFIRMABLE = ("requires_payment_method", "requires_confirmation", "requires_action")
 CANCELABLE = ("requires_payment_method", "requires_capture", "requires_confirmation", "requires_action", "processing")
-_AUTHENTICATION_FAILED = (
+AUTHENTICATION_FAILED = (
     "The provided PaymentMethod has failed authentication. You can provide payment_method_data or a new PaymentMethod "
     "to attempt to fulfill this PaymentIntent again."
 )
@@ -146,7 +146,7 @@ def authenticate(ctx: Context, intent: Record, *, success: bool) -> Record:
     if not success:
         error = ApiError(
             402,
-            _AUTHENTICATION_FAILED,
+            AUTHENTICATION_FAILED,
             code="payment_intent_authentication_failure",
             payment_method=method.doc,
             keep_writes=True,
@@ -254,19 +254,16 @@ def _must_authenticate(intent: Record, method: Record, card: Card, off_session: 
     return card.authentication == "always"
 
 
-def _ask_guest(ctx: Context, intent: Record, return_url: str | None, use_sdk: bool) -> Record:
+def next_action(ctx: Context, intent: Record, return_url: str | None, use_sdk: bool) -> Json:
+    """Where the guest proves who they are: the sandbox's page, by redirect or left to the browser library."""
     page = f"{ctx.settings.base_url}/_sim/3ds/{intent.id}?client_secret={intent.doc['client_secret']}"
     if return_url and not use_sdk:
-        intent.doc["next_action"] = {
-            "type": "redirect_to_url",
-            "redirect_to_url": {"return_url": return_url, "url": page},
-        }
-    else:
-        intent.doc["next_action"] = {
-            "type": "use_stripe_sdk",
-            "use_stripe_sdk": {"type": "three_d_secure_redirect", "stripe_js": page},
-        }
-    intent.doc["status"] = "requires_action"
+        return {"type": "redirect_to_url", "redirect_to_url": {"return_url": return_url, "url": page}}
+    return {"type": "use_stripe_sdk", "use_stripe_sdk": {"type": "three_d_secure_redirect", "stripe_js": page}}
+
+
+def _ask_guest(ctx: Context, intent: Record, return_url: str | None, use_sdk: bool) -> Record:
+    intent.doc.update(status="requires_action", next_action=next_action(ctx, intent, return_url, use_sdk))
     ctx.tx.save(intent)
     emit(ctx, "payment_intent.requires_action", intent.doc)
     return intent

