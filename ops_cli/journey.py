@@ -200,8 +200,8 @@ class Journey:
     def _books_match(self) -> str:
         found = self._reconcile()
         deadline = time.monotonic() + self._patience
-        # What is merely young is no finding; but the newest movement is falsified next, and must be in the books by then.
-        while found.summary["young"] and found.code == Exit.DONE and time.monotonic() < deadline:
+        # A movement that is merely young is no finding; but the newest is falsified next, and must be in the books by then.
+        while any(row["leg"] == "line" for row in found.data) and time.monotonic() < deadline:
             time.sleep(1)
             found = self._reconcile()
         _expect(found.code == Exit.DONE, f"there are breaks: {_words(found)}")

@@ -137,7 +137,7 @@ def run_desk(home: Path, *, with_web: bool) -> Iterator[RunningDesk]:
     hook = f"{site}/webhooks/stripe" if with_web else None
     with run_sandbox(home, webhook_url=hook, webhook_secret=SECRET) as sandbox:
         environment = {
-            "DATABASE_URL": _database_url(),
+            "DATABASE_URL": database_url(),
             "REDIS_URL": settings.REDIS_URL,
             "SECRET_KEY": settings.SECRET_KEY,
             "DEBUG": "1",
@@ -217,7 +217,8 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _database_url() -> str:
+def database_url() -> str:
+    """The address of the database that this test runs on."""
     facts = connection.settings_dict
     who = quote(facts["USER"] or "", safe="")
     if facts["PASSWORD"]:

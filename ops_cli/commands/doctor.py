@@ -80,6 +80,7 @@ def _examine(names: list[str], *, full: bool) -> Iterator[tuple[str, Check]]:
     from backoffice.core import clock
     from backoffice.reporting.queries import health
 
+    os.environ.setdefault("PGCONNECT_TIMEOUT", str(int(PATIENCE_SECONDS)))
     checks: dict[str, Callable[[Trial], Check]] = {**health.CHECKS, **_PARTS}
     there = _safely(lambda: health.database(health.Trial(now=clock.now())), "database")
     trial = health.Trial(now=clock.now(), full=full)

@@ -30,6 +30,8 @@ def test_a_booking_goes_through_every_door_and_the_books_match(desk: RunningDesk
     told = [f"{step.name}: {step.detail} ({step.seconds} s)" for step in steps]
     assert all(step.ok for step in steps), "\n".join(told)
     assert len(steps) == STEPS == len(journey.plan)
+    parts = [argument for name in ("web", "worker", "redis", "provider", "guards") for argument in ("--check", name)]
+    assert desk.ops("doctor", *parts)["summary"]["healthy"] is True
     assert desk.ops("ledger", "check")["summary"]["sound"] is True
     assert desk.ops("audit", "verify")["summary"]["intact"] is True
     (known,) = desk.ops("breaks", "list", "--all")["data"]
