@@ -26,6 +26,8 @@ def main(argv: list[str] | None = None) -> int:
         async_seconds=options.async_seconds,
         refund_seconds=options.refund_seconds,
         dispute_days=options.dispute_days,
+        report_seconds=options.report_seconds,
+        rate_limit=options.rate_limit,
         webhook_timeout=options.webhook_timeout,
     )
     try:
@@ -90,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--dispute-days", type=float, default=14.0, help="how long a dispute can be answered (%(default)s)")
     add("--async-seconds", type=float, default=1.0, help="how long a charge has no balance transaction (%(default)s)")
     add("--refund-seconds", type=float, default=3600.0, help="how long an asynchronous refund takes (%(default)s)")
+    add("--report-seconds", type=float, default=60.0, help="how long a report run takes (%(default)s)")
+    add("--rate-limit", type=int, default=0, help="requests answered per second, then 429; 0 for any number")
     add("--webhook-timeout", type=float, default=10.0, help="seconds one delivery may take (%(default)s)")
     return parser
 

@@ -31,6 +31,7 @@ from .control import Control
 from .errors import ApiError, Json, not_implemented
 from .expand import expand
 from .filing import Upload
+from .limiter import Limiter, too_many
 from .registry import NOT_SIMULATED, OPERATIONS, Operation
 from .settings import Settings
 from .store import Store, token
@@ -52,11 +53,7 @@ _REFUSALS: dict[str | None, Callable[[], ApiError]] = {
         code="idempotency_key_in_use",
         retry=True,
     ),
-    "error_429": lambda: ApiError(
-        429,
-        "Request rate limit exceeded. Learn more about rate limits here https://stripe.com/docs/rate-limits.",
-        code="rate_limit",
-    ),
+    "error_429": too_many,
     "lock_timeout": lambda: ApiError(
         429,
         "This object cannot be accessed right now because another API request or Stripe process is currently "
@@ -94,6 +91,7 @@ class Sandbox(World):
     def __init__(self, store: Store, settings: Settings, clock: Mode) -> None:
         super().__init__(store, settings, clock)
         self._in_flight = idempotency.InFlight()
+        self._limiter = Limiter(settings.rate_limit)
         self._control = Control(self)
         self._routes = _routes().bind("sandbox")
         self._request_numbers = itertools.count(1)
@@ -124,6 +122,7 @@ class Sandbox(World):
             _hang_up(request)
         if effect in _REFUSALS:
             raise _REFUSALS[effect]()
+        self._limiter.take()
         asked = self._read(request)
         with self._in_flight.claim(account, key):
             if effect == "slow":

@@ -52,11 +52,6 @@ GET /v1/file_links/{link}
 POST /v1/file_links/{link}
 GET /v1/payment_intents/search
 POST /v1/payouts/{payout}/reverse
-GET /v1/reporting/report_runs
-POST /v1/reporting/report_runs
-GET /v1/reporting/report_runs/{report_run}
-GET /v1/reporting/report_types
-GET /v1/reporting/report_types/{report_type}
 GET /v1/reviews
 GET /v1/reviews/{review}
 POST /v1/reviews/{review}/approve

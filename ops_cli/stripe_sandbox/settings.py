@@ -30,5 +30,8 @@ class Settings:
     authorisation_days: float = 7.0
     # How long a dispute can be answered; networks give 7 to 21 days.
     dispute_days: float = 14.0
+    report_seconds: float = 60.0
+    # Requests per wall-clock second that are answered; 0 for any number. Stripe allows 25 with a test key.
+    rate_limit: int = 0
     webhook_timeout: float = 10.0  # wall-clock seconds that one delivery may take
     webhook_workers: int = 4

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +12,7 @@ import requests
 import stripe
 
 from tests.stripe_sandbox.conftest import Pay
-from tests.stripe_sandbox.server import RunningSandbox
+from tests.stripe_sandbox.server import RunningSandbox, run_sandbox
 
 
 def get(sandbox: RunningSandbox, path: str, **headers: str) -> requests.Response:
@@ -116,3 +119,22 @@ def test_same_seed_same_ids(sandbox: RunningSandbox, client: stripe.StripeClient
     first = client.v1.customers.create().id
     sandbox.control("POST", "/_sim/reset")
     assert client.v1.customers.create().id == first
+
+
+def test_too_many_requests_in_a_second(tmp_path: Path) -> None:
+    """429 ``rate_limit``; a refused request was never executed, so its key is still free."""
+    with run_sandbox(tmp_path, clock="frozen", rate_limit=5) as limited:
+        client = limited.client()
+        answers = []
+        for _ in range(12):
+            try:
+                answers.append(client.v1.balance.retrieve().object)
+            except stripe.RateLimitError as refused:
+                answers.append(str(refused.error.code))
+        assert answers[:5] == ["balance"] * 5 and "rate_limit" in answers
+        for number in range(8):
+            with contextlib.suppress(stripe.RateLimitError):
+                client.v1.customers.create({"name": str(number)}, {"idempotency_key": "same"})
+                break
+            time.sleep(0.25)
+        assert limited.control("GET", "/_sim/state")["objects"] == {"customer": 1}
