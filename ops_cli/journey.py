@@ -201,7 +201,7 @@ class Journey:
         found = self._reconcile()
         deadline = time.monotonic() + self._patience
         # A movement that is merely young is no finding; but the newest is falsified next, and must be in the books by then.
-        while any(row["leg"] == "line" for row in found.data) and time.monotonic() < deadline:
+        while any((row["leg"], row["class"]) == ("line", "late") for row in found.data) and time.monotonic() < deadline:
             time.sleep(1)
             found = self._reconcile()
         _expect(found.code == Exit.DONE, f"there are breaks: {_words(found)}")

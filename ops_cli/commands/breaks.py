@@ -43,16 +43,18 @@ def breaks() -> None:
 @click.option("--status", help="Only this status (open, investigating, resolved, …).")
 @click.option("--class", "cls", help="Only this class (amount_mismatch, missing_internal, …).")
 @click.option("--currency", help="Only this currency.")
-@click.option("--all", "closed_too", is_flag=True, help="Closed ones too; by default what still needs somebody.")
+@click.option(
+    "--all", "closed_too", is_flag=True, help="Closed and merely young ones too; by default what needs somebody."
+)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
 @renders("breaks.list", LIST)
 @reads
 def list_breaks(
     actor: Actor, status: str | None, cls: str | None, currency: str | None, closed_too: bool, limit: int
 ) -> Result:
-    """List breaks, newest first: what still needs somebody, unless --all or --status says otherwise.
+    """List breaks, newest first: what needs somebody, unless --all or --status says otherwise.
 
-    Exit code 3 when one of those shown is a finding that nobody has closed.
+    Exit code 3 when one of those shown is a finding that nobody has closed; one that is merely young is none.
 
     \b
     Example:
@@ -61,13 +63,13 @@ def list_breaks(
     """
     from backoffice.core import clock
     from backoffice.reconciliation import queries
-    from backoffice.reconciliation.states import FINDINGS, OPEN
+    from backoffice.reconciliation.states import FINDINGS
 
     actor.must("breaks.view")
     wanted = {"status": status, "cls": cls, "currency": currency.upper() if currency else None}
     found = queries.breaks().filter(**{name: value for name, value in wanted.items() if value})
     if not (closed_too or status):
-        found = found.filter(status__in=OPEN)
+        found = found.filter(status__in=FINDINGS)
     shown = list(found[:limit])
     now = clock.now()
     return Result(

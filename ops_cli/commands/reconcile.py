@@ -69,7 +69,8 @@ def stripe(
         )
         advance()
     kept = {} if dry_run else {_identity(found): found for found in queries.breaks_of(run=outcome.run)}
-    rows = [_row(difference, kept.get(_identity(difference)), now) for difference in outcome.differences]
+    findings_first = sorted(outcome.differences, key=lambda difference: difference.cls == "late")
+    rows = [_row(difference, kept.get(_identity(difference)), now) for difference in findings_first]
     run = outcome.run
     return Result(
         rows=rows,

@@ -27,6 +27,10 @@ CREATE TABLE IF NOT EXISTS objects (
 CREATE INDEX IF NOT EXISTS objects_by_kind ON objects (kind, account, seq);
 CREATE INDEX IF NOT EXISTS objects_by_intent ON objects (doc ->> '$.payment_intent') WHERE kind IN ('charge', 'refund');
 CREATE INDEX IF NOT EXISTS objects_by_charge ON objects (doc ->> '$.charge') WHERE kind = 'refund';
+CREATE INDEX IF NOT EXISTS disputes_by_charge ON objects (doc ->> '$.charge') WHERE kind = 'dispute';
+CREATE INDEX IF NOT EXISTS warnings_by_charge ON objects (doc ->> '$.charge') WHERE kind = 'radar.early_fraud_warning';
+CREATE INDEX IF NOT EXISTS transfers_by_source ON objects (doc ->> '$.source_transaction') WHERE kind = 'transfer';
+CREATE INDEX IF NOT EXISTS reversals_by_transfer ON objects (doc ->> '$.transfer') WHERE kind = 'transfer_reversal';
 CREATE INDEX IF NOT EXISTS objects_by_customer ON objects (kind, doc ->> '$.customer');
 CREATE TABLE IF NOT EXISTS balance_transactions (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, account TEXT NOT NULL, created INTEGER NOT NULL,
@@ -34,6 +38,8 @@ CREATE TABLE IF NOT EXISTS balance_transactions (
     net INTEGER NOT NULL, type TEXT NOT NULL, reporting_category TEXT NOT NULL, source TEXT, description TEXT,
     exchange_rate REAL, fee_details TEXT NOT NULL, payout TEXT, CHECK (net = amount - fee));
 CREATE INDEX IF NOT EXISTS balance_transactions_by_account ON balance_transactions (account, seq);
+CREATE INDEX IF NOT EXISTS balance_transactions_by_day ON balance_transactions (account, currency, available_on, net);
+CREATE INDEX IF NOT EXISTS balance_transactions_by_payout ON balance_transactions (payout) WHERE payout IS NOT NULL;
 CREATE INDEX IF NOT EXISTS balance_transactions_by_source ON balance_transactions (source);
 CREATE TABLE IF NOT EXISTS events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, account TEXT NOT NULL, created INTEGER NOT NULL,
