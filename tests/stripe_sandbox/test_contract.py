@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import re
 from typing import Any
 
@@ -14,7 +15,7 @@ from ops_cli.stripe_sandbox.expand import EXPANDABLE
 from ops_cli.stripe_sandbox.params import Field, Group, ListOf, NotSimulated
 from ops_cli.stripe_sandbox.registry import NOT_SIMULATED, OPERATIONS
 from tests.stripe_sandbox import contract
-from tests.stripe_sandbox.conftest import Pay
+from tests.stripe_sandbox.conftest import Host, Pay
 from tests.stripe_sandbox.server import Json, RunningSandbox
 
 pytestmark = pytest.mark.skipif(
@@ -89,14 +90,24 @@ def same_fields(field: Field, schema: Json, path: str) -> None:
         assert field.clearable, path
 
 
-SHOWN = ["payment_intent", "charge", "refund", "balance_transaction", "payment_method", "customer", "event", "balance"]
-
-
-def test_objects_have_the_keys_of_stripes_own_examples(sandbox: RunningSandbox, client: Any, pay: Pay) -> None:
+def test_objects_have_the_keys_of_stripes_own_examples(
+    sandbox: RunningSandbox, client: Any, pay: Pay, host: Host
+) -> None:
     customer = client.v1.customers.create({"email": "guest@example.com"})
     intent = pay(customer=customer.id)
     sandbox.advance(2)
-    refund = client.v1.refunds.create({"payment_intent": intent.id})
+    account = client.v1.accounts.retrieve(host(settings={"payouts": {"schedule": {"interval": "manual"}}}))
+    source = {"currency": "eur", "destination": account.id, "source_transaction": intent.latest_charge}
+    transfer = client.v1.transfers.create({"amount": 10_000, **source})
+    refund = client.v1.refunds.create({"payment_intent": intent.id, "amount": 1_000})
+    disputed = pay(card="pm_card_createDispute").latest_charge
+    suspected = pay(card="pm_card_createIssuerFraudRecord").latest_charge
+    sandbox.advance(7 * 86_400)
+    report = client.v1.reporting.report_types.list().data[0]
+    span = {"interval_start": report.data_available_start, "interval_end": report.data_available_end}
+    links = {"refresh_url": "http://127.0.0.1/", "return_url": "http://127.0.0.1/"}
+    picture = io.BytesIO(b"\x89PNG\r\n")
+    picture.name = "stay.png"
     ours = {
         "payment_intent": intent,
         "charge": client.v1.charges.retrieve(intent.latest_charge),
@@ -106,13 +117,27 @@ def test_objects_have_the_keys_of_stripes_own_examples(sandbox: RunningSandbox, 
         "customer": customer,
         "event": client.v1.events.list().data[0],
         "balance": client.v1.balance.retrieve(),
+        "account": account,
+        "capability": client.v1.accounts.capabilities.retrieve(account.id, "transfers"),
+        "bank_account": account.external_accounts.data[0],
+        "account_link": client.v1.account_links.create({"account": account.id, "type": "account_onboarding", **links}),
+        "login_link": client.v1.accounts.login_links.create(account.id),
+        "transfer": transfer,
+        "transfer_reversal": client.v1.transfers.reversals.create(transfer.id, {"amount": 100}),
+        "payout": client.v1.payouts.create({"amount": 100, "currency": "eur"}),
+        "dispute": client.v1.disputes.list({"charge": disputed}).data[0],
+        "radar.early_fraud_warning": client.v1.radar.early_fraud_warnings.list({"charge": suspected}).data[0],
+        "file": client.v1.files.create({"purpose": "dispute_evidence", "file": picture}),
+        "reporting.report_type": report,
+        "reporting.report_run": client.v1.reporting.report_runs.create({"report_type": report.id, "parameters": span}),
+        "webhook_endpoint": client.v1.webhook_endpoints.list().data[0],
     }
     # Shown by Stripe only on request, or only for what this example happens to be.
-    optional = {"charge": {"refunds"}}
-    for kind in SHOWN:
+    optional = {"charge": {"refunds"}, "bank_account": {"customer"}}
+    for kind, shown in ours.items():
         known = set(contract.spec()["components"]["schemas"][kind]["properties"])
         example = set(contract.fixtures()[kind]) & known
-        assert example - set(ours[kind].to_dict()) == optional.get(kind, set()), kind
+        assert example - set(shown.to_dict()) == optional.get(kind, set()), kind
 
 
 def test_expandable_fields_are_the_published_ones() -> None:
