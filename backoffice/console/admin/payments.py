@@ -260,7 +260,11 @@ class MovementAdmin(StaffAdmin):
 
     def page(self, row: BalanceTransaction, desk: Desk) -> Page:
         journal = Journal.objects.filter(id=row.journal_id).first() if row.journal_id else None
-        shown = cells.link(journal) if journal and desk.actor.may("ledger.view") else f"#{row.journal_id or '–'}"
+        shown = (
+            cells.link(journal, f"journal #{journal.pk}")
+            if journal and desk.actor.may("ledger.view")
+            else f"#{row.journal_id or '–'}"
+        )
         return Page(
             title=row.provider_id,
             subtitle=cells.words(row.reporting_category).capitalize(),
