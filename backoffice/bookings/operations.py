@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.db import transaction
 
 from backoffice.audit import operations as audit
 from backoffice.bookings import queries
 from backoffice.bookings.models import Booking, Quote
-from backoffice.bookings.policies import PriceBreakdown, PricingFacts, no_show_window, price_stay
+from backoffice.bookings.policies import PriceBreakdown, PricingFacts, price_stay
 from backoffice.bookings.states import BOOKING
 from backoffice.core.actor import Actor
 from backoffice.core.errors import Conflict, Invalid, NightsTaken, NotAllowed, NotFound, QuoteExpired, Refused
@@ -46,7 +47,7 @@ def make_quote(
     if actor.id is None:
         raise Refused(missing="a guest")
     listing = homes.published_listing(code=listing_code)
-    stay = _stay(check_in, check_out, now)
+    stay = _stay(check_in, check_out, listing.time_zone, now)
     terms = homes.terms(listing=listing, stay=stay)
     _check_fits(listing, stay, guests, terms.minimum_nights, terms.maximum_nights, actor)
     if not homes.is_free(listing_id=listing.id, stay=stay):
@@ -54,6 +55,8 @@ def make_quote(
     price = price_of(
         listing=listing, stay=stay, guests=guests, nightly=terms.prices, currency=currency or listing.currency, now=now
     )
+    if not price.charge_total:
+        raise Conflict("These nights have no price yet.")
     cancellation = rulebook.cancellation(on=now.date())
     with transaction.atomic():
         quote = Quote.objects.create(
@@ -125,7 +128,7 @@ def create(*, quote_code: str, actor: Actor, now: datetime) -> Booking:
         earlier = Booking.objects.filter(quote=quote).first()
         if earlier is not None:
             raise Conflict(f"This quote is already booked as {earlier.code}.", booking=earlier.code)
-        if listing.status != "published":
+        if listing.status != "published" or quote.listing.host.status != "active":
             raise Conflict("This home is not offered any more; look for another.")
         stay = Stay(quote.check_in, quote.check_out)
         minutes = rulebook.timings(on=now.date()).rules.hold_minutes
@@ -273,12 +276,7 @@ def mark_no_show(*, booking_code: str, reason: str, actor: Actor, now: datetime)
         raise Refused(missing="a reason")
     with transaction.atomic():
         booking = lock(code=booking_code)  # a check-out job at the same moment must not overwrite it
-        first, last = no_show_window(
-            stay=Stay(booking.check_in, booking.check_out),
-            time_zone=booking.time_zone,
-            check_out_time=booking.check_out_time,
-            hours_after=rulebook.timings(on=now.date()).rules.no_show_hours_after_check_out,
-        )
+        first, last = queries.no_show_times(booking=booking, now=now)
         if not first <= now <= last:
             raise Conflict(f"A no-show can be marked from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC.")
         return _move(booking, "mark_no_show", actor=actor.because(reason), now=now)
@@ -320,11 +318,10 @@ def _amounts(price: PriceBreakdown) -> dict[str, Any]:
     }
 
 
-def _stay(check_in: date, check_out: date, now: datetime) -> Stay:
+def _stay(check_in: date, check_out: date, time_zone: str, now: datetime) -> Stay:
     if check_out <= check_in:
         raise Invalid("check_out: must be after check_in.", field="check_out")
-    # A day of grace: "today" at the home may still be yesterday in UTC.
-    if check_in < now.date() - timedelta(days=1):
+    if check_in < now.astimezone(ZoneInfo(time_zone)).date():  # today is what it is at the home
         raise Invalid("check_in: lies in the past.", field="check_in")
     if check_out > now.date() + FARTHEST:
         raise Invalid(f"check_out: nothing is sold more than {FARTHEST.days} days ahead.", field="check_out")

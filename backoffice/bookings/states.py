@@ -34,7 +34,8 @@ BOOKING: Final = StateTable(
         },
         "check_in": {"confirmed": "checked_in"},
         "complete": {"checked_in": "completed"},
-        "mark_no_show": {"confirmed": "no_show", "checked_in": "no_show"},
+        # A stay is completed at check-out; a host may say until two days later that nobody came.
+        "mark_no_show": {"confirmed": "no_show", "checked_in": "no_show", "completed": "no_show"},
     },
 )
 

@@ -66,9 +66,11 @@ def edit(*, code: str, fields: Mapping[str, Any], actor: Actor, now: datetime, v
         for name, value in fields.items():
             setattr(listing, name, value)
         _clean(listing)
-        changed = {name: value for name, value in fields.items() if before[name] != value}
+        changed = {name: now_is for name in fields if before[name] != (now_is := getattr(listing, name))}
         if not changed:
             return listing
+        if "currency" in changed and listing.overrides.filter(price__isnull=False).exists():
+            raise Invalid("currency: take the prices of single nights back first; they are in the old one.", field="currency")
         if listing.status in {"published", "paused"} and policies.needs_review(before=before, after=changed):
             listing.status = LISTING.after(listing.status, "review_again")
         listing.version += 1
@@ -137,15 +139,16 @@ def send_back(*, code: str, reason: str, actor: Actor, now: datetime) -> Listing
 
 
 def set_photos(*, code: str, photos: Sequence[Mapping[str, Any]], actor: Actor, now: datetime) -> Listing:
-    """Replace a home's photos, in this order. Each has `url` and may have `caption`, `width`, `height` (pixels)."""
+    """Replace a home's photos, in this order. Each has `url` and may have `caption`, `width`, `height` (pixels).
+
+    Raises Invalid naming `photos` and which of them cannot be accepted."""
     actor.must("listings.edit")
     with transaction.atomic():
-        listing = _own_locked(code, actor)
+        listing = _own_locked(code, actor)  # two replacements at once must not mix
+        made = [_photo(listing, position, photo) for position, photo in enumerate(photos, start=1)]
         listing.photos.all().delete()
-        ListingPhoto.objects.bulk_create(
-            ListingPhoto(listing=listing, position=position, **photo) for position, photo in enumerate(photos, start=1)
-        )
-        if listing.status == "published":
+        ListingPhoto.objects.bulk_create(made)
+        if listing.status in {"published", "paused"}:
             listing.status = LISTING.after(listing.status, "review_again")
         listing.version += 1
         listing.updated_at = now
@@ -166,12 +169,16 @@ def set_night_prices(
     now: datetime,
     minimum_nights: int | None = None,
 ) -> Listing:
-    """Give the nights [first, end) their own price (minor units) or minimum stay; both None: back to the listing's."""
+    """Give the nights [first, end) their own price (minor units) or minimum stay; both None: back to the listing's.
+
+    Raises Invalid naming `end`, `price` or `minimum_nights`."""
     actor.must("listings.edit")
     if end <= first:
         raise Invalid("end: must be after first.", field="end")
-    if price is not None and price < 0:
-        raise Invalid("price: must not be negative.", field="price")
+    if price is not None and not 0 <= price <= policies.MOST_MINOR_UNITS:
+        raise Invalid("price: write minor units from 0 up.", field="price")
+    if minimum_nights is not None and not 1 <= minimum_nights <= policies.MOST_NIGHTS:
+        raise Invalid(f"minimum_nights: write 1 to {policies.MOST_NIGHTS}.", field="minimum_nights")
     with transaction.atomic():
         listing = _own_locked(code, actor)  # runs of the same home are cut and laid one writer at a time
         _cut_overrides(listing.id, first, end)
@@ -344,6 +351,8 @@ def _clean(listing: Listing) -> None:
     """Field and row constraints, said in words; the database repeats them."""
     if listing.time_zone not in available_timezones():
         raise Invalid("time_zone: write an IANA name such as Europe/Paris.", field="time_zone")
+    for field, sentence in policies.faults(facts={name: getattr(listing, name) for name in EDITABLE}):
+        raise Invalid(f"{field}: {sentence}", field=field)
     unset = {field.name for field in listing._meta.fields if field.null and getattr(listing, field.attname) is None}
     if not listing.amenities:
         unset.add("amenities")
@@ -353,6 +362,20 @@ def _clean(listing: Listing) -> None:
         field, messages = next(iter(error.message_dict.items()))
         shown = field if field != "__all__" else "listing"
         raise Invalid(f"{shown}: {' '.join(messages)}", field=shown) from None
+
+
+def _photo(listing: Listing, position: int, facts: Mapping[str, Any]) -> ListingPhoto:
+    unknown = sorted(set(facts) - {"url", "caption", "width", "height"})
+    if unknown:
+        raise Invalid(f"photos: {unknown[0]} cannot be set.", field="photos")
+    photo = ListingPhoto(listing=listing, position=position, **facts)
+    try:
+        unset = {name for name in ("width", "height") if getattr(photo, name) is None}
+        photo.full_clean(exclude={"listing", *unset}, validate_unique=False, validate_constraints=False)
+    except ValidationError as error:
+        name, messages = next(iter(error.message_dict.items()))
+        raise Invalid(f"photos: the {name} of number {position}: {' '.join(messages)}", field="photos") from None
+    return photo
 
 
 def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:

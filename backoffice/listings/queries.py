@@ -27,8 +27,9 @@ def listing(*, code: str) -> Listing:
 
 
 def published_listing(*, code: str) -> Listing:
-    """One home that guests may see. Raises NotFound."""
-    found = _with_photos(Listing.objects.select_related("host")).filter(code=code, status="published").first()
+    """One home that guests may see: published, and its host not suspended. Raises NotFound."""
+    shown = Listing.objects.select_related("host").filter(code=code, status="published", host__status="active")
+    found = _with_photos(shown).first()
     if found is None:
         raise NotFound(kind="listing")
     return found

@@ -7,7 +7,7 @@ from datetime import datetime
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from backoffice.audit import operations as audit
 from backoffice.core.actor import Actor
@@ -17,6 +17,10 @@ from backoffice.notifications import operations as notifications
 from backoffice.people import queries
 from backoffice.people.models import StaffRole, User
 from backoffice.people.states import ACCOUNT, ROLES
+
+
+# RFC 5321: a path of 256 octets, in angle brackets.
+LONGEST_EMAIL = 254
 
 
 def register(
@@ -136,7 +140,7 @@ def _move(*, person_id: int, action: str, reason: str, actor: Actor, now: dateti
 
 
 def grant_role(*, person_id: int, role: str, actor: Actor, now: datetime) -> StaffRole:
-    """Give a staff role. Nobody grants to themselves, and a guest's or host's login never becomes staff."""
+    """Give a staff role. Nobody grants to themselves, and a host's login never becomes staff."""
     actor.must("people.grant_role")
     if role not in ROLES:
         raise Invalid(f"role: {role!r} is not one of {', '.join(ROLES)}.", field="role")
@@ -144,6 +148,8 @@ def grant_role(*, person_id: int, role: str, actor: Actor, now: datetime) -> Sta
         user = _locked(person_id)  # the staff flag and the role must agree
         if actor.id == user.id:
             raise NotAllowed(verb="grant a role to yourself")
+        if user.is_host:
+            raise Conflict("This person lists homes; staff have a login of their own.")
         return _grant(user=user, role=role, actor=actor, now=now)
 
 
@@ -151,6 +157,8 @@ def bootstrap_admin(*, email: str, password: str, name: str, actor: Actor, now: 
     """Make the first admin of a desk; works only while there is none."""
     actor.must("people.bootstrap")
     with transaction.atomic():
+        with connection.cursor() as cursor:  # two first admins at once: the second waits, and then finds one
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('people.bootstrap_admin'))")
         if queries.any_admin():
             raise Refused("There is an admin already: roles are granted in the console, by two people.")
         return _make_staff(email=email, password=password, name=name, role="admin", actor=actor, now=now)
@@ -217,6 +225,8 @@ def _self(user: User, actor: Actor) -> Actor:
 def _check_identity(*, email: str, name: str, currency: str) -> None:
     try:
         validate_email(email)
+        if len(email) > LONGEST_EMAIL:
+            raise ValidationError("too long")
     except ValidationError:
         raise Invalid("email: write an address such as ada@example.org.", field="email") from None
     if not 1 <= len(name) <= 120 or any(ord(character) < 32 for character in name):

@@ -73,7 +73,7 @@ def test_a_guest_cannot_list(alice: Person) -> None:
         ({"time_zone": "Mars/Olympus"}, "time_zone"),
         ({"time_zone": "../etc/passwd"}, "time_zone"),
         ({"cancellation_tier": "none"}, "cancellation_tier"),
-        ({"minimum_nights": 10, "maximum_nights": 2}, "listing"),
+        ({"minimum_nights": 10, "maximum_nights": 2}, "maximum_nights"),
         ({"amenities": "Wifi"}, "amenities"),
         ({"amenities": ["x" * 121]}, "amenities.0"),
         ({"amenities": ["\x00"]}, "amenities.0"),

@@ -10,6 +10,7 @@ from backoffice.bookings.queries.stays import (
     due_to_begin,
     due_to_end,
     expired_unpaid,
+    no_show_times,
     pending_reason,
     quote,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "due_to_begin",
     "due_to_end",
     "expired_unpaid",
+    "no_show_times",
     "pending_reason",
     "quote",
 ]

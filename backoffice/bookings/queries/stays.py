@@ -7,7 +7,7 @@ from datetime import datetime
 from django.db.models import Q, QuerySet
 
 from backoffice.bookings.models import Booking, Quote
-from backoffice.bookings.policies import CancellationFacts, Override, PriceBreakdown
+from backoffice.bookings.policies import CancellationFacts, Override, PriceBreakdown, no_show_window
 from backoffice.bookings.states import BOOKING, PENDING
 from backoffice.core.actor import Actor
 from backoffice.core.errors import NotFound
@@ -65,9 +65,23 @@ def available_actions(*, booking: Booking, actor: Actor, now: datetime) -> tuple
         may.discard("pay")
     if actor.kind in {"guest", "host"} and actor.id not in {booking.guest_id, booking.host_id}:
         may.clear()
-    if now < booking.check_in_at:
-        may.discard("mark_no_show")
+    if "pay" in may and booking.hold.expires_at is not None and booking.hold.expires_at <= now:
+        may.discard("pay")
+    if "mark_no_show" in may:
+        first, last = no_show_times(booking=booking, now=now)
+        if not first <= now <= last:
+            may.discard("mark_no_show")
     return tuple(action for action in BOOKING.actions if action in may)
+
+
+def no_show_times(*, booking: Booking, now: datetime) -> tuple[datetime, datetime]:
+    """The instants between which this booking may be marked a no-show."""
+    return no_show_window(
+        stay=Stay(booking.check_in, booking.check_out),
+        time_zone=booking.time_zone,
+        check_out_time=booking.check_out_time,
+        hours_after=rulebook.timings(on=now.date()).rules.no_show_hours_after_check_out,
+    )
 
 
 def pending_reason(*, booking: Booking) -> str:

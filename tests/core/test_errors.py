@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from backoffice.core import errors
+from backoffice.core.errors import Conflict, Invalid, NightsTaken, RefundTooLarge, StaydeskError
+
+TREE = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, StaydeskError)]
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
+    codes = [kind.code for kind in TREE]
+    assert len(codes) == len(set(codes))
+
+
+@pytest.mark.parametrize("kind", TREE, ids=lambda kind: kind.__name__)
+def test_every_error_says_a_sentence_even_when_a_fact_is_missing(kind: type[StaydeskError]) -> None:
+    said = str(kind())
+    assert said.endswith((".", ")")) or "(" in said
+    assert said[:1].isupper() or said.startswith("(")
+    assert str(kind("Said otherwise.", field="x")) == "Said otherwise." and kind(field="x").facts == {"field": "x"}
+
+
+def test_facts_fill_the_sentence_and_are_kept_for_machines() -> None:
+    taken = NightsTaken(check_in="2027-01-01", check_out="2027-01-03")
+    assert str(taken) == "Some of the nights 2027-01-01 to 2027-01-03 are no longer free."
+    assert isinstance(taken, Conflict) and taken.facts["check_in"] == "2027-01-01"
+    assert "At most 5.00 EUR" in str(RefundTooLarge(maximum="5.00 EUR", amount="6.00 EUR"))
+
+
+def test_braces_in_a_fact_are_text() -> None:
+    assert str(Invalid(field="{oops}")) == "{oops} is not valid."
