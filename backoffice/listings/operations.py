@@ -70,7 +70,7 @@ def edit(*, code: str, fields: Mapping[str, Any], actor: Actor, now: datetime, v
         if not changed:
             return listing
         if "currency" in changed and listing.overrides.filter(price__isnull=False).exists():
-            raise Invalid("currency: take the prices of single nights back first; they are in the old one.", field="currency")
+            raise Invalid("currency: take the prices of single nights back first.", field="currency")
         if listing.status in {"published", "paused"} and policies.needs_review(before=before, after=changed):
             listing.status = LISTING.after(listing.status, "review_again")
         listing.version += 1

@@ -18,7 +18,6 @@ from backoffice.people import queries
 from backoffice.people.models import StaffRole, User
 from backoffice.people.states import ACCOUNT, ROLES
 
-
 # RFC 5321: a path of 256 octets, in angle brackets.
 LONGEST_EMAIL = 254
 

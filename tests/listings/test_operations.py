@@ -98,11 +98,13 @@ def nights(first: int, end: int) -> Stay:
 )
 @pytest.mark.parametrize("how", ["create", "edit"])
 def test_a_field_that_cannot_be_accepted_is_named(bob: User, how: str, fields: dict[str, Any], field: str) -> None:
+    act = (
+        partial(factories.listing, bob, publish=False)
+        if how == "create"
+        else partial(edit, factories.listing(bob, publish=False))
+    )
     with pytest.raises(Invalid) as refused:
-        if how == "create":
-            factories.listing(bob, publish=False, **fields)
-        else:
-            edit(factories.listing(bob, publish=False), **fields)
+        act(**fields)
     assert refused.value.facts["field"] == field
     assert str(refused.value).startswith(f"{field}:") and "constraint" not in str(refused.value).lower()
 
@@ -354,10 +356,8 @@ def test_runs_are_cut_as_if_every_night_had_its_own_row(
     home.refresh_from_db()
     stay = nights(0, 33)
     terms = queries.terms(listing=home, stay=stay)
-    assert terms.prices == tuple(
-        price if (price := naive.get(night, (None, None))[0]) is not None else home.nightly_price
-        for night in stay.dates()
-    )
+    own = [naive.get(night, (None, None))[0] for night in stay.dates()]
+    assert terms.prices == tuple(home.nightly_price if price is None else price for price in own)
     assert terms.minimum_nights == (naive.get(MARCH, (None, None))[1] or home.minimum_nights)
 
 
