@@ -172,10 +172,15 @@ class Journey:
 
     def _confirmed(self) -> str:
         self._wait_for("the confirmation", lambda: self._booking(self._stay)["status"] == "confirmed")
-        events = self._ops("webhooks", "list", "--object", self._intent, "--status", "applied").data
-        came = [event["event"] for event in events if event["type"] == "payment_intent.succeeded"]
-        _expect(bool(came), f"{self._stay} is confirmed, but no webhook about {self._intent} was applied")
+        came: list[str] = []
+        # The event is marked as applied a moment after it has had its effect.
+        self._wait_for("the webhook", lambda: bool(came.extend(self._applied()) or came))
         return f"{self._stay} by {came[0]}"
+
+    def _applied(self) -> list[str]:
+        """The events by which the desk heard that the payment had succeeded."""
+        events = self._ops("webhooks", "list", "--object", self._intent, "--status", "applied").data
+        return [str(event["event"]) for event in events if event["type"] == "payment_intent.succeeded"]
 
     def _refund(self) -> str:
         self._console.decide(
