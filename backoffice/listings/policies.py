@@ -33,8 +33,8 @@ def faults(*, facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         value = facts.get(name)
         if isinstance(value, int | float) and not least <= value <= most:
             yield name, sentence
-    least, most = facts.get("minimum_nights"), facts.get("maximum_nights")
-    if isinstance(least, int) and isinstance(most, int) and most < least:
+    shortest, longest = facts.get("minimum_nights"), facts.get("maximum_nights")
+    if isinstance(shortest, int) and isinstance(longest, int) and longest < shortest:
         yield "maximum_nights", "must not be below minimum_nights."
     if not is_currency(str(facts.get("currency"))):
         yield "currency", "write a three-letter code such as EUR."
