@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from backoffice.core.money import Money
@@ -24,6 +24,8 @@ from ops_cli.parts.desk import ROOT
 from ops_cli.parts.part import python
 from ops_cli.simulator import Simulator
 from ops_cli.visitors import Application, Browser, Turned
+
+T = TypeVar("T")
 
 # What goes back to the guest, in minor units of the home's currency: within the limit of every role that may refund.
 PART: Final = 2_000
@@ -172,9 +174,7 @@ class Journey:
 
     def _confirmed(self) -> str:
         self._wait_for("the confirmation", lambda: self._booking(self._stay)["status"] == "confirmed")
-        came: list[str] = []
-        # The event is marked as applied a moment after it has had its effect.
-        self._wait_for("the webhook", lambda: bool(came.extend(self._applied()) or came))
+        came = self._wait_for("the webhook", self._applied)  # it is marked as applied a moment after its effect
         return f"{self._stay} by {came[0]}"
 
     def _applied(self) -> list[str]:
@@ -264,11 +264,13 @@ class Journey:
         name, self._falsified = self._falsified, ""
         self._simulator.call("POST", "drift", {"balance_transaction": name, "amount_delta": -TAMPERED_BY})
 
-    def _wait_for(self, what: str, came: Callable[[], bool]) -> None:
+    def _wait_for(self, what: str, came: Callable[[], T]) -> T:
+        """Ask until the answer is more than nothing; that answer. Raises Turned when patience ends."""
         deadline = time.monotonic() + self._patience
-        while not came():
+        while not (answer := came()):
             _expect(time.monotonic() < deadline, f"{what} did not come within {self._patience:.0f} s")
             time.sleep(0.3)
+        return answer
 
 
 def _expect(holds: bool, otherwise: str) -> None:
