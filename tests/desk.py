@@ -1,5 +1,5 @@
-"""A desk that runs as in earnest, for stories through the real doors: web, worker and sandbox in processes of their own,
-on the test's database and Redis, on free loopback ports."""
+"""A desk that runs as in earnest, for stories through the real doors: web, worker, sandbox and Redis in processes of
+their own, on the test's database and on free loopback ports. No test beside it takes its hints."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from celery import current_app
+from celery import Celery
 from django.conf import settings
 from django.db import connection
 
-from backoffice.core import clock, operations
+from backoffice.core import clock, enqueue, operations
 from backoffice.core import queries as core
 from backoffice.payments.gateway import stripe as provider
 from ops_cli.parts.ports import any_free
+from ops_cli.parts.redis import server_program
 from tests.stripe_sandbox.server import RunningSandbox, run_sandbox
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,6 +87,7 @@ class RunningDesk:
     site: str
     sandbox: RunningSandbox
     environment: dict[str, str]
+    broker: Celery
     workers: list[Process] = field(default_factory=list)
 
     def worker(self) -> Process:
@@ -107,7 +109,7 @@ class RunningDesk:
         self.sandbox.advance(seconds)
         operations.advance_clock(seconds=seconds)
         for name in sweeps:
-            current_app.send_task(name)
+            self.broker.send_task(name)
 
     def ops(self, *arguments: str, code: int | None = 0) -> dict[str, Any]:
         """Run `ops … --format json` against this desk; the envelope. `code` None accepts every exit code."""
@@ -135,10 +137,13 @@ def run_desk(home: Path, *, with_web: bool) -> Iterator[RunningDesk]:
     port = any_free()
     site = f"http://127.0.0.1:{port}"
     hook = f"{site}/webhooks/stripe" if with_web else None
-    with run_sandbox(home, webhook_url=hook, webhook_secret=SECRET) as sandbox:
+    with (
+        run_redis(home) as redis_url,
+        run_sandbox(home, webhook_url=hook, webhook_secret=SECRET) as sandbox,
+    ):
         environment = {
             "DATABASE_URL": database_url(),
-            "REDIS_URL": settings.REDIS_URL,
+            "REDIS_URL": redis_url,
             "SECRET_KEY": settings.SECRET_KEY,
             "DEBUG": "1",
             "SITE_URL": site,
@@ -157,15 +162,30 @@ def run_desk(home: Path, *, with_web: bool) -> Iterator[RunningDesk]:
             *("--port", str(port), "--workers", "1", "--blocking-threads", "4", "backoffice.wsgi:application"),
         ]
         web = Process("web", command, environment, home / "web.log")
-        desk = RunningDesk(home, site, sandbox, environment)
+        desk = RunningDesk(home, site, sandbox, environment, Celery(broker=redis_url, set_as_current=False))
         try:
             if with_web:
                 web.start()
                 wait_until(lambda: _answers(f"{site}/readyz"), seconds=60, otherwise=web.said)
             yield desk
         finally:
+            desk.broker.close()
             for process in (*desk.workers, web):
                 process.stop()
+
+
+@contextmanager
+def run_redis(home: Path) -> Iterator[str]:
+    """A Redis that forgets; its address."""
+    port = any_free()
+    command = [str(server_program()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(home)]
+    process = Process("redis", command, {}, home / "redis.log")
+    process.start()
+    try:
+        wait_until(lambda: "Ready to accept connections" in process.said(), seconds=20, otherwise=process.said)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.stop()
 
 
 @pytest.fixture
@@ -184,13 +204,13 @@ def back_office(tmp_path: Path, transactional_db: None) -> Iterator[RunningDesk]
 
 @contextmanager
 def _at_the_desk(home: Path, *, with_web: bool) -> Iterator[RunningDesk]:
-    """What the test does in its own process goes to the same provider, by the same clock."""
-    _empty_queue()
+    """What the test does in its own process goes to the same provider and workers, by the same clock."""
     with run_desk(home, with_web=with_web) as running, pytest.MonkeyPatch.context() as patch:
         for name in ("STRIPE_API_BASE", "STRIPE_API_KEY", "SITE_URL"):
             patch.setattr(settings, name, running.environment[name])
         patch.setattr(settings, "STRIPE_READ_SECONDS", 10.0)
         patch.setattr(settings, "VIRTUAL_CLOCK", True)
+        patch.setattr(enqueue, "current_app", running.broker)
         provider.gateway.cache_clear()
         clock.install_offset(core.clock_offset)
         try:
@@ -198,7 +218,6 @@ def _at_the_desk(home: Path, *, with_web: bool) -> Iterator[RunningDesk]:
         finally:
             clock.install_offset(None)
             provider.gateway.cache_clear()
-            _empty_queue()
 
 
 def wait_until(condition: Any, *, seconds: float, otherwise: Any = lambda: "") -> None:
@@ -227,12 +246,3 @@ def database_url() -> str:
     where = f"@{host}:{facts['PORT']}" if not host.startswith("/") else f"@:{facts['PORT']}"
     socket = f"?host={quote(host, safe='')}" if host.startswith("/") else ""
     return f"postgresql://{who}{where}/{quote(facts['NAME'], safe='')}{socket}"
-
-
-def _empty_queue() -> None:
-    """Hints of tests that had no worker would be run by ours, against rows that are gone."""
-    import redis
-
-    client = redis.Redis.from_url(settings.REDIS_URL)
-    client.delete("celery", "unacked", "unacked_index")
-    client.close()
