@@ -47,9 +47,9 @@ def pay(*, booking_code: str, payment_method: str, actor: Actor, now: datetime) 
 def resolve_attempt(*, attempt_id: int, actor: Actor, now: datetime) -> SeenPayment | None:
     """Find out what became of a try whose answer was lost. Raises as the gateway does.
 
-    The provider is asked what it has; only where it has nothing is the call repeated, with the same key. A provider that
-    keeps answering that call with the failure it saved under the key never carried it out: the try is given up, and the
-    guest may begin another. A booking that no longer waits for payment is not charged."""
+    The provider is asked what it has; only where it has nothing of this try is the call repeated, with the same key. A
+    provider that keeps answering that call with the failure it saved under the key never carried it out: the try is given
+    up, and the guest may begin another. A booking that no longer waits for payment is not charged."""
     attempt = PaymentAttempt.objects.select_related("payment__booking").get(id=attempt_id)
     if attempt.status not in {"submitted", "indeterminate"}:
         return None
@@ -58,11 +58,13 @@ def resolve_attempt(*, attempt_id: int, actor: Actor, now: datetime) -> SeenPaym
         seen: SeenPayment | None = gateway().payment(payment_id=payment.provider_id)
     else:
         seen = gateway().find_payment(reference=payment.code, since=attempt.created_at - CLOCKS_APART)
-    if seen is None and payment.booking.status != "awaiting_payment":
+    waits = payment.booking.status == "awaiting_payment"
+    if seen is None and not waits:
         # Given up, or out of time: nobody is charged now only to be refunded. Had the call got through, it is late money.
         payments.abandon_attempt(attempt_id=attempt.id, error="never carried out", actor=actor, now=now)
         return None
-    if seen is None:
+    # Of a later try the provider may still show the outcome of the one before; the answer under its key is its own.
+    if seen is None or (waits and attempt.number > 1 and seen.status in {"requires_payment", "requires_action"}):
         try:
             seen = submit.attempt(
                 attempt_id=attempt.id,
