@@ -65,6 +65,8 @@ def _open_planned(ctx: Context, charge_id: str) -> None:
     plan = PLANS[charge.private["dispute"]]
     share = charge.doc["amount"] // plan.times
     for _ in range(plan.times):
+        if charge.doc["refunded"]:  # by the very request that settled it
+            return
         start(ctx, charge, kind=plan.kind, reason=plan.reason, amount=share)
 
 

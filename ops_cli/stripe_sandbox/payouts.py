@@ -140,7 +140,7 @@ def run_schedule(ctx: Context, currency: str) -> None:
         ctx.now,
     )
     total = sum(row["net"] for row in items)
-    if total <= 0:
+    if not 0 < total <= balance.available(ctx, currency):
         return
     bank = accounts.bank_for(ctx, currency)
     if not owner.doc["payouts_enabled"] or bank is None or bank.doc["status"] == "errored":
@@ -219,8 +219,9 @@ def _disable_bank(ctx: Context, id: str) -> None:
     ctx.tx.save(bank)
     if not ctx.on_platform:
         emit(ctx, "account.external_account.updated", bank.doc, changes(before, bank.doc))
-        owner = accounts.load(ctx, ctx.account)
-        accounts.review(ctx, owner, before=accounts.snapshot(owner))
+        owner = ctx.tx.find("account", ctx.account, account=ctx.settings.platform)
+        if owner is not None:  # it may have been deleted while its last payout was under way
+            accounts.review(ctx, owner, before=accounts.snapshot(owner))
 
 
 def _is_payday(schedule: Json, at: float) -> bool:

@@ -173,6 +173,13 @@ def test_one_charge_disputed_twice(sandbox: RunningSandbox, client: stripe.Strip
     assert [dispute.amount for dispute in found] == [25_000, 25_000]
 
 
+def test_refunded_before_the_issuer_could_ask(sandbox: RunningSandbox, client: stripe.StripeClient, pay: Pay) -> None:
+    intent = pay(card="pm_card_createMultipleDisputes")
+    client.v1.refunds.create({"payment_intent": intent.id})
+    sandbox.advance(2)
+    assert client.v1.disputes.list().data == []
+
+
 def test_what_converts_is_taken_at_the_rate_of_the_day(
     sandbox: RunningSandbox, client: stripe.StripeClient, pay: Pay
 ) -> None:

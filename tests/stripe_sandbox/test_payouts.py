@@ -181,3 +181,15 @@ def test_accounts_on_manual_payouts_keep_their_money(
     assert client.v1.payouts.list({}, of(account)).data == []
     payout = client.v1.payouts.create({"amount": 40_000, "currency": "eur"}, of(account))
     assert payout.automatic is False
+
+
+def test_an_account_deleted_while_its_last_payout_is_under_way(
+    sandbox: RunningSandbox, client: stripe.StripeClient, pay: Pay, host: Host
+) -> None:
+    account = host(number="000111111116")
+    give(client, pay, account, card="pm_card_bypassPending")
+    while not client.v1.payouts.list({}, of(account)).data:
+        sandbox.advance(DAY)
+    assert client.v1.accounts.delete(account).deleted
+    sandbox.advance(7 * DAY)
+    assert client.v1.accounts.list().data == []
