@@ -162,11 +162,17 @@ def unsettled_attempts(*, older_than: datetime, limit: int = 100) -> list[int]:
 
 
 def waiting_for_provider(*, older_than: datetime, limit: int = 100) -> list[int]:
-    """Payments the provider has been working on for a while, to be asked about in case a webhook was missed."""
+    """Payments the provider has been working on for a while, to be asked about in case a webhook was missed, newest first.
+
+    A bank's page that nobody answered stays open for ever: after a day only an event can bring news of it, so that it
+    does not keep the sweep from the payments of today."""
     rows = Payment.objects.filter(
-        status__in=["processing", "requires_action"], provider_id__isnull=False, created_at__lt=older_than
+        status__in=["processing", "requires_action"],
+        provider_id__isnull=False,
+        created_at__lt=older_than,
+        created_at__gt=older_than - timedelta(days=1),
     )
-    return list(rows.order_by("id").values_list("id", flat=True)[:limit])
+    return list(rows.order_by("-id").values_list("id", flat=True)[:limit])
 
 
 def refunds_to_send(*, older_than: datetime, limit: int = 100) -> list[str]:

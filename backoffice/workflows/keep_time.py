@@ -42,11 +42,11 @@ def expire_holds(*, now: datetime) -> int:
 def complete_stays(*, now: datetime) -> int:
     """Begin the stays whose check-in has passed and end those whose check-out has; returns how many moved."""
     done = 0
-    for codes, step, status in (
-        (booking_queries.due_to_begin(now=now), bookings.check_in, "confirmed"),
-        (booking_queries.due_to_end(now=now), bookings.complete, "checked_in"),
+    for due, step, status in (
+        (booking_queries.due_to_begin, bookings.check_in, "confirmed"),
+        (booking_queries.due_to_end, bookings.complete, "checked_in"),
     ):
-        for code in codes:
+        for code in due(now=now):
             with transaction.atomic():
                 booking = bookings.lock(code=code)  # a cancellation at the same moment wins or loses as a whole
                 if booking.status == status:
