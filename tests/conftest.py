@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.db.backends.postgresql.operations import DatabaseOperations
 
 from tests.desk import back_office, desk  # noqa: F401 — fixtures of every story that needs real processes
 from tests.provider import sandbox, sandbox_process  # noqa: F401 — fixtures of every room that needs the provider
+
+# Test processes share one Redis; what one of them caches (badges, sessions) is not the other's.
+settings.CACHES["default"]["KEY_PREFIX"] = f"desk-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
 
 
 @pytest.fixture(autouse=True, scope="session")
