@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import connection, transaction
 from django.db.backends.postgresql.psycopg_any import DateRange
 from django.db.models import F
 
@@ -269,7 +269,13 @@ def block_after_host_cancellation(*, listing: Listing, stay: Stay, cause: str, n
 def _hold(
     *, listing: Listing, stay: Stay, kind: str, expires_at: datetime | None, cause: str, now: datetime
 ) -> CalendarHold:
-    hold = CalendarHold(
+    with connection.cursor() as cursor:
+        cursor.execute(_OCCUPY, [listing.id, stay.check_in, stay.check_out, kind, expires_at, cause, now])
+        made = cursor.fetchone()
+    if made is None:
+        raise NightsTaken(check_in=stay.check_in.isoformat(), check_out=stay.check_out.isoformat())
+    return CalendarHold(
+        id=made[0],
         listing=listing,
         stay=DateRange(stay.check_in, stay.check_out),
         kind=kind,
@@ -277,14 +283,13 @@ def _hold(
         cause=cause,
         created_at=now,
     )
-    try:
-        with transaction.atomic():
-            hold.save(force_insert=True)
-    except IntegrityError as error:
-        if "nights_held_once" not in str(error):
-            raise
-        raise NightsTaken(check_in=stay.check_in.isoformat(), check_out=stay.check_out.isoformat()) from None
-    return hold
+
+
+# The constraint itself says whether the nights are taken: no error to recover from, one statement.
+_OCCUPY = """
+INSERT INTO listings_calendarhold (listing_id, stay, kind, active, expires_at, extended, cause, source, created_at)
+VALUES (%s, daterange(%s, %s), %s, true, %s, false, %s, '', %s)
+ON CONFLICT ON CONSTRAINT nights_held_once DO NOTHING RETURNING id"""
 
 
 def _release(hold: CalendarHold, now: datetime) -> None:

@@ -20,7 +20,7 @@ ACTION_VERBS = {"pay": "bookings.pay", "cancel": "bookings.cancel", "mark_no_sho
 
 def bookings() -> QuerySet[Booking]:
     """Every booking with its home and people, newest first."""
-    return Booking.objects.select_related("listing", "guest", "host").order_by("-id")
+    return Booking.objects.select_related("listing", "guest", "host", "hold").order_by("-id")
 
 
 def bookings_of(*, guest_id: int) -> QuerySet[Booking]:
@@ -48,7 +48,7 @@ def booking(*, code: str, actor: Actor | None = None) -> Booking:
 
 def quote(*, code: str, actor: Actor) -> Quote:
     """One's own quote. Raises NotFound."""
-    found = Quote.objects.select_related("listing").filter(code=code, guest_id=actor.id).first()
+    found = Quote.objects.select_related("listing__host", "guest").filter(code=code, guest_id=actor.id).first()
     if found is None:
         raise NotFound(kind="quote")
     return found
