@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from django.conf import settings
 
+from backoffice.audit import operations as audit
 from backoffice.bookings import operations as bookings
 from backoffice.bookings.models import Booking
 from backoffice.core.actor import Actor, system
@@ -118,6 +119,7 @@ def load(
         _homes(world, anchor, report, progress)
         _bookings(world, anchor, now, random.Random(seed), number, report, progress)  # noqa: S311  # a plan, not a secret
         run.count(**report.added)
+    audit.seal(now=now)
     emails = [guest["email"] for guest in world["guests"]]
     report.bookings.update(Booking.objects.filter(guest__email__in=emails).values_list("status", flat=True))
     return report
