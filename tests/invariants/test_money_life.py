@@ -3,6 +3,7 @@ the network do, in whatever order, no cent is unexplained, none moves twice, and
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -13,7 +14,7 @@ import pytest
 from django.core.management.color import no_style
 from django.core.management.sql import sql_flush
 from django.db import connection
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -37,7 +38,7 @@ from backoffice.listings.models import CalendarHold
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway.stripe import gateway
-from backoffice.payments.models import PARTS, Payment, Refund, WebhookEvent
+from backoffice.payments.models import PARTS, BalanceTransaction, Payment, Refund, WebhookEvent
 from backoffice.reconciliation.provider import reconcile_stripe
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import cancel_booking, import_balance_transactions, keep_time, refund_booking
@@ -78,14 +79,25 @@ def refusable(act: Callable[..., None]) -> Callable[..., None]:
     return tried
 
 
+PaidStay = tuple[int, int, str | None, str]
+PAID_STAY = st.tuples(
+    st.integers(0, 2),
+    st.sampled_from([2, 6, 20, 45]),
+    st.sampled_from([None, "EUR", "USD", "JPY"]),
+    st.sampled_from(["pm_card_visa", "pm_card_visa", "pm_card_pendingRefund", "pm_card_refundFail"]),
+)
+
+
 class MoneyLife(RuleBasedStateMachine):
     """One desk, one provider, a handful of homes and people."""
 
     sandbox: RunningSandbox
+    reached: Counter[str] = Counter()
     booked = Bundle("booked")
 
-    @initialize()
-    def open_the_desk(self) -> None:
+    @initialize(target=booked, first=PAID_STAY, second=PAID_STAY)
+    def open_the_desk(self, first: PaidStay, second: PaidStay) -> Any:
+        """Two stays are paid already: the walk begins where money is."""
         connection.ops.execute_sql_flush(sql_flush(no_style(), connection, reset_sequences=False, allow_cascade=True))
         self.sandbox.control("POST", "/_sim/reset")
         clock.forget_offset()
@@ -99,6 +111,10 @@ class MoneyLife(RuleBasedStateMachine):
         ]
         self.guests = [factories.person(name, now=at) for name in ("Alice", "Charlie")]
         self.staff = {role: factories.staff(role, now=at) for role in ("support_l1", "team_lead", "finance")}
+        paid = [self._paid(*first)]
+        with suppress(NightsTaken):
+            paid.append(self._paid(*second))
+        return multiple(*paid)
 
     # People -----------------------------------------------------------------------------------------------------
 
@@ -122,6 +138,26 @@ class MoneyLife(RuleBasedStateMachine):
             )
         except NightsTaken:
             return multiple()
+        return made.code
+
+    @rule(target=booked, stay=PAID_STAY)
+    def book_and_pay(self, stay: PaidStay) -> Any:
+        try:
+            return self._paid(*stay)
+        except NightsTaken:
+            return multiple()
+
+    def _paid(self, home: int, ahead: int, currency: str | None, card: str) -> str:
+        at = now()
+        made = factories.booking(
+            self.homes[home],
+            self.guests[0],
+            check_in=(at + timedelta(days=ahead)).date(),
+            nights=2,
+            currency=currency,
+            now=at,
+        )
+        pay(booking_code=made.code, payment_method=card, actor=factories.acting(self.guests[0], now=at), now=at)
         return made.code
 
     @rule(code=booked, card=st.sampled_from(CARDS), mishap=st.one_of(st.none(), st.none(), st.sampled_from(MISHAPS)))
@@ -214,7 +250,7 @@ class MoneyLife(RuleBasedStateMachine):
 
     # Time and the network ---------------------------------------------------------------------------------------
 
-    @rule(seconds=st.sampled_from([30, 120, 900, 3_600, 86_400, 4 * 86_400]))
+    @rule(seconds=st.sampled_from([30, 120, 120, 900, 3_600, 86_400, 4 * 86_400]))
     def time_passes(self, seconds: int) -> None:
         self.sandbox.advance(seconds)
 
@@ -289,6 +325,14 @@ class MoneyLife(RuleBasedStateMachine):
         assert len(codes) == len(set(codes))
 
     @invariant()
+    def a_refund_takes_from_the_parts_what_it_gives_the_card(self) -> None:
+        """At the rate of the charge, to a rounding: nobody else gains or pays the difference."""
+        for refund in Refund.objects.select_related("payment__booking").order_by("id"):
+            of, promised = refund.payment.amount, refund.payment.booking.total
+            taken = sum(refund.parts.values()) + refund.platform_share
+            assert abs(taken * of - refund.amount * promised) <= 2 * (of + promised)
+
+    @invariant()
     def a_booking_stands_only_on_captured_money_and_holds_its_nights(self) -> None:
         for booking in Booking.objects.select_related("hold"):
             captured = Payment.objects.filter(booking=booking, status="captured").exists()
@@ -304,6 +348,9 @@ class MoneyLife(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "homes"):
             return
+        for model in (Booking, Payment, Refund):
+            for status in model.objects.values_list("status", flat=True).distinct():
+                self.reached[f"{model.__name__.lower()} {status}"] += 1
         self.sandbox.clear_faults()
         # The provider forgets a saved failure after a day, banks decide on refunds within weeks; nobody acts any more.
         for days in (0, 1, 1, 30, 1):
@@ -315,12 +362,14 @@ class MoneyLife(RuleBasedStateMachine):
                 events.apply_due(now=now())
             import_balance_transactions.run(now=now())
         outcome = reconcile_stripe(since=None, until=None, actor=WORKER, now=now())
-        assert outcome.differences == []
+        promised = _settled_in_another_currency_than_promised()
+        assert [found for found in outcome.differences if found.detail.get("key") not in promised] == []
+        assert outcome.findings == []
         assert [finding for finding in ledger.check(now=now()) if not finding.ok] == []
         theirs = {currency: held.amount for currency, held in gateway().balance().items() if held.amount}
         ours = {row.currency: row.debit - row.credit for row in ledger.trial_balance() if row.code == "1100"}
         assert {currency: amount for currency, amount in ours.items() if amount} == theirs
-        assert ledger.balances(code="3900", open_only=True).count() == 0
+        assert {account.key for account in ledger.balances(code="3900", open_only=True)} <= promised
         assert not Refund.objects.filter(status__in=["approved", "submitted", "indeterminate"]).exists()
         self._nobody_is_left_paying_for_nothing()
 
@@ -335,13 +384,21 @@ class MoneyLife(RuleBasedStateMachine):
         return factories.acting(Booking.objects.get(code=code).guest, now=now())
 
 
+def _settled_in_another_currency_than_promised() -> set[str]:
+    """Charges whose position stays open until the release converts what the host was promised (worked posting G)."""
+    settled = dict(BalanceTransaction.objects.filter(type="charge").values_list("source_id", "currency"))
+    rows = Payment.objects.filter(charge_id__in=settled).select_related("booking")
+    return {row.charge_id for row in rows if row.charge_id and settled[row.charge_id] != row.booking.currency}
+
+
 def _posted(refund: Refund) -> bool:
     """Whether our side of a refund stands in the ledger: approved, and not reversed since."""
     refused = refund.status == "failed" and not refund.unclaimed
     return refund.approved_at is not None and not refused
 
 
-def walk(sandbox: RunningSandbox, *, examples: int, steps: int) -> None:
+def walk(sandbox: RunningSandbox, *, examples: int, steps: int, shrink: bool = False) -> None:
+    """Shrinking a walk that fails takes minutes of walking it again; the ordinary suite prints it as it was."""
     machine = type("MoneyLifeHere", (MoneyLife,), {"sandbox": sandbox})
     run_state_machine_as_test(
         machine,
@@ -350,6 +407,7 @@ def walk(sandbox: RunningSandbox, *, examples: int, steps: int) -> None:
             stateful_step_count=steps,
             deadline=None,
             suppress_health_check=list(HealthCheck),
+            phases=[phase for phase in Phase if shrink or phase not in {Phase.shrink, Phase.explain}],
             print_blob=True,
         ),
     )
@@ -361,4 +419,15 @@ def test_a_few_walks(sandbox: RunningSandbox) -> None:
 
 @pytest.mark.long
 def test_many_long_walks(sandbox: RunningSandbox) -> None:
-    walk(sandbox, examples=200, steps=60)
+    walk(sandbox, examples=200, steps=60, shrink=True)
+    # The walks went where money is in danger, not only round the block.
+    assert {
+        "booking confirmed",
+        "booking cancelled",
+        "booking expired",
+        "payment requires_action",
+        "refund requested",
+        "refund succeeded",
+        "refund indeterminate",
+        "refund rejected",
+    } <= set(MoneyLife.reached)
