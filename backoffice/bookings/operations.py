@@ -120,15 +120,15 @@ def create(*, quote_code: str, actor: Actor, now: datetime) -> Booking:
     quote is already booked."""
     actor.must("bookings.create")
     with transaction.atomic():
-        quote = queries.quote(code=quote_code, actor=actor)
+        quote = queries.quote_to_book(code=quote_code, actor=actor)
         # Two guests after the same nights, or one guest clicking twice, wait here and then see what the other did.
         listing = nights.lock_listing(listing_id=quote.listing_id)
         if now >= quote.expires_at:
             raise QuoteExpired(expires_at=quote.expires_at.isoformat())
-        earlier = Booking.objects.filter(quote=quote).first()
+        earlier = queries.booked_as(quote_id=quote.id)
         if earlier is not None:
-            raise Conflict(f"This quote is already booked as {earlier.code}.", booking=earlier.code)
-        if listing.status != "published" or quote.listing.host.status != "active":
+            raise Conflict(f"This quote is already booked as {earlier}.", booking=earlier)
+        if listing.status != "published" or listing.host.status != "active":
             raise Conflict("This home is not offered any more; look for another.")
         stay = Stay(quote.check_in, quote.check_out)
         minutes = rulebook.timings(on=now.date()).rules.hold_minutes
@@ -137,7 +137,7 @@ def create(*, quote_code: str, actor: Actor, now: datetime) -> Booking:
             quote=quote,
             listing=listing,
             guest=quote.guest,
-            host=quote.listing.host,
+            host=listing.host,
             hold=hold,
             check_in_at=instant(stay.check_in, listing.check_in_time, listing.time_zone),
             check_out_at=instant(stay.check_out, listing.check_out_time, listing.time_zone),

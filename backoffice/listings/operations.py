@@ -228,7 +228,12 @@ def unblock(*, code: str, hold_id: int, actor: Actor, now: datetime) -> Calendar
 
 def lock_listing(*, listing_id: int) -> Listing:
     """Lock the home whose nights are about to change; everything else about the booking is locked after it."""
-    found = Listing.objects.select_for_update(no_key=True).filter(id=listing_id).first()
+    found = (
+        Listing.objects.select_related("host")
+        .select_for_update(of=("self",), no_key=True)
+        .filter(id=listing_id)
+        .first()
+    )
     if found is None:
         raise NotFound(kind="listing")
     return found

@@ -2,6 +2,7 @@
 
 from backoffice.bookings.queries.stays import (
     available_actions,
+    booked_as,
     booking,
     bookings,
     bookings_for,
@@ -13,10 +14,12 @@ from backoffice.bookings.queries.stays import (
     no_show_times,
     pending_reason,
     quote,
+    quote_to_book,
 )
 
 __all__ = [
     "available_actions",
+    "booked_as",
     "booking",
     "bookings",
     "bookings_for",
@@ -28,4 +31,5 @@ __all__ = [
     "no_show_times",
     "pending_reason",
     "quote",
+    "quote_to_book",
 ]

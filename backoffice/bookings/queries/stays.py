@@ -48,10 +48,23 @@ def booking(*, code: str, actor: Actor | None = None) -> Booking:
 
 def quote(*, code: str, actor: Actor) -> Quote:
     """One's own quote. Raises NotFound."""
-    found = Quote.objects.select_related("listing__host", "guest").filter(code=code, guest_id=actor.id).first()
+    found = Quote.objects.select_related("listing").filter(code=code, guest_id=actor.id).first()
     if found is None:
         raise NotFound(kind="quote")
     return found
+
+
+def quote_to_book(*, code: str, actor: Actor) -> Quote:
+    """One's own quote with its guest; its home is read under its lock. Raises NotFound."""
+    found = Quote.objects.select_related("guest").filter(code=code, guest_id=actor.id).first()
+    if found is None:
+        raise NotFound(kind="quote")
+    return found
+
+
+def booked_as(*, quote_id: int) -> str | None:
+    """The code of the booking that a quote became, if it did."""
+    return Booking.objects.filter(quote_id=quote_id).values_list("code", flat=True).first()
 
 
 def available_actions(*, booking: Booking, actor: Actor, now: datetime) -> tuple[str, ...]:
