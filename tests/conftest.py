@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from django.conf import settings
+from django.conf import settings as django_settings
 from django.db import connection
 from django.db.backends.postgresql.operations import DatabaseOperations
 
@@ -16,7 +17,13 @@ from tests.desk import back_office, desk  # noqa: F401 — fixtures of every sto
 from tests.provider import sandbox, sandbox_process  # noqa: F401 — fixtures of every room that needs the provider
 
 # Test processes share one Redis; what one of them caches (badges, sessions) is not the other's.
-settings.CACHES["default"]["KEY_PREFIX"] = f"desk-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
+django_settings.CACHES["default"]["KEY_PREFIX"] = f"desk-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
+
+
+@pytest.fixture(autouse=True)
+def _anchors_of_its_own(settings: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The roots of a log that is emptied after the test would accuse the next one."""
+    settings.AUDIT_ANCHORS = tmp_path_factory.getbasetemp() / "anchors" / uuid4().hex
 
 
 @pytest.fixture(autouse=True, scope="session")

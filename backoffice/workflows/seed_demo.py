@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache, partial
 from pathlib import Path
+from time import sleep as pause
 from typing import Any, Final
 
 from django.conf import settings
@@ -26,6 +27,7 @@ from backoffice.core.errors import PaymentDeclined, Refused, StaydeskError, Upst
 from backoffice.core.money import Money
 from backoffice.core.stays import Stay
 from backoffice.jobs import operations as jobs
+from backoffice.ledger import queries as ledger
 from backoffice.listings import operations as listings
 from backoffice.listings.models import CalendarHold, Listing
 from backoffice.people import operations as people
@@ -39,6 +41,9 @@ WORLD: Final = Path(__file__).resolve().parents[2] / "fixtures" / "demo" / "worl
 # One password for every login of the demo: it is printed, and only a desk with simulated payments has them.
 PASSWORD: Final = "harbour-lantern-42"  # noqa: S105
 OPENED: Final = timedelta(days=200)  # the desk had been open that long when the demo was first loaded
+
+PATIENCE: Final = 15  # seconds
+CLEARING: Final = "1150"  # captured, and not yet seen among the provider's movements
 
 # What becomes of twenty bookings; a longer plan repeats it. "open" ones are made last and left unpaid.
 _FATES: Final = (
@@ -226,9 +231,19 @@ def _bookings(
         progress("bookings")
     if story.provider_answers:
         try:
-            import_balance_transactions.run(now=now)
+            _import_movements(now)
         except StaydeskError as error:
             report.warnings.append(f"The provider's movements were not imported yet: {error}")
+
+
+def _import_movements(now: datetime) -> None:
+    """Import what the provider moved. It lists a movement a few seconds after the charge, which a quick demo outruns."""
+    patience = PATIENCE
+    import_balance_transactions.run(now=now)
+    while patience and any(standing.account == CLEARING for standing in ledger.clearing_open(now=now)):
+        pause(1)
+        patience -= 1
+        import_balance_transactions.run(now=now)
 
 
 def _pass_time(now: datetime) -> None:

@@ -43,6 +43,10 @@ class Interrupted(Exception):
     """Somebody asked the desk to stop while it was starting."""
 
 
+class _EarlierDied(Exception):
+    """A part that this one needs has died while this one was being started again."""
+
+
 class AlreadyRunning(Exception):
     """Another supervisor holds this desk."""
 
@@ -189,11 +193,18 @@ class Supervisor:
     def watch(self) -> Exit:
         """Restart what dies, until somebody asks to stop (DONE) or a part dies young again and again (FAILURE)."""
         while not self._stops:
-            for part in self.plan.parts:
-                if part.exit_code is not None and not self._stops and not self._revive(part):
-                    return Exit.FAILURE
-            time.sleep(0.2)
+            dead = next((part for part in self.plan.parts if part.exit_code is not None), None)
+            if dead is None:
+                time.sleep(0.2)
+            elif not self._revive(dead):
+                return Exit.FAILURE
         return Exit.DONE
+
+    def _tick_for(self, part: Part) -> None:
+        """Parts need those before them. Whoever waits for a later one while an earlier one is dead waits for nothing."""
+        self._tick()
+        if any(earlier.exit_code is not None for earlier in self.plan.parts[: self.plan.parts.index(part)]):
+            raise _EarlierDied
 
     def _revive(self, part: Part) -> bool:
         deaths, code = self._deaths[part.name], part.exit_code
@@ -211,8 +222,11 @@ class Supervisor:
         try:
             processes.wait_until(lambda: False, seconds=pause, tick=self._tick)
             deaths.born = time.monotonic()
-            part.start(tick=self._tick)
+            part.start(tick=lambda: self._tick_for(part))
         except Interrupted:
+            return True
+        except _EarlierDied:  # it runs, and is looked after again once the other does
+            deaths.quick -= 1
             return True
         except PartFailed as error:
             self.report.warn(error.message)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -273,6 +274,44 @@ class Sleeper(Part):
 
 def calm() -> None:
     """A tick that never asks to stop."""
+
+
+def test_a_part_whose_ground_died_meanwhile_does_not_keep_it_from_coming_back(desk: Desk) -> None:
+    """All were killed at one moment, and the later one was seen to be dead first."""
+
+    class Ground(Sleeper):
+        name = "ground"
+
+    class House(Sleeper):
+        name = "house"
+
+        def check(self) -> Health:
+            return Health(ok=ground.exit_code is None and ground.process is not None)
+
+    ground, house = Ground(desk=desk), House(desk=desk)
+    one = Supervisor(desk, Silent())
+    one.plan.parts = [ground, house]
+    for part in one.plan.parts:
+        one._came_up(part, part.start(tick=calm))
+    try:
+        assert ground.process is not None and house.process is not None
+        first = ground.process.pid
+        house.process.kill()
+        assert processes.wait_until(lambda: house.exit_code is not None, seconds=10)
+        ground.process.kill()  # and is not reaped yet when the supervisor looks at the house
+        watching = threading.Thread(target=one._revive, args=(house,))
+        watching.start()
+        watching.join(timeout=20)
+        assert not watching.is_alive(), "it waits for a house without ground"
+        watching = threading.Thread(target=one.watch)
+        watching.start()
+        assert processes.wait_until(lambda: ground.process is not None and ground.process.pid != first, seconds=20)
+        assert processes.wait_until(lambda: house.check().ok, seconds=20)
+        one._stops = 1
+        watching.join(timeout=20)
+    finally:
+        house.stop()
+        ground.stop()
 
 
 def test_a_recycled_pid_is_never_signalled(desk: Desk) -> None:
