@@ -195,6 +195,7 @@ INSTALLED_APPS = [
     "backoffice.listings.apps.ListingsConfig",
     "backoffice.bookings.apps.BookingsConfig",
     "backoffice.payments.apps.PaymentsConfig",
+    "backoffice.payouts.apps.PayoutsConfig",
     "backoffice.reviews.apps.ReviewsConfig",
     "backoffice.workflows.apps.WorkflowsConfig",
     "backoffice.reconciliation.apps.ReconciliationConfig",

@@ -19,6 +19,7 @@ from backoffice.core.actor import Actor
 from backoffice.core.errors import Conflict, Invalid, NightsTaken, NotAllowed, NotFound, QuoteExpired, Refused
 from backoffice.core.money import Money, is_currency
 from backoffice.core.stays import Stay, instant
+from backoffice.jobs import queries as jobs
 from backoffice.listings import operations as nights
 from backoffice.listings import queries as homes
 from backoffice.listings.models import Listing
@@ -44,6 +45,7 @@ def make_quote(
     Raises Invalid naming `check_in`, `check_out`, `guests` or `currency`; NightsTaken when the nights are not free now;
     NotFound for a home that guests may not see."""
     actor.must("bookings.quote")
+    jobs.assert_not_stopped(scope="bookings")
     if actor.id is None:
         raise Refused(missing="a guest")
     listing = homes.published_listing(code=listing_code)
@@ -119,6 +121,7 @@ def create(*, quote_code: str, actor: Actor, now: datetime) -> Booking:
     Raises QuoteExpired, NightsTaken, NotFound for another's quote, Conflict when the home is no longer offered or the
     quote is already booked."""
     actor.must("bookings.create")
+    jobs.assert_not_stopped(scope="bookings")
     with transaction.atomic():
         quote = queries.quote_to_book(code=quote_code, actor=actor)
         # Two guests after the same nights, or one guest clicking twice, wait here and then see what the other did.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 
 from backoffice.core.fields import status_check
-from backoffice.jobs.states import RUN
+from backoffice.jobs.states import RUN, STOP_SCOPES
 
 
 class JobRun(models.Model):
@@ -64,6 +64,29 @@ class Cursor(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Stop(models.Model):
+    """A kill switch that is on, or was: what it stops, why, and by whom. One per scope is on at a time."""
+
+    scope = models.CharField(max_length=12, choices=[(scope, scope) for scope in STOP_SCOPES])
+    reason = models.TextField()
+    by = models.CharField(max_length=120)
+    since = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+    ended_by = models.CharField(max_length=120, blank=True, default="")
+    ended_reason = models.TextField(blank=True, default="")
+
+    class Meta:
+        constraints = [
+            status_check("stop_scope", STOP_SCOPES, "scope"),
+            models.UniqueConstraint(
+                name="one_stop_per_scope", fields=["scope"], condition=models.Q(ended_at__isnull=True)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.scope} stopped since {self.since:%Y-%m-%d %H:%M}"
 
 
 class Heartbeat(models.Model):

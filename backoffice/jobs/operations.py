@@ -8,20 +8,21 @@ import socket
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
 from django.conf import settings
-from django.db import Error, connection
+from django.db import Error, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from backoffice.audit import operations as audit
 from backoffice.core.actor import Actor
-from backoffice.core.errors import Locked, UpstreamUnavailable
+from backoffice.core.errors import Invalid, Locked, NotFound, Refused, UpstreamUnavailable
 from backoffice.jobs import policies, queries
-from backoffice.jobs.models import Cursor, Heartbeat, JobRun, LastSuccess
-from backoffice.jobs.states import RUN
+from backoffice.jobs.models import Cursor, Heartbeat, JobRun, LastSuccess, Stop
+from backoffice.jobs.states import RUN, STOP_SCOPES
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ def running(
             run._end(run._outcome)
         LastSuccess.objects.update_or_create(name=name, defaults={"at": run.now()})
     finally:
-        lock.close()
+        _let_go(lock)
 
 
 def _locked_connection(*, name: str, scope: str) -> BaseDatabaseWrapper:
@@ -155,6 +156,13 @@ def _locked_connection(*, name: str, scope: str) -> BaseDatabaseWrapper:
     except BaseException:
         lock.close()
         raise
+
+
+def _let_go(lock: BaseDatabaseWrapper) -> None:
+    """Unlock before closing: the server ends a session a moment after its client has gone."""
+    with suppress(Error), lock.cursor() as sql:
+        sql.execute("SELECT pg_advisory_unlock_all()")
+    lock.close()
 
 
 def _already_running(*, name: str, scope: str) -> Locked:
@@ -188,7 +196,7 @@ def _new_row(*, name: str, scope: str, actor: Actor, now: datetime, args: Mappin
         name=name,
         scope=scope,
         args=dict(args),
-        actor=actor.name or f"{actor.kind} {actor.id}",
+        actor=_who(actor),
         host=_host(),
         pid=os.getpid(),
         version=_version(),
@@ -227,6 +235,44 @@ def interrupt_dead_runs(*, now: datetime) -> int:
     return sum(_interrupt(row, now) for row in rows if queries.holder(name=row.name, scope=row.scope) is None)
 
 
+def stop(*, scope: str, reason: str, actor: Actor, now: datetime) -> Stop:
+    """Throw a kill switch: nothing new of `scope` begins until `resume`; what is under way ends by itself.
+
+    Stopping what is stopped changes nothing. Raises Invalid for an unknown scope, Refused without a reason."""
+    actor.must("stops.switch")
+    if scope not in STOP_SCOPES:
+        raise Invalid(f"scope: write one of {', '.join(STOP_SCOPES)}.", field="scope")
+    if not reason.strip():
+        raise Refused(missing="a reason")
+    with transaction.atomic():
+        # Two people at once: the unique index lets one row be; the other finds it.
+        row, fresh = Stop.objects.get_or_create(
+            scope=scope, ended_at=None, defaults={"reason": reason.strip(), "by": _who(actor), "since": now}
+        )
+        if fresh:
+            audit.record(
+                actor=actor.because(reason), verb="stops.stop", kind="stop", id=scope, after={"stopped": True}, now=now
+            )
+    return row
+
+
+def resume(*, scope: str, reason: str, actor: Actor, now: datetime) -> Stop:
+    """Let what was stopped go on. Raises NotFound when it is not stopped, Refused without a reason."""
+    actor.must("stops.switch")
+    if not reason.strip():
+        raise Refused(missing="a reason")
+    with transaction.atomic():
+        row = Stop.objects.select_for_update().filter(scope=scope, ended_at=None).first()
+        if row is None:
+            raise NotFound(kind="stop")
+        row.ended_at, row.ended_by, row.ended_reason = now, _who(actor), reason.strip()
+        row.save(update_fields=["ended_at", "ended_by", "ended_reason"])
+        audit.record(
+            actor=actor.because(reason), verb="stops.resume", kind="stop", id=scope, after={"stopped": False}, now=now
+        )
+    return row
+
+
 def set_cursor(*, name: str, value: Any, now: datetime) -> None:
     """Keep how far a job has read, in the caller's transaction. `queries.cursor` reads it."""
     Cursor.objects.update_or_create(name=name, defaults={"value": value, "updated_at": now})
@@ -240,6 +286,10 @@ def beat(*, parts: tuple[str, ...], now: datetime) -> None:
         unique_fields=["part", "host"],
         update_fields=["pid", "version", "at"],
     )
+
+
+def _who(actor: Actor) -> str:
+    return (actor.name or f"{actor.kind} {actor.id}")[:120]
 
 
 @cache

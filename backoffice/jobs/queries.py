@@ -11,9 +11,9 @@ from celery import current_app
 from django.db import connection
 from django.db.models import QuerySet
 
-from backoffice.core.errors import NotFound
+from backoffice.core.errors import NotFound, Stopped
 from backoffice.jobs import policies
-from backoffice.jobs.models import Cursor, Heartbeat, JobRun, LastSuccess
+from backoffice.jobs.models import Cursor, Heartbeat, JobRun, LastSuccess, Stop
 
 
 def runs(*, name: str = "", status: str = "") -> QuerySet[JobRun]:
@@ -32,6 +32,19 @@ def run(*, run_id: int) -> JobRun:
     if found is None:
         raise NotFound(kind="job run")
     return found
+
+
+def stops(*, active_only: bool = True) -> QuerySet[Stop]:
+    """Kill switches that are on (or were), newest first."""
+    found = Stop.objects.order_by("-since", "-id")
+    return found.filter(ended_at=None) if active_only else found
+
+
+def assert_not_stopped(*, scope: str) -> None:
+    """Raises Stopped, with its reason, while the kill switch of `scope` is on."""
+    row = Stop.objects.filter(scope=scope, ended_at=None).first()
+    if row is not None:
+        raise Stopped(scope=scope.capitalize(), reason=row.reason)
 
 
 def last_cursor(*, name: str, scope: str = "") -> Any:

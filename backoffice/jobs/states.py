@@ -16,3 +16,6 @@ RUN: Final = StateTable(
         "skip": {"running": "skipped"},
     },
 )
+
+# What a kill switch can stop.
+STOP_SCOPES: Final = ("payouts", "refunds", "bookings")

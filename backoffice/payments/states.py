@@ -56,6 +56,36 @@ ATTEMPT: Final = StateTable(
     },
 )
 
+CHARGE_KINDS: Final = ("instalment", "damage")
+CHARGE: Final = StateTable(
+    kind="extra charge",
+    statuses=(
+        "requested",
+        "scheduled",
+        "submitted",
+        "indeterminate",
+        "requires_action",
+        "captured",
+        "failed",
+        "cancelled",
+    ),
+    steps={
+        "approve": {"requested": "scheduled"},
+        "reject": {"requested": "cancelled"},
+        "submit": {"scheduled": "submitted", "failed": "submitted", "indeterminate": "submitted"},
+        "lose_sight": {"submitted": "indeterminate"},
+        "ask_guest": {"submitted": "requires_action", "indeterminate": "requires_action", "failed": "requires_action"},
+        "capture": {
+            "submitted": "captured",
+            "indeterminate": "captured",
+            "requires_action": "captured",
+            "failed": "captured",
+        },
+        "fail": {"submitted": "failed", "indeterminate": "failed", "requires_action": "failed"},
+        "cancel": {"scheduled": "cancelled", "failed": "cancelled", "requires_action": "cancelled"},
+    },
+)
+
 REFUND: Final = StateTable(
     kind="refund",
     statuses=(
@@ -103,3 +133,7 @@ WEBHOOK: Final = StateTable(
         "replay": {"applied": "received", "ignored": "received", "failed": "received", "dead": "received"},
     },
 )
+
+# A chargeback's status is the provider's own word (see `policies/chargebacks.py`); only these are ours.
+CHARGEBACK_KINDS: Final = ("inquiry", "chargeback")
+LOSS_BEARERS: Final = ("platform", "host")

@@ -15,6 +15,7 @@ from backoffice.bookings.models import Booking
 from backoffice.core.actor import Actor
 from backoffice.core.errors import Conflict, Invalid, KeyReused, OverLimit, RefundTooLarge, Refused, StaleVersion
 from backoffice.core.money import Money
+from backoffice.jobs import queries as jobs
 from backoffice.payments import operations as payments
 from backoffice.payments import policies
 from backoffice.payments import queries as payment_queries
@@ -85,6 +86,7 @@ def request(
     Raises NotAllowed, Refused without a reason, RefundTooLarge, StaleVersion when the payment changed since it was shown,
     KeyReused."""
     actor.must("refunds.request")
+    jobs.assert_not_stopped(scope="refunds")
     if not reason.strip():
         raise Refused(missing="a reason")
     with transaction.atomic():
@@ -135,9 +137,12 @@ def cancel(*, refund_code: str, version: int, actor: Actor, now: datetime) -> Re
 def send(*, refund_code: str, actor: Actor, now: datetime) -> Refund | None:
     """Send an approved refund to the provider and take over its answer; None when another is at it.
 
-    One whose answer was lost is looked for first: the provider may have saved a failure under the key while the refund was
+    While refunds are stopped an approved one waits for the sweep (raises Stopped). One whose answer was lost is looked for
+    first: the provider may have saved a failure under the key while the refund was
     made all the same. Raises Indeterminate when it is not known yet: the sweep asks again."""
     refund = payment_queries.refund(code=refund_code)
+    if refund.status == "approved":
+        jobs.assert_not_stopped(scope="refunds")
     if refund.status == "indeterminate":
         charge_id = refund.payment.charge_id
         assert charge_id is not None  # the database: a captured payment has its charge

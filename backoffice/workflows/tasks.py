@@ -9,7 +9,7 @@ from celery import shared_task
 
 from backoffice.core import clock
 from backoffice.core.actor import system
-from backoffice.core.errors import Locked, UpstreamUnavailable
+from backoffice.core.errors import Locked, Stopped, UpstreamUnavailable
 from backoffice.jobs import operations as jobs
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import import_balance_transactions as transactions
@@ -25,7 +25,7 @@ def apply_provider_event(*, webhook_id: int, **_: Any) -> None:
 
 @shared_task(name="workflows.send_refund")
 def send_refund(*, refund_code: str, **_: Any) -> None:
-    with suppress(UpstreamUnavailable):  # the sweep asks again with the same key
+    with suppress(UpstreamUnavailable, Stopped):  # the sweep asks again with the same key
         refund_booking.send(refund_code=refund_code, actor=ACTOR, now=clock.now())
 
 

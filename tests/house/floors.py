@@ -11,6 +11,7 @@ FLOORS = {
     "listings": 6,
     "bookings": 7,
     "payments": 8,
+    "payouts": 9,
     "reviews": 9,
     "workflows": 11,
     "reconciliation": 12,

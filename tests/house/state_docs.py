@@ -6,11 +6,15 @@ from pathlib import Path
 
 from backoffice.bookings.states import BOOKING
 from backoffice.listings.states import LISTING
-from backoffice.payments.states import ATTEMPT, PAYMENT, REFUND, WEBHOOK
+from backoffice.payments.states import ATTEMPT, CHARGE, PAYMENT, REFUND, WEBHOOK
+from backoffice.payouts import states as payouts
 from backoffice.people.states import ACCOUNT
 from backoffice.reconciliation.states import BREAK
 
-TABLES = (ACCOUNT, LISTING, BOOKING, PAYMENT, ATTEMPT, REFUND, WEBHOOK, BREAK)
+TABLES = (
+    ACCOUNT, LISTING, BOOKING, PAYMENT, ATTEMPT, CHARGE, REFUND, payouts.PAYOUT, payouts.HOLD, payouts.CLAWBACK,
+    payouts.WRITE_OFF, payouts.BANK_PAYOUT, payouts.ACCOUNT, WEBHOOK, BREAK,
+)  # fmt: skip
 INTRODUCTION = """# States
 
 Each thing has one table of statuses and actions. It drives the check in the operation, the console's buttons, the API's

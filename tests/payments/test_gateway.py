@@ -109,9 +109,9 @@ def test_what_carries_our_code_is_found_and_what_does_not_is_not(sandbox: Runnin
 def test_lists_are_walked_to_the_end(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         pay(key=f"k{number}", reference=f"PY-{number}")
-    pages = StripeGateway._pages
+    pages = StripeGateway.pages
     monkeypatch.setattr(
-        StripeGateway, "_pages", lambda self, listing, params: pages(self, listing, {**params, "limit": 2})
+        StripeGateway, "pages", lambda self, listing, params: pages(self, listing, {**params, "limit": 2})
     )
     since = now() - timedelta(minutes=5)
     sandbox.advance(60)

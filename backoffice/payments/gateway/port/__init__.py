@@ -1,0 +1,23 @@
+"""What Staydesk needs of a payment provider, in Staydesk's words. A second provider is one more module like `stripe`.
+
+Every method that changes something takes our idempotency key: calling again with the same key has no second effect.
+Methods raise ProviderError (the answer is no, nothing happened), Indeterminate (it may have happened; the same key will
+tell) or UpstreamUnavailable (it did not happen; repeat it).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from backoffice.payments.gateway.port.disputes import Disputes
+from backoffice.payments.gateway.port.money_in import MoneyIn
+from backoffice.payments.gateway.port.money_out import MoneyOut
+from backoffice.payments.gateway.port.movements import Movements
+
+
+class Gateway(MoneyIn, MoneyOut, Disputes, Movements, Protocol):
+    name: str
+
+    def ping(self) -> str:
+        """Ask something harmless; returns the provider's API version."""
+        ...

@@ -1,0 +1,86 @@
+"""One SDK call, its answer in the port's terms, and the pages of a list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeVar
+
+import stripe as sdk
+
+from backoffice.core.errors import Indeterminate, ProviderError, StaydeskError, UpstreamUnavailable
+
+T = TypeVar("T")
+
+
+class Calls:
+    """The SDK's client, as every part of the gateway uses it."""
+
+    _client: sdk.StripeClient
+
+    def pages(self, listing: Callable[[Any], Any], params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Every row of a list, newest first, asking for the next page when the last one is used up."""
+        while True:
+            page = read(partial(listing, params)).to_dict()
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            params = {**params, "starting_after": page["data"][-1]["id"]}
+
+
+class CardDeclined(Exception):
+    """A card was declined: an answer about a payment (or a card's set-up) that exists, not a failure of the call."""
+
+    def __init__(self, intent: Mapping[str, Any], code: str, message: str) -> None:
+        self.intent, self.code, self.message = intent, code, message
+        super().__init__(code)
+
+
+def call(ask: Callable[[], T]) -> T:
+    """Make one SDK call and translate what it raises into the port's three answers."""
+    try:
+        return ask()
+    except sdk.CardError as error:
+        intent = getattr(error.error, "payment_intent", None)
+        if intent is None:
+            raise ProviderError(
+                message=error.user_message or "the card was declined", provider_code=error.code
+            ) from None
+        code = getattr(error.error, "decline_code", None) or error.code or "declined"
+        raise CardDeclined(intent.to_dict(), code, error.user_message or "") from None
+    except sdk.RateLimitError:
+        raise UpstreamUnavailable(part="The payment provider") from None
+    except sdk.APIConnectionError:
+        # A refused connection and a lost answer look alike from here; the same key makes the repeat harmless.
+        raise Indeterminate() from None
+    except sdk.StripeError as error:
+        raise _translated(error) from None
+
+
+def read(ask: Callable[[], T]) -> T:
+    """Make a call that changes nothing: an answer that is lost is simply asked for again."""
+    try:
+        return call(ask)
+    except Indeterminate:
+        raise UpstreamUnavailable(part="The payment provider") from None
+
+
+def _translated(error: sdk.StripeError) -> StaydeskError:
+    status = error.http_status or 0
+    if status >= 500 or status == 409:
+        return Indeterminate()
+    detail = error.error.message if error.error is not None else str(error)
+    code = error.error.code if error.error is not None else None
+    return ProviderError(message=detail or "no reason given", provider_code=code)
+
+
+def id_of(value: Any) -> str:
+    """An id, whether the provider expanded the object or not."""
+    if value is None:
+        return ""
+    return str(value["id"]) if isinstance(value, Mapping) else str(value)
+
+
+def instant(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,77 @@
+"""Money back to the guest."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+
+from backoffice.core.fields import currency_code, minor_units, new_code, status_check
+from backoffice.payments.models.money_in import PARTS, Payment
+from backoffice.payments.states import BEARERS, REFUND, REFUND_CAUSES
+
+
+def new_refund_code() -> str:
+    return new_code("RF", 8)
+
+
+class Refund(models.Model):
+    """Money back to the guest. `amount` of `currency` goes to the card; the parts say what it gives back, in the
+    booking's currency. Only one refund exists per idempotency key, and per payment never more than was captured."""
+
+    code = models.CharField(max_length=20, unique=True, default=new_refund_code)
+    payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="refunds")
+    status = models.CharField(max_length=16, choices=REFUND.choices, default=REFUND.initial)
+    amount = minor_units()
+    currency = currency_code()
+    held = minor_units()
+    host_fee = minor_units()
+    guest_fee = minor_units()
+    vat = minor_units()
+    occupancy_tax = minor_units()
+    platform_share = minor_units(default=0, help_text="borne by us on top of the parts, in the booking's currency")
+    cause = models.CharField(max_length=20, choices=[(cause, cause.replace("_", " ")) for cause in REFUND_CAUSES])
+    bearer = models.CharField(max_length=10, choices=[(bearer, bearer) for bearer in BEARERS], default="host")
+    reason = models.TextField(blank=True, default="")
+    lines = models.JSONField(
+        default=dict, help_text="what was given back of nights, cleaning, fees and taxes, if by line"
+    )
+    method = models.CharField(max_length=10, default="card", help_text="card, or other: the card was closed")
+    repays = models.OneToOneField(
+        "self", on_delete=models.PROTECT, null=True, related_name="repaid_by", help_text="the refund that came back"
+    )
+    idempotency_key = models.CharField(max_length=160, unique=True)
+    request_hash = models.CharField(max_length=64)
+    provider_id = models.CharField(max_length=80, null=True, unique=True, help_text="re_…")
+    failure_reason = models.CharField(max_length=200, blank=True, default="")
+    unclaimed = models.BooleanField(default=False, help_text="succeeded, then came back from the guest's bank")
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    requested_at = models.DateTimeField()
+    approved_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    approved_at = models.DateTimeField(null=True)
+    submitted_at = models.DateTimeField(null=True)
+    settled_at = models.DateTimeField(null=True)
+    version = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        constraints = [
+            status_check("refund_status", REFUND.statuses),
+            status_check("refund_cause", REFUND_CAUSES, "cause"),
+            status_check("refund_bearer", BEARERS, "bearer"),
+            models.CheckConstraint(name="refund_positive", condition=models.Q(amount__gt=0)),
+        ]
+        indexes = [
+            models.Index(name="refund_newest", fields=["-id", "status"]),
+            models.Index(name="refund_of_day", fields=["requested_by", "requested_at"]),
+            models.Index(
+                name="refund_open",
+                fields=["status", "requested_at"],
+                condition=models.Q(status__in=["requested", "approved", "submitted", "indeterminate"]),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.code
+
+    @property
+    def parts(self) -> dict[str, int]:
+        return {part: getattr(self, part) for part in PARTS}
