@@ -137,6 +137,13 @@ STRIPE_WEBHOOK_SECRETS = env(
     _words,
     secret=True,
 )
+STRIPE_CONNECT_WEBHOOK_SECRETS = env(
+    "STRIPE_CONNECT_WEBHOOK_SECRET",
+    "",
+    "Signing secret of the endpoint for hosts' connected accounts; two by comma while rotating.",
+    _words,
+    secret=True,
+)
 STRIPE_READ_SECONDS = env("STRIPE_READ_SECONDS", "20", "How long an answer of the provider may take.", float)
 STRIPE_LIVE_BASE = "https://api.stripe.com"
 if STRIPE_API_KEY.startswith(("sk_live_", "rk_live_")) and STRIPE_API_BASE != STRIPE_LIVE_BASE:

@@ -32,6 +32,7 @@ from tests.stripe_sandbox.server import RunningSandbox, run_sandbox
 
 ROOT = Path(__file__).resolve().parents[1]
 SECRET = "whsec_test_desk"
+CONNECT_SECRET = "whsec_test_desk_connect"
 
 
 @dataclass
@@ -141,7 +142,7 @@ def run_desk(home: Path, *, with_web: bool) -> Iterator[RunningDesk]:
     hook = f"{site}/webhooks/stripe" if with_web else None
     with (
         run_redis(home) as redis_url,
-        run_sandbox(home, webhook_url=hook, webhook_secret=SECRET) as sandbox,
+        run_sandbox(home, webhook_url=hook, webhook_secret=SECRET, connect_secret=CONNECT_SECRET) as sandbox,
     ):
         environment = {
             "DATABASE_URL": database_url(),
@@ -153,6 +154,7 @@ def run_desk(home: Path, *, with_web: bool) -> Iterator[RunningDesk]:
             "STRIPE_API_BASE": sandbox.base_url,
             "STRIPE_API_KEY": sandbox.api_key,
             "STRIPE_WEBHOOK_SECRET": SECRET,
+            "STRIPE_CONNECT_WEBHOOK_SECRET": CONNECT_SECRET,
             "STRIPE_READ_SECONDS": "10",
             "API_LOGIN_RATE": "1000/min",
             "CSRF_TRUSTED_ORIGINS": site,

@@ -27,6 +27,7 @@ def sandbox(sandbox_process: RunningSandbox, settings: pytest.FixtureRequest) ->
     settings.STRIPE_API_BASE = sandbox_process.base_url
     settings.STRIPE_API_KEY = sandbox_process.api_key
     settings.STRIPE_WEBHOOK_SECRETS = [sandbox_process.webhook_secret]
+    settings.STRIPE_CONNECT_WEBHOOK_SECRETS = [sandbox_process.connect_secret]
     settings.STRIPE_READ_SECONDS = 3.0
     provider.gateway.cache_clear()
     # Desk and provider share one clock, as `ops sandbox clock advance` keeps it: tests move the sandbox's.

@@ -161,7 +161,7 @@ def _provider(trial: Trial) -> Check:
     gateway = StripeGateway(
         api_key=settings.STRIPE_API_KEY,
         base=settings.STRIPE_API_BASE,
-        secrets=settings.STRIPE_WEBHOOK_SECRETS,
+        secrets=[],  # it is only asked, and hears nothing
         read_seconds=PATIENCE_SECONDS,
     )
     try:
@@ -173,6 +173,9 @@ def _provider(trial: Trial) -> Check:
     if not settings.STRIPE_WEBHOOK_SECRETS:
         fix = "set STRIPE_WEBHOOK_SECRET to the endpoint's signing secret: without it no webhook is believed"
         return Check("provider", False, "no webhook secret is set", fix)
+    if not settings.STRIPE_CONNECT_WEBHOOK_SECRETS:
+        fix = "set STRIPE_CONNECT_WEBHOOK_SECRET: without it nothing is heard of hosts' accounts and their bank payouts"
+        return Check("provider", False, "no webhook secret is set for connected accounts", fix)
     if settings.SANDBOXED:
         from ops_cli.simulator import Simulator
 

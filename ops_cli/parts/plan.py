@@ -26,6 +26,7 @@ SETTINGS: Final = (
     "STRIPE_API_KEY",
     "STRIPE_API_BASE",
     "STRIPE_WEBHOOK_SECRET",
+    "STRIPE_CONNECT_WEBHOOK_SECRET",
     "STRIPE_READ_SECONDS",
     "EMAIL",
     "EMAIL_FROM",
@@ -121,7 +122,8 @@ def _embed(plan: Plan, given: Mapping[str, str]) -> None:
         parts.append(sandbox)
         environment["STRIPE_API_BASE"] = sandbox.address
         environment["STRIPE_API_KEY"] = desk.secret("STRIPE_API_KEY", prefix="sk_test_", length=18)
-        environment["STRIPE_WEBHOOK_SECRET"] = desk.secret("STRIPE_WEBHOOK_SECRET", prefix="whsec_", length=24)
+        for secret in ("STRIPE_WEBHOOK_SECRET", "STRIPE_CONNECT_WEBHOOK_SECRET"):
+            environment[secret] = desk.secret(secret, prefix="whsec_", length=24)
     parts += [web, Worker(desk=desk, environment=environment), Beat(desk=desk, environment=environment)]
     environment |= {"SITE_URL": web.address, "DEBUG": "1", "STAYDESK_HOME": str(desk.home)}
     environment |= given

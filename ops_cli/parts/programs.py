@@ -36,6 +36,9 @@ class Sandbox(Part):
             "--db", str(self.desk.home / "stripe" / "sandbox.sqlite3"),
             "--webhook-url", self.webhook_url,
             "--webhook-secret", self.desk.secret("STRIPE_WEBHOOK_SECRET", prefix="whsec_", length=24),
+            # What happens on hosts' accounts is told apart, with a secret of its own, to the same door.
+            "--connect-webhook-url", self.webhook_url,
+            "--connect-webhook-secret", self.desk.secret("STRIPE_CONNECT_WEBHOOK_SECRET", prefix="whsec_", length=24),
             "--seed", str(SANDBOX_SEED),
         )  # fmt: skip
 

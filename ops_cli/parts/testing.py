@@ -46,6 +46,7 @@ def parts(*, tick: Callable[[], None]) -> Iterator[tuple[Desk, dict[str, str]]]:
         "STAYDESK_HOME": str(home / "home"),
         "STRIPE_API_BASE": NOWHERE,
         "STRIPE_WEBHOOK_SECRET": desk.secret("STRIPE_WEBHOOK_SECRET", prefix="whsec_"),
+        "STRIPE_CONNECT_WEBHOOK_SECRET": desk.secret("STRIPE_CONNECT_WEBHOOK_SECRET", prefix="whsec_"),
     }
     try:
         if not os.environ.get("DATABASE_URL"):

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from django.test import Client
 from backoffice.payments import queries as payments
 from backoffice.payments.gateway import stripe as provider
 from tests.api.conftest import Person, book
-from tests.stripe_sandbox.server import RunningSandbox
+from tests.stripe_sandbox.server import RunningSandbox, run_sandbox
 
 pytestmark = pytest.mark.django_db
 SECRETS = ["whsec_old", "whsec_new"]
@@ -97,6 +98,23 @@ def test_what_is_signed_but_no_event_is_400(payload: bytes) -> None:
 
 def test_only_posts_are_taken() -> None:
     assert Client().get("/webhooks/stripe").status_code == 405
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_happens_on_a_hosts_account_reaches_us_over_the_wire(
+    tmp_path: Path, live_server: Any, settings: Any
+) -> None:
+    """The sandbox delivers connected accounts' events apart, with their own secret, to the same door."""
+    hook = f"{live_server.url}/webhooks/stripe"
+    with run_sandbox(tmp_path, webhook_url=hook, webhook_secret=SECRETS[0], connect_secret="whsec_hosts") as provider_:
+        settings.STRIPE_CONNECT_WEBHOOK_SECRETS = ["whsec_hosts"]
+        provider.gateway.cache_clear()
+        account = provider_.client().v1.accounts.create({"type": "express", "country": "DE"}).id
+        provider_.control("POST", f"/_sim/accounts/{account}/onboard", {})
+        assert provider_.flush()
+    heard = payments.webhooks().filter(account=account)
+    assert "account.updated" in set(heard.values_list("type", flat=True))
+    assert set(heard.values_list("object_id", flat=True)) >= {account}
 
 
 @pytest.mark.django_db(transaction=True)

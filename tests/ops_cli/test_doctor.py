@@ -146,6 +146,7 @@ def test_a_provider_that_takes_our_key_is_well(ops: Ops, sandbox: RunningSandbox
         ("STRIPE_API_BASE", f"http://{NOWHERE}", "did not answer", "ops up"),
         ("STRIPE_API_KEY", "sk_wrong", "refused", "a pair that belongs together"),
         ("STRIPE_WEBHOOK_SECRETS", [], "no webhook secret", "STRIPE_WEBHOOK_SECRET"),
+        ("STRIPE_CONNECT_WEBHOOK_SECRETS", [], "for connected accounts", "STRIPE_CONNECT_WEBHOOK_SECRET"),
     ],
 )
 def test_what_is_wrong_with_the_provider_is_said(

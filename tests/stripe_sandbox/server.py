@@ -41,6 +41,7 @@ class RunningSandbox:
 
     command: list[str]
     webhook_secret: str
+    connect_secret: str = "whsec_test_connect"
     api_key: str = "sk_test_sandbox"
     base_url: str = ""
     process: subprocess.Popen[str] = field(init=False)
@@ -131,15 +132,23 @@ class RunningSandbox:
 
 @contextmanager
 def run_sandbox(
-    tmp_path: Path, webhook_url: str | None = None, webhook_secret: str = "whsec_test", **options: Any
+    tmp_path: Path,
+    webhook_url: str | None = None,
+    webhook_secret: str = "whsec_test",
+    connect_secret: str | None = None,
+    **options: Any,
 ) -> Iterator[RunningSandbox]:
-    """A sandbox with its file in ``tmp_path``; ``options`` are those of the command line (``clock="frozen"``)."""
+    """A sandbox with its file in ``tmp_path``; ``options`` are those of the command line (``clock="frozen"``).
+
+    With a ``connect_secret`` the events of connected accounts go to ``webhook_url`` too, signed with that."""
     command = [sys.executable, "-m", "ops_cli.stripe_sandbox", "--db", str(tmp_path / "stripe.sqlite3")]
     if webhook_url is not None:
         command += ["--webhook-url", webhook_url, "--webhook-secret", webhook_secret]
+        if connect_secret is not None:
+            command += ["--connect-webhook-url", webhook_url, "--connect-webhook-secret", connect_secret]
     for name, value in options.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
-    sandbox = RunningSandbox(command, webhook_secret)
+    sandbox = RunningSandbox(command, webhook_secret, connect_secret or "whsec_test_connect")
     sandbox.start()
     try:
         yield sandbox

@@ -99,6 +99,22 @@ def test_while_a_secret_is_rotated_both_are_accepted_and_then_only_the_new_one(
         receive(sandbox, event(3), secret="whsec_old")
 
 
+def test_events_of_hosts_accounts_are_signed_with_a_secret_of_their_own_and_name_the_account(
+    sandbox: RunningSandbox, settings: pytest.FixtureRequest
+) -> None:
+    settings.STRIPE_CONNECT_WEBHOOK_SECRETS = ["whsec_hosts_new", "whsec_hosts_old"]
+    provider.gateway.cache_clear()
+    for number, secret in enumerate(("whsec_hosts_new", "whsec_hosts_old"), start=1):
+        seen = receive(sandbox, event(number) | {"account": "acct_1", "type": "account.updated"}, secret=secret)
+        assert seen is not None and (seen.account, seen.status) == ("acct_1", "received")
+    own = receive(sandbox, event(3))
+    assert own is not None and own.account == ""
+    settings.STRIPE_CONNECT_WEBHOOK_SECRETS = []
+    provider.gateway.cache_clear()
+    with pytest.raises(Invalid, match="does not match"):
+        receive(sandbox, event(4), secret="whsec_hosts_new")
+
+
 def test_a_header_with_the_signatures_of_two_secrets_is_good_when_one_matches(sandbox: RunningSandbox) -> None:
     payload = json.dumps(event()).encode()
     header = signed(sandbox, payload) + ",v1=" + "0" * 64

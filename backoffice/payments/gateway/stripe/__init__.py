@@ -42,6 +42,6 @@ def gateway() -> StripeGateway:
     return StripeGateway(
         api_key=settings.STRIPE_API_KEY,
         base=settings.STRIPE_API_BASE,
-        secrets=settings.STRIPE_WEBHOOK_SECRETS,
+        secrets=[*settings.STRIPE_WEBHOOK_SECRETS, *settings.STRIPE_CONNECT_WEBHOOK_SECRETS],
         read_seconds=settings.STRIPE_READ_SECONDS,
     )
