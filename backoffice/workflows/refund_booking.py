@@ -3,6 +3,7 @@ sending."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
@@ -30,8 +31,9 @@ from backoffice.people import operations as people
 class RefundPreview:
     """What a refund would do. `amount` and `maximum` are in the charge's currency, the rest in the listing's.
 
-    The guest receives `amount`; the host gives up `host`, we give up `platform` (fees, VAT on them), the tax office
-    `tax`. `payment_version` goes back with the request, so that a change in between is noticed."""
+    The guest receives `amount`; the host gives up `host`, we give up `platform` (fees, and what we bear ourselves), the tax
+    office `tax`. `lines` are those asked for with the taxes that follow them, `line_limits` the most of each.
+    `payment_version` goes back with the request, so that a change in between is noticed."""
 
     maximum: Money
     amount: Money
@@ -42,19 +44,32 @@ class RefundPreview:
     parts: dict[str, Money]
     needs_second_person: bool
     payment_version: int
+    lines: dict[str, Money]
+    line_limits: dict[str, Money]
 
 
 def preview(
-    *, booking_code: str, amount: Money | None, cause: str, bearer: str, actor: Actor, now: datetime
+    *,
+    booking_code: str,
+    amount: Money | None,
+    cause: str,
+    bearer: str,
+    actor: Actor,
+    now: datetime,
+    lines: Mapping[str, Money] | None = None,
 ) -> RefundPreview:
-    """What a refund of `amount` (None: all that is left) would mean. Raises what `request` would raise for the amount."""
+    """What a refund of `amount` (None: all that is left), or of these `lines`, would mean: the one object that every door
+    shows. Raises what `request` would raise for the amount."""
     actor.must("refunds.request")
     booking = booking_queries.booking(code=booking_code, actor=actor)
     bookings.not_for_oneself(booking=booking, actor=actor)
     payment = _captured_payment(booking)
     limits = payment_queries.refund_limits(payment=payment)
     wanted = limits.charged if amount is None else amount
-    parts, platform_share = _shares(payment, wanted, bearer)
+    taken: dict[str, Money] = {}
+    if lines:
+        wanted, taken = _of_lines(payment, lines)
+    parts, platform_share = _shares(payment, wanted, bearer, taken)
     return RefundPreview(
         maximum=limits.charged,
         amount=wanted,
@@ -65,6 +80,8 @@ def preview(
         parts=dict(zip(PART_NAMES, parts.amounts, strict=True)),
         needs_second_person=not _within(actor, wanted, now),
         payment_version=payment.version,
+        lines=taken,
+        line_limits=payment_queries.line_limits(payment=payment),
     )
 
 
@@ -79,12 +96,13 @@ def request(
     version: int,
     actor: Actor,
     now: datetime,
+    lines: Mapping[str, Money] | None = None,
 ) -> Refund:
-    """Refund part or all of a booking. Within the actor's limits it is approved and sent; over them it waits for a second
-    person (status requested). The same key again returns the same refund.
+    """Refund part or all of a booking: an `amount`, or `lines` whose preview said that amount.
 
-    Raises NotAllowed, Refused without a reason, RefundTooLarge, StaleVersion when the payment changed since it was shown,
-    KeyReused."""
+    Within the actor's limits it is approved and sent; over them it waits for a second person (status requested). The same
+    key again returns the same refund. Raises NotAllowed, Refused without a reason, RefundTooLarge, StaleVersion when the
+    payment changed since it was shown, KeyReused, Stopped."""
     actor.must("refunds.request")
     jobs.assert_not_stopped(scope="refunds")
     if not reason.strip():
@@ -103,9 +121,15 @@ def request(
             return _same(repeated, amount=amount, cause=cause, bearer=bearer)
         if payment.version != version:
             raise StaleVersion(kind="payment")
-        parts, platform_share = _shares(payment, amount, bearer)
+        taken: dict[str, Money] = {}
+        if lines:
+            wanted, taken = _of_lines(payment, lines)
+            if wanted != amount:
+                raise Invalid(f"amount: these lines come to {wanted}; look at the preview again.", field="amount")
+        parts, platform_share = _shares(payment, amount, bearer, taken)
         return payments.open_refund(
             payment=payment,
+            lines={name: money.amount for name, money in taken.items()},
             amount=amount,
             parts=parts,
             platform_share=platform_share,
@@ -186,9 +210,18 @@ def _within(actor: Actor, amount: Money, now: datetime) -> bool:
     return True
 
 
-def _shares(payment: Payment, amount: Money, bearer: str) -> tuple[policies.Parts, Money]:
-    """Who gives what of an amount (charge's currency), in the booking's currency: pro rata from what is left of each part
-    (worked posting B), or all of it ours when the platform bears it."""
+def _of_lines(payment: Payment, lines: Mapping[str, Money]) -> tuple[Money, dict[str, Money]]:
+    """Lines with the taxes that follow them, and what they come to in the charge's currency."""
+    limits = payment_queries.refund_limits(payment=payment)
+    most = payment_queries.line_limits(payment=payment)
+    policies.parts_of_lines(remaining=limits.parts, lines=lines, limits=most)  # raises for what cannot be
+    taken = policies.with_taxes(price=payment_queries.price_of(payment=payment), lines=lines, limits=most)
+    return limits.in_charge(amount=Money.sum(taken.values(), payment.booking.currency)), taken
+
+
+def _shares(payment: Payment, amount: Money, bearer: str, lines: Mapping[str, Money]) -> tuple[policies.Parts, Money]:
+    """Who gives what of an amount (charge's currency), in the booking's currency: from the lines that were named, else pro
+    rata from what is left of each part (worked posting B), or all of it ours when the platform bears it."""
     if amount.currency != payment.currency:
         raise Invalid(f"amount: this booking was charged in {payment.currency}.", field="amount")
     limits = payment_queries.refund_limits(payment=payment)
@@ -201,6 +234,9 @@ def _shares(payment: Payment, amount: Money, bearer: str) -> tuple[policies.Part
         whole = Money(payment.booking.total, currency)
         share = amount if amount.currency == currency else whole.share(Fraction(amount.amount, payment.amount))
         return policies.Parts.none(currency), share
+    if lines:
+        most = payment_queries.line_limits(payment=payment)
+        return policies.parts_of_lines(remaining=limits.parts, lines=lines, limits=most), Money.zero(currency)
     return policies.pro_rata(remaining=limits.parts, amount=limits.from_charge(amount=amount)), Money.zero(currency)
 
 

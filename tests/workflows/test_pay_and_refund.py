@@ -94,6 +94,40 @@ def test_a_refund_goes_back_to_the_card_and_reconciles(sandbox: RunningSandbox) 
     assert money.refunded == Money(5_000, "EUR") and money.refundable == money.charged - money.refunded
 
 
+def test_a_refund_by_line_takes_its_taxes_along_and_the_preview_is_what_happens(sandbox: RunningSandbox) -> None:
+    booking = paid(sandbox)
+    staff = factories.acting(factories.staff("finance", now=now()), now=now())
+    most = payments.line_limits(payment=booking.payment)
+    terms = {"booking_code": booking.code, "cause": "service_issue", "bearer": "host", "actor": staff}
+    lines = {"nights": most["nights"] - Money(1, "EUR"), "guest_fee": most["guest_fee"]}
+    shown = refund_booking.preview(amount=None, lines=lines, now=now(), **terms)
+    assert shown.amount == shown.host + shown.platform + shown.tax == Money.sum(shown.lines.values(), "EUR")
+    asked = refund_booking.request(
+        amount=shown.amount,
+        lines=lines,
+        reason="No hot water",
+        idempotency_key="by-line",
+        version=shown.payment_version,
+        now=now(),
+        **terms,
+    )
+    assert asked.lines == {name: money.amount for name, money in shown.lines.items()}
+    booking.payment.refresh_from_db()
+    assert payments.line_limits(payment=booking.payment)["nights"] == Money(1, "EUR")
+    with pytest.raises(RefundTooLarge, match="nights"):
+        refund_booking.preview(amount=None, lines=lines, now=now(), **terms)
+    with pytest.raises(Invalid, match="come to"):
+        refund_booking.request(
+            amount=Money(5, "EUR"),
+            lines={"nights": Money(1, "EUR")},
+            reason="No hot water",
+            idempotency_key="other",
+            version=booking.payment.version,
+            now=now(),
+            **terms,
+        )
+
+
 def test_the_same_refund_key_refunds_once_and_another_amount_under_it_is_refused(sandbox: RunningSandbox) -> None:
     booking = paid(sandbox)
     staff = factories.staff("finance", now=now())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -55,13 +56,15 @@ def open_refund(
     approved: bool,
     actor: Actor,
     now: datetime,
+    lines: Mapping[str, int] | None = None,
 ) -> Refund:
     """Open one refund of a payment that the caller has locked with its booking. `amount` is in the charge's currency,
-    `parts` and `platform_share` (what we bear ourselves) in the booking's. Approved at once, or waiting for a second person.
+    `parts`, `platform_share` (what we bear ourselves) and `lines` (where it was asked for by line) in the booking's.
+    Approved at once, or waiting for a second person.
 
     The same key with the same content returns the first refund; with other content it raises KeyReused. Raises
     RefundTooLarge when it is more than what is left, pending refunds counted."""
-    digest = _digest(payment.code, amount.amount, parts.as_dict(), platform_share.amount, cause, bearer)
+    digest = _digest(payment.code, amount.amount, parts.as_dict(), platform_share.amount, cause, bearer, dict(lines or {}))
     earlier = Refund.objects.filter(idempotency_key=idempotency_key).first()
     if earlier is not None:
         if earlier.request_hash != digest:
@@ -78,6 +81,7 @@ def open_refund(
         currency=amount.currency,
         **parts.as_dict(),
         platform_share=platform_share.amount,
+        lines=dict(lines or {}),
         cause=cause,
         bearer=bearer,
         reason=reason,

@@ -1,5 +1,6 @@
 """Decisions about money: what a payment is made of, how much can go back, and the lines each fact is posted as."""
 
+from backoffice.payments.policies.lines import LINE_NAMES, line_limits, parts_of_lines, with_taxes
 from backoffice.payments.policies.parts import (
     PART_NAMES,
     Parts,
@@ -48,6 +49,7 @@ from backoffice.payments.policies.provider import (
 
 __all__ = [
     "KNOWN_CATEGORIES",
+    "LINE_NAMES",
     "PART_NAMES",
     "BalanceTransactionFacts",
     "Lines",
@@ -71,8 +73,10 @@ __all__ = [
     "fx_realised",
     "goodwill",
     "instalments",
+    "line_limits",
     "netted",
     "parts_of_cancellation",
+    "parts_of_lines",
     "penalised",
     "posting_keys",
     "pro_rata",
@@ -85,5 +89,6 @@ __all__ = [
     "reversal_requested",
     "tax_remitted",
     "transfer_requested",
+    "with_taxes",
     "written_off",
 ]

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from django.db.models import QuerySet, Sum
 
 from backoffice.bookings.models import Booking
+from backoffice.bookings.policies import PriceBreakdown
 from backoffice.core.errors import NotFound
 from backoffice.core.money import Money
 from backoffice.payments import policies
@@ -97,6 +98,20 @@ def refund_limits(*, payment: Payment) -> policies.RefundLimits:
             )
             for row in Refund.objects.filter(payment=payment).order_by("id")
         ],
+    )
+
+
+def price_of(*, payment: Payment) -> PriceBreakdown:
+    """The price that this payment is for, line by line, as the booking froze it."""
+    return PriceBreakdown.from_dict(payment.booking.price)
+
+
+def line_limits(*, payment: Payment) -> dict[str, Money]:
+    """The most that each line of the price can still give back, in the booking's currency; refunds under way counted."""
+    return policies.line_limits(
+        price=price_of(payment=payment),
+        remaining=refund_limits(payment=payment).parts,
+        earlier=Refund.objects.filter(payment=payment, status__in=REFUND_COUNTS).values_list("lines", flat=True),
     )
 
 
