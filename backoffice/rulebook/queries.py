@@ -18,6 +18,7 @@ from backoffice.core.errors import Invalid
 from backoffice.core.money import Money
 from backoffice.rulebook.policies import (
     CancellationRules,
+    ChargebackRules,
     ExchangeRate,
     FeeRules,
     HostPenaltyRules,
@@ -80,6 +81,10 @@ def taxes(*, on: date) -> Policy[TaxRules]:
 
 def timings(*, on: date) -> Policy[TimingRules]:
     return _current("timings", on)
+
+
+def chargebacks(*, on: date) -> Policy[ChargebackRules]:
+    return _current("chargebacks", on)
 
 
 def settlement(*, on: date) -> Policy[SettlementRules]:

@@ -19,6 +19,7 @@ from backoffice.core.money import Money
 from backoffice.rulebook.policies import (
     POLICY_KINDS,
     CancellationRules,
+    ChargebackRules,
     ExchangeRate,
     FeeRules,
     GuestFeeRule,
@@ -95,6 +96,10 @@ def test_the_other_documents_carry_the_numbers_of_the_house() -> None:
 
     timings: TimingRules = parse_policy(document("timings")).rules
     assert (timings.hold_minutes, timings.check_in_time) == (15, time(15))
+
+    chargebacks: ChargebackRules = parse_policy(document("chargebacks")).rules
+    assert (chargebacks.internal_deadline_percent, chargebacks.ratio_threshold_percent) == (Decimal(60), Decimal("1.50"))
+    assert chargebacks.ratio_warning_percent == 50
 
     settlement: SettlementRules = parse_policy(document("settlement")).rules
     assert [settlement.currency_for(code) for code in ("SGD", "CHF", "THB", "JPY")] == ["SGD", "CHF", "EUR", "EUR"]

@@ -18,6 +18,7 @@ from backoffice.rulebook.policies.rules import (
     TAX_METHODS,
     CancellationRules,
     CancellationTier,
+    ChargebackRules,
     CommissionVat,
     FeePlan,
     FeeRules,
@@ -373,6 +374,15 @@ def _timings(field: _Field) -> TimingRules:
     )
 
 
+def _chargebacks(field: _Field) -> ChargebackRules:
+    names = field.object("internal_deadline_percent", "ratio_threshold_percent", "ratio_warning_percent")
+    return ChargebackRules(
+        internal_deadline_percent=names["internal_deadline_percent"].percent(),
+        ratio_threshold_percent=names["ratio_threshold_percent"].percent(),
+        ratio_warning_percent=names["ratio_warning_percent"].percent(),
+    )
+
+
 def _settlement(field: _Field) -> SettlementRules:
     names = field.object("native", "fallback")
     native = tuple(currency.currency() for currency in names["native"].items(at_least=1))
@@ -420,6 +430,7 @@ _PARSERS: Final[dict[str, Callable[[_Field], object]]] = {
     "taxes": _taxes,
     "timings": _timings,
     "settlement": _settlement,
+    "chargebacks": _chargebacks,
     "role-limits": _role_limits,
 }
 POLICY_KINDS: Final = tuple(_PARSERS)

@@ -294,6 +294,18 @@ class TimingRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChargebackRules:
+    """When we want to have answered a chargeback, and how many of them a card network bears.
+
+    `internal_deadline_percent` is of the time from its opening to the provider's deadline; `ratio_threshold_percent` of
+    chargebacks against charges in a month is the network's; we warn at `ratio_warning_percent` of that."""
+
+    internal_deadline_percent: Decimal
+    ratio_threshold_percent: Decimal
+    ratio_warning_percent: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SettlementRules:
     """Which charge currencies the provider settles as they are; it converts anything else to `fallback`."""
 
