@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from backoffice.payments.gateway.port.accounts import Accounts
 from backoffice.payments.gateway.port.disputes import Disputes
 from backoffice.payments.gateway.port.money_in import MoneyIn
 from backoffice.payments.gateway.port.money_out import MoneyOut
 from backoffice.payments.gateway.port.movements import Movements
 
 
-class Gateway(MoneyIn, MoneyOut, Disputes, Movements, Protocol):
+class Gateway(MoneyIn, MoneyOut, Accounts, Disputes, Movements, Protocol):
     name: str
 
     def ping(self) -> str:

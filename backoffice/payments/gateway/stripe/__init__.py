@@ -8,6 +8,7 @@ from typing import Final
 import stripe as sdk
 from django.conf import settings
 
+from backoffice.payments.gateway.stripe.accounts import Accounts
 from backoffice.payments.gateway.stripe.calls import read
 from backoffice.payments.gateway.stripe.disputes import Disputes
 from backoffice.payments.gateway.stripe.money_in import MoneyIn
@@ -18,7 +19,7 @@ CONNECT_SECONDS: Final = 3
 RETRIES: Final = 2
 
 
-class StripeGateway(MoneyIn, MoneyOut, Disputes, Movements):
+class StripeGateway(MoneyIn, MoneyOut, Accounts, Disputes, Movements):
     name = "stripe"
 
     def __init__(self, *, api_key: str, base: str, secrets: list[str], read_seconds: float) -> None:
