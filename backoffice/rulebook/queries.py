@@ -23,6 +23,7 @@ from backoffice.rulebook.policies import (
     FeeRules,
     HostPenaltyRules,
     Policy,
+    RecoveryRules,
     RoleLimitRules,
     SettlementRules,
     TaxRules,
@@ -89,6 +90,10 @@ def chargebacks(*, on: date) -> Policy[ChargebackRules]:
 
 def settlement(*, on: date) -> Policy[SettlementRules]:
     return _current("settlement", on)
+
+
+def recovery(*, on: date) -> Policy[RecoveryRules]:
+    return _current("recovery", on)
 
 
 def role_limits(*, on: date) -> Policy[RoleLimitRules]:

@@ -26,6 +26,7 @@ from backoffice.rulebook.policies import (
     HostPenaltyRules,
     Notice,
     Policy,
+    RecoveryRules,
     RoleLimitRules,
     SettlementRules,
     TaxRules,
@@ -98,8 +99,14 @@ def test_the_other_documents_carry_the_numbers_of_the_house() -> None:
     assert (timings.hold_minutes, timings.check_in_time) == (15, time(15))
 
     chargebacks: ChargebackRules = parse_policy(document("chargebacks")).rules
-    assert (chargebacks.internal_deadline_percent, chargebacks.ratio_threshold_percent) == (Decimal(60), Decimal("1.50"))
+    assert (chargebacks.internal_deadline_percent, chargebacks.ratio_threshold_percent) == (
+        Decimal(60),
+        Decimal("1.50"),
+    )
     assert chargebacks.ratio_warning_percent == 50
+    recovery: RecoveryRules = parse_policy(document("recovery")).rules
+    assert (recovery.bank_cool_down_hours, recovery.netting_days) == (72, 14)
+    assert recovery.sweep_minimum("EUR") == Money(10_000, "EUR") and recovery.sweep_minimum("JPY") == Money(1, "JPY")
 
     settlement: SettlementRules = parse_policy(document("settlement")).rules
     assert [settlement.currency_for(code) for code in ("SGD", "CHF", "THB", "JPY")] == ["SGD", "CHF", "EUR", "EUR"]

@@ -31,6 +31,7 @@ from backoffice.rulebook.policies.rules import (
     Notice,
     PenaltyBand,
     Policy,
+    RecoveryRules,
     RoleLimit,
     RoleLimitRules,
     SettlementRules,
@@ -389,6 +390,22 @@ def _settlement(field: _Field) -> SettlementRules:
     return SettlementRules(native=native, fallback=names["fallback"].choice(native))
 
 
+def _recovery(field: _Field) -> RecoveryRules:
+    names = field.object(
+        "bank_cool_down_hours", "netting_days", "retry_days", "reverse_automatically", "sweep_minimums"
+    )
+    entries = names["sweep_minimums"].items()
+    rows = [entry.object("currency", "amount") for entry in entries]
+    _unique(entries, [row["currency"].currency() for row in rows], "currency")
+    return RecoveryRules(
+        bank_cool_down_hours=names["bank_cool_down_hours"].whole(high=8760),
+        netting_days=names["netting_days"].whole(high=365),
+        retry_days=names["retry_days"].whole(low=1, high=365),
+        reverse_automatically=names["reverse_automatically"].flag(),
+        sweep_minimums=tuple(row["amount"].money(row["currency"].currency()) for row in rows),
+    )
+
+
 def _role_limit(field: _Field, currency: str) -> RoleLimit:
     names = field.object("role", "refund", "payout_hold", optional=("four_eyes_above", "goodwill"))
     refund: tuple[Money | None, Money | None]
@@ -432,6 +449,7 @@ _PARSERS: Final[dict[str, Callable[[_Field], object]]] = {
     "settlement": _settlement,
     "chargebacks": _chargebacks,
     "role-limits": _role_limits,
+    "recovery": _recovery,
 }
 POLICY_KINDS: Final = tuple(_PARSERS)
 

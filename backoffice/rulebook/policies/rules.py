@@ -317,6 +317,24 @@ class SettlementRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryRules:
+    """How what a host owes comes back, how long new bank details rest, and from how much on our earnings are swept.
+
+    Netting against the next payouts has `netting_days`; then earlier transfers are reversed (by the job itself when
+    `reverse_automatically`), and one that was refused is tried again after `retry_days`."""
+
+    bank_cool_down_hours: int
+    netting_days: int
+    retry_days: int
+    reverse_automatically: bool
+    sweep_minimums: tuple[Money, ...]
+
+    def sweep_minimum(self, currency: str) -> Money:
+        """The least amount a sweep is made for; without an entry, any."""
+        return next((least for least in self.sweep_minimums if least.currency == currency), Money(1, currency))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoleLimit:
     """What a role may do without a second person. None is "no limit"; zero is "not at all"."""
 
