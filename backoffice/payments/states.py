@@ -121,6 +121,7 @@ REFUND_CAUSES: Final = (
     "duplicate",
 )
 BEARERS: Final = ("host", "platform")
+REFUND_METHODS: Final = ("card", "other")
 
 WEBHOOK: Final = StateTable(
     kind="webhook",

@@ -20,6 +20,10 @@ def eur(amount: int) -> Money:
     return Money(amount, "EUR")
 
 
+def tax(kind: str, base: tuple[str, ...], amount: int) -> TaxLine:
+    return TaxLine(kind=kind, code=kind, label=kind, place="BE", base=base, amount=eur(amount))
+
+
 def price(nights: int = 36_000, cleaning: int = 6_000, fee: int = 5_000, occupancy: int = 1_950) -> PriceBreakdown:
     """Worked posting A: 420.00 of host price, 50.00 fee, 10.50 VAT on it, 19.50 occupancy tax on the nights: 500.00."""
     vat = fee * 21 // 100

@@ -7,7 +7,7 @@ from django.db import models
 
 from backoffice.core.fields import currency_code, minor_units, new_code, status_check
 from backoffice.payments.models.money_in import PARTS, Payment
-from backoffice.payments.states import BEARERS, REFUND, REFUND_CAUSES
+from backoffice.payments.states import BEARERS, REFUND, REFUND_CAUSES, REFUND_METHODS
 
 
 def new_refund_code() -> str:
@@ -36,8 +36,8 @@ class Refund(models.Model):
         default=dict, help_text="what was given back of nights, cleaning, fees and taxes, if by line"
     )
     method = models.CharField(max_length=10, default="card", help_text="card, or other: the card was closed")
-    repays = models.OneToOneField(
-        "self", on_delete=models.PROTECT, null=True, related_name="repaid_by", help_text="the refund that came back"
+    repays = models.ForeignKey(
+        "self", on_delete=models.PROTECT, null=True, related_name="repayments", help_text="the refund that came back"
     )
     idempotency_key = models.CharField(max_length=160, unique=True)
     request_hash = models.CharField(max_length=64)
@@ -57,6 +57,16 @@ class Refund(models.Model):
             status_check("refund_status", REFUND.statuses),
             status_check("refund_cause", REFUND_CAUSES, "cause"),
             status_check("refund_bearer", BEARERS, "bearer"),
+            status_check("refund_method", REFUND_METHODS, "method"),
+            models.CheckConstraint(
+                name="refund_another_way_repays",
+                condition=models.Q(method="card", repays__isnull=True) | models.Q(method="other", repays__isnull=False),
+            ),
+            models.UniqueConstraint(
+                name="refund_repaid_once",
+                fields=["repays"],
+                condition=models.Q(status__in=["requested", "approved", "submitted", "succeeded"]),
+            ),
             models.CheckConstraint(name="refund_positive", condition=models.Q(amount__gt=0)),
         ]
         indexes = [

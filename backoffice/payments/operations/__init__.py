@@ -25,6 +25,7 @@ from backoffice.payments.operations.refunds import (
     record_refund,
     reject_refund,
 )
+from backoffice.payments.operations.repayments import note_repayment, request_repayment, settle_repayment
 from backoffice.payments.operations.transactions import (
     import_transactions,
 )
@@ -43,11 +44,14 @@ __all__ = [
     "lock_payment",
     "lose_sight_of_attempt",
     "lose_sight_of_refund",
+    "note_repayment",
     "open_refund",
     "receive_event",
     "record_payment",
     "record_refund",
     "reject_refund",
     "replay_webhook",
+    "request_repayment",
+    "settle_repayment",
     "touch",
 ]

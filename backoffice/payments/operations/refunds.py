@@ -37,6 +37,7 @@ from backoffice.payments.models import (
     Refund,
 )
 from backoffice.payments.operations.attempts import lock_payment, touch
+from backoffice.payments.operations.repayments import post_repayment
 from backoffice.payments.policies.seen import SeenRefund
 from backoffice.payments.states import BEARERS, REFUND, REFUND_CAUSES
 from backoffice.people import policies as people_policies
@@ -64,7 +65,9 @@ def open_refund(
 
     The same key with the same content returns the first refund; with other content it raises KeyReused. Raises
     RefundTooLarge when it is more than what is left, pending refunds counted."""
-    digest = _digest(payment.code, amount.amount, parts.as_dict(), platform_share.amount, cause, bearer, dict(lines or {}))
+    digest = _digest(
+        payment.code, amount.amount, parts.as_dict(), platform_share.amount, cause, bearer, dict(lines or {})
+    )
     earlier = Refund.objects.filter(idempotency_key=idempotency_key).first()
     if earlier is not None:
         if earlier.request_hash != digest:
@@ -153,7 +156,7 @@ def claim_refund(*, refund_code: str, now: datetime) -> Refund | None:
         refund = (
             Refund.objects.select_for_update(of=("self",), skip_locked=True)
             .select_related("payment")
-            .filter(code=refund_code)
+            .filter(code=refund_code, method="card")
             .first()
         )
         if refund is None or not REFUND.allows(refund.status, "submit"):
@@ -222,6 +225,9 @@ def _approve(refund: Refund, payment: Payment, actor: Actor, now: datetime) -> N
     refund.approved_by_id = actor.id
     refund.approved_at = now
     _move_refund(refund, "approve", actor=actor, now=now, fields=["approved_by", "approved_at"])
+    if refund.method == "other":
+        post_repayment(refund=refund, actor=actor, now=now)
+        return
     ledger.post(
         key=f"refund:{refund.code}",
         kind="refund",

@@ -150,6 +150,11 @@ def repaid(*, booking: str, refund: str, amount: Money) -> Lines:
     return journal(debit(UNCLAIMED, booking, amount), credit(REFUND, refund, amount))
 
 
+def repaid_from_bank(*, refund: str, bank: str, amount: Money) -> Lines:
+    """What was to be paid another way has left our bank account: a line of its statement says so."""
+    return journal(debit(REFUND, refund, amount), credit(BANK, bank, amount))
+
+
 # Release and payout --------------------------------------------------------------------------------------------------
 
 

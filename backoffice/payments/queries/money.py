@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-from django.db.models import QuerySet, Sum
+from django.db.models import Q, QuerySet, Sum
 
 from backoffice.bookings.models import Booking
 from backoffice.bookings.policies import PriceBreakdown
@@ -96,7 +96,8 @@ def refund_limits(*, payment: Payment) -> policies.RefundLimits:
                 unclaimed=row.status == "failed" and row.unclaimed,
                 ours=row.bearer == "platform",
             )
-            for row in Refund.objects.filter(payment=payment).order_by("id")
+            # A repayment is the same money another way, not more of it.
+            for row in Refund.objects.filter(payment=payment, repays=None).order_by("id")
         ],
     )
 
@@ -157,7 +158,8 @@ def money_of(*, booking: Booking) -> MoneyTable:
         nothing = {part: Money.zero(booking.currency) for part in PARTS}
         return MoneyTable(zero, zero, zero, zero, nothing, nothing)
     limits = refund_limits(payment=payment)
-    succeeded = Refund.objects.filter(payment=payment, status="succeeded").aggregate(total=Sum("amount", default=0))
+    arrived = Q(status="succeeded") | Q(unclaimed=True, repayments__status="succeeded")
+    succeeded = Refund.objects.filter(arrived, payment=payment, repays=None).aggregate(total=Sum("amount", default=0))
     refunded = Money(succeeded["total"], payment.currency)
     charged = Money(payment.amount, payment.currency)
     return MoneyTable(
@@ -192,13 +194,13 @@ def waiting_for_provider(*, older_than: datetime, limit: int = 100) -> list[int]
 
 def refunds_to_send(*, older_than: datetime, limit: int = 100) -> list[str]:
     """Codes of refunds that are approved but not sent, or whose answer was lost."""
-    rows = Refund.objects.filter(status__in=["approved", "indeterminate"], requested_at__lt=older_than)
+    rows = Refund.objects.filter(status__in=["approved", "indeterminate"], requested_at__lt=older_than, method="card")
     return list(rows.order_by("id").values_list("code", flat=True)[:limit])
 
 
 def refunds_to_ask_about(*, older_than: datetime, limit: int = 100) -> list[str]:
     """Codes of refunds that the provider has had for a while without an end."""
-    rows = Refund.objects.filter(status="submitted", submitted_at__lt=older_than)
+    rows = Refund.objects.filter(status="submitted", submitted_at__lt=older_than, method="card")
     return list(rows.order_by("id").values_list("code", flat=True)[:limit])
 
 

@@ -1,0 +1,198 @@
+"""Another way: a refund that the guest's bank sent back (the card was closed) is paid from our own bank account.
+
+The money stands on 2410 for the guest. One member of finance names where it is to go, another says yes, the first sends it
+at the bank and notes the bank's reference; the line of the bank's statement that carries it settles it. Where it goes is
+kept with the bank, not here: only the reference is.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+
+from backoffice.audit import operations as audit
+from backoffice.bookings import operations as bookings
+from backoffice.core.actor import Actor
+from backoffice.core.errors import Conflict, Invalid, NotFound, Refused
+from backoffice.core.money import Money
+from backoffice.ledger import operations as ledger
+from backoffice.ledger import queries as ledger_queries
+from backoffice.notifications import operations as notifications
+from backoffice.payments import policies
+from backoffice.payments.models import Refund
+from backoffice.payments.operations.attempts import lock_payment, touch
+from backoffice.payments.policies.postings import UNCLAIMED
+from backoffice.payments.states import REFUND
+
+
+def request_repayment(*, refund_code: str, version: int, reason: str, actor: Actor, now: datetime) -> Refund:
+    """Ask for what a returned refund left standing to be paid another way; a second person must agree.
+
+    The amount is what the provider gave back to us, in our settlement currency. Raises Refused without a reason, Conflict
+    when the refund did not come back, is being repaid already, or its money has not been seen at the provider yet."""
+    actor.must("refunds.approve")
+    if not reason.strip():
+        raise Refused(missing="a reason")
+    found = Refund.objects.select_related("payment__booking").filter(code=refund_code).first()
+    if found is None:
+        raise NotFound(kind="refund")
+    with transaction.atomic():
+        # Two people with the same returned refund: the second finds the first one's repayment.
+        booking = bookings.lock(code=found.payment.booking.code)
+        payment = lock_payment(payment_id=found.payment_id)
+        returned = Refund.objects.select_for_update(of=("self",)).get(id=found.id)
+        if returned.version != version:
+            raise Conflict("This refund has changed since you looked; look again.")
+        if not (returned.status == "failed" and returned.unclaimed):
+            raise Conflict("Only a refund that the guest's bank sent back is paid another way.")
+        if returned.repayments.exclude(status__in=["rejected", "cancelled"]).exists():
+            raise Conflict("This refund is being paid another way already.")
+        bookings.not_for_oneself(booking=booking, actor=actor)
+        amount = _standing(booking.code)
+        number = Refund.objects.filter(repays=returned).count() + 1
+        refund = Refund.objects.create(
+            payment=payment,
+            amount=amount.amount,
+            currency=amount.currency,
+            held=0,
+            host_fee=0,
+            guest_fee=0,
+            vat=0,
+            occupancy_tax=0,
+            cause=returned.cause,
+            bearer=returned.bearer,
+            reason=reason.strip(),
+            method="other",
+            repays=returned,
+            idempotency_key=f"repay:{returned.code}:{number}",
+            request_hash="",
+            requested_by_id=actor.id,
+            requested_at=now,
+        )
+        audit.record(
+            actor=actor.because(reason),
+            verb="refunds.repay",
+            kind="refund",
+            id=refund.code,
+            after={"repays": returned.code, "amount": amount.amount, "currency": amount.currency},
+            now=now,
+        )
+        touch(payment=payment)
+    return refund
+
+
+def note_repayment(*, refund_code: str, reference: str, version: int, actor: Actor, now: datetime) -> Refund:
+    """Note that an approved repayment was sent at the bank, under the bank's reference, which its statement will name."""
+    actor.must("refunds.approve")
+    if not reference.strip() or len(reference) > 80:
+        raise Invalid(
+            "reference: write the bank's reference of the transfer, at most 80 characters.", field="reference"
+        )
+    with transaction.atomic():
+        refund = _locked(refund_code)
+        if refund.version != version:
+            raise Conflict("This refund has changed since you looked; look again.")
+        if Refund.objects.filter(provider_id=reference.strip()).exclude(id=refund.id).exists():
+            raise Invalid("reference: another repayment carries it already.", field="reference")
+        refund.provider_id, refund.submitted_at = reference.strip(), now
+        return _move(refund, "submit", actor, now, ["provider_id", "submitted_at"])
+
+
+def settle_repayment(*, refund_code: str, bank: str, line: str, amount: Money, actor: Actor, now: datetime) -> Refund:
+    """A line of the bank's statement (`line` is its id, `amount` what left, above zero) carries a repayment.
+
+    Raises Conflict when it is not what was approved: then the line stays for a person to identify."""
+    with transaction.atomic():
+        refund = _locked(refund_code)
+        if refund.status == "succeeded":
+            return refund
+        if amount != Money(refund.amount, refund.currency):
+            raise Conflict(
+                f"The bank's line says {amount}; {refund.code} is over {Money(refund.amount, refund.currency)}."
+            )
+        ledger.post(
+            key=f"repaid:{refund.code}",
+            kind="repayment",
+            lines=policies.repaid_from_bank(refund=refund.code, bank=bank, amount=amount),
+            subject=refund.payment.booking.code,
+            reference=line,
+            effective_at=now,
+            actor=actor,
+            now=now,
+        )
+        refund.settled_at = now
+        if refund.status == "approved":  # the statement was quicker than whoever sent it
+            refund.submitted_at = now
+            _move(refund, "submit", actor, now, ["submitted_at"])
+        refund = _move(refund, "succeed", actor, now, ["settled_at"])
+        guest = refund.payment.booking.guest
+        notifications.tell(
+            topic="refund_succeeded",
+            recipient_id=guest.id,
+            address=guest.email,
+            context={
+                "booking": refund.payment.booking.code,
+                "refund": refund.code,
+                "amount": amount.format(),
+                "reason": "",
+            },
+            now=now,
+        )
+        return refund
+
+
+def post_repayment(*, refund: Refund, actor: Actor, now: datetime) -> None:
+    """The second person said yes: what stood aside for the guest is on its way. In the caller's transaction."""
+    ledger.post(
+        key=f"refund:{refund.code}",
+        kind="refund",
+        lines=policies.repaid(
+            booking=refund.payment.booking.code, refund=refund.code, amount=Money(refund.amount, refund.currency)
+        ),
+        subject=refund.payment.booking.code,
+        reference=refund.code,
+        effective_at=now,
+        actor=actor,
+        now=now,
+    )
+
+
+# Private --------------------------------------------------------------------------------------------------------------
+
+
+def _standing(booking: str) -> Money:
+    standing = [-amount for amount in ledger_queries.standing(account=UNCLAIMED, key=booking) if amount]
+    if not standing:
+        raise Conflict("The provider has not given this money back to us yet; import its movements first.")
+    if len(standing) > 1 or standing[0].amount < 0:
+        raise Conflict("What stands aside for this guest is not one amount; finance must look at account 2410 first.")
+    return standing[0]
+
+
+def _locked(refund_code: str) -> Refund:
+    found = Refund.objects.select_related("payment__booking").filter(code=refund_code, method="other").first()
+    if found is None:
+        raise NotFound(kind="repayment")
+    bookings.lock(code=found.payment.booking.code)
+    payment = lock_payment(payment_id=found.payment_id)
+    refund = Refund.objects.select_for_update(of=("self",)).get(id=found.id)
+    refund.payment = payment
+    return refund
+
+
+def _move(refund: Refund, action: str, actor: Actor, now: datetime, fields: list[str]) -> Refund:
+    before = refund.status
+    refund.status = REFUND.after(before, action)
+    refund.version += 1
+    refund.save(update_fields=["status", "version", *fields])
+    audit.record(
+        actor=actor,
+        verb=f"refunds.{action}",
+        kind="refund",
+        id=refund.code,
+        before={"status": before},
+        after={"status": refund.status, "booking": refund.payment.booking.code},
+        now=now,
+    )
+    return refund

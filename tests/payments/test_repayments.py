@@ -1,0 +1,146 @@
+"""A refund that came back is paid another way: by two people, once, settled by the line of our bank's statement."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from backoffice.audit.models import AuditEntry
+from backoffice.bookings.models import Booking
+from backoffice.core.actor import system
+from backoffice.core.errors import Conflict, Invalid, NotAllowed, NotFound, Refused
+from backoffice.core.money import Money
+from backoffice.ledger import queries as ledger
+from backoffice.payments import operations as payments
+from backoffice.payments import queries
+from backoffice.payments.models import Refund
+from backoffice.people.models import User
+from backoffice.workflows import apply_provider_event as events
+from backoffice.workflows import import_balance_transactions, keep_time, refund_booking
+from tests import factories
+from tests.racing import race
+from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows.steps import ROOMS, now, paid
+
+pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
+WORKER = system("worker")
+
+
+@pytest.fixture
+def farid() -> User:
+    return factories.staff("finance", name="Farid", now=now())
+
+
+@pytest.fixture
+def fatima() -> User:
+    return factories.staff("finance", name="Fatima", now=now())
+
+
+@pytest.fixture
+def returned(sandbox: RunningSandbox, farid: User) -> Refund:
+    """40.00 went to a card that was closed meanwhile, and came back."""
+    booking = paid(payment_method="pm_card_refundFail")
+    refund = refund_booking.request(
+        booking_code=booking.code,
+        amount=Money(4_000, "EUR"),
+        cause="service_issue",
+        bearer="host",
+        reason="No hot water",
+        idempotency_key="first",
+        version=booking.payment.version,
+        actor=factories.acting(farid),
+        now=now(),
+    )
+    refund_booking.send(refund_code=refund.code, actor=WORKER, now=now())
+    events.poll(now=now())
+    sandbox.advance(30 * 86_400)
+    events.poll(now=now())
+    events.apply_due(now=now())
+    refund.refresh_from_db()
+    assert refund.unclaimed
+    return refund
+
+
+def repay(refund: Refund, by: User) -> Refund:
+    return payments.request_repayment(
+        refund_code=refund.code,
+        version=refund.version,
+        reason="Her new account, by letter",
+        actor=factories.acting(by),
+        now=now(),
+    )
+
+
+def test_two_people_the_bank_and_its_statement_bring_the_money_to_the_guest(
+    sandbox: RunningSandbox, returned: Refund, farid: User, fatima: User
+) -> None:
+    booking = Booking.objects.get()
+    with pytest.raises(Conflict, match="import its movements"):
+        repay(returned, farid)
+    import_balance_transactions.run(now=now())
+    asked = repay(returned, farid)
+    assert (asked.status, asked.method, asked.amount, asked.currency) == ("requested", "other", 4_000, "EUR")
+    with pytest.raises(NotAllowed):
+        payments.approve_refund(refund_code=asked.code, version=asked.version, actor=factories.acting(farid), now=now())
+    approved = payments.approve_refund(
+        refund_code=asked.code, version=asked.version, actor=factories.acting(fatima), now=now()
+    )
+    assert ledger.balance(account="2410", key=booking.code, currency="EUR") == 0
+    assert ledger.balance(account="2400", key=asked.code, currency="EUR") == -4_000
+    sandbox.advance(3_600)
+    keep_time.resolve_indeterminate(now=now())  # nothing of it is ever sent to a card
+    assert len(sandbox.client().v1.refunds.list().data) == 1
+    noted = payments.note_repayment(
+        refund_code=asked.code, reference="E2E-77", version=approved.version, actor=factories.acting(farid), now=now()
+    )
+    assert noted.status == "submitted"
+    settle = partial(
+        payments.settle_repayment, refund_code=asked.code, bank="main", line="CAMT-1", actor=WORKER, now=now()
+    )
+    with pytest.raises(Conflict, match=r"39\.99"):
+        settle(amount=Money(3_999, "EUR"))
+    assert settle(amount=Money(4_000, "EUR")).status == settle(amount=Money(4_000, "EUR")).status == "succeeded"
+    assert ledger.balance(account="2400", key=asked.code, currency="EUR") == 0
+    assert ledger.balance(account="1010", key="main", currency="EUR") == -4_000
+    money = queries.money_of(booking=booking)
+    assert money.refunded == Money(4_000, "EUR") and not money.refunds_pending
+    assert money.refundable == money.charged - money.refunded
+    verbs = list(AuditEntry.objects.filter(object_id=asked.code).order_by("seq").values_list("verb", flat=True))
+    assert verbs == ["refunds.repay", "refunds.approve", "refunds.submit", "refunds.succeed"]
+
+
+def test_what_came_back_is_repaid_once_whoever_asks(returned: Refund, farid: User, fatima: User) -> None:
+    import_balance_transactions.run(now=now())
+    outcomes = race([partial(repay, returned, farid), partial(repay, returned, fatima)])
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Conflict", "Refund"]
+    first = Refund.objects.get(method="other")
+    other = fatima if first.requested_by_id == farid.id else farid
+    payments.reject_refund(
+        refund_code=first.code, version=first.version, reason="Wrong name", actor=factories.acting(other), now=now()
+    )
+    returned.refresh_from_db()
+    assert repay(returned, farid).code != first.code, "after a no it may be asked for again"
+
+
+def test_only_what_came_back_is_paid_another_way(returned: Refund, farid: User) -> None:
+    import_balance_transactions.run(now=now())
+    lena = factories.staff("support_l1", name="Lena", now=now())
+    with pytest.raises(NotAllowed):
+        repay(returned, lena)
+    with pytest.raises(Refused, match="reason"):
+        payments.request_repayment(
+            refund_code=returned.code, version=returned.version, reason=" ", actor=factories.acting(farid), now=now()
+        )
+    with pytest.raises(NotFound):
+        payments.note_repayment(
+            refund_code=returned.code, reference="X", version=1, actor=factories.acting(farid), now=now()
+        )
+    asked = repay(returned, farid)
+    with pytest.raises(Invalid, match="reference"):
+        payments.note_repayment(
+            refund_code=asked.code, reference="", version=asked.version, actor=factories.acting(farid), now=now()
+        )
+    Refund.objects.filter(pk=returned.pk).update(status="succeeded", unclaimed=False)
+    with pytest.raises(Conflict, match="sent back"):
+        repay(returned, farid)
