@@ -6,7 +6,9 @@ import functools
 import getpass
 import os
 import socket
+import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import click
@@ -93,6 +95,63 @@ def acts(command: Callable[Concatenate[Actor, P], R]) -> Callable[..., R]:
         return command(cli_actor(reason=reason, approval=approval), *args, **kwargs)
 
     return run
+
+
+def decides(command: Callable[Concatenate[Actor, P], R]) -> Callable[..., R]:
+    """Set Django up and call the command with whoever decides about money first: a member of staff who signs in with
+    --as, within their own limits, or the engineer with the --approval of a second person. Both say the --reason.
+
+    Raises Refused when a reason, or either of the two, is missing; a `dry_run` needs neither."""
+
+    @click.option("--reason", default="", help="Why; kept in the audit log.")
+    @click.option("--as", "email", default="", help="Sign in as staff with this address; the password is asked for.")
+    @click.option("--password-stdin", is_flag=True, help="Read the password of --as from standard input.")
+    @click.option("--approval", default="", help="Without --as: the id of a second person's yes; kept as well.")
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        django()
+        given = {name: kwargs.pop(name) for name in ("reason", "email", "password_stdin", "approval")}
+        actor = _decider(**given, only_looks=bool(kwargs.get("dry_run")))  # type: ignore[arg-type]
+        return command(actor, *args, **kwargs)
+
+    return run
+
+
+def _decider(*, reason: str, email: str, password_stdin: bool, approval: str, only_looks: bool) -> Actor:
+    from backoffice.core.errors import Refused
+    from backoffice.people.policies import lent_grants
+
+    if not (reason.strip() or only_looks):
+        raise Refused(missing="a reason (--reason)")
+    if email:
+        return signed_in(email=email, from_stdin=password_stdin, reason=reason, approval=approval)
+    if not (approval.strip() or only_looks):
+        raise Refused(missing="who decides: your own sign-in (--as), or a second person's yes (--approval)")
+    return cli_actor(grants=lent_grants(), reason=reason, approval=approval)
+
+
+def signed_in(*, email: str, from_stdin: bool, reason: str, approval: str = "") -> Actor:
+    """The member of staff with this address, who proves it by password. Raises NotSignedIn, Suspended."""
+    from django.contrib.auth import authenticate
+
+    from backoffice.core import clock
+    from backoffice.core.errors import NotSignedIn
+    from backoffice.people import queries
+
+    user = authenticate(None, username=email.strip().lower(), password=_password(from_stdin))
+    if user is None or not queries.roles_of(person_id=user.pk):
+        raise NotSignedIn("No member of staff has this address and password; nothing was done.")
+    person = queries.person(person_id=user.pk)
+    actor = queries.actor_for(user=person, now=clock.now(), address=socket.gethostname())
+    return replace(actor, reason=reason, approval=approval)
+
+
+def _password(from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise Failed("there is no terminal to ask for the password: write it to --password-stdin", Exit.REFUSED)
+    return str(click.prompt("Password", hide_input=True, err=True))
 
 
 def reads(command: Callable[Concatenate[Actor, P], R]) -> Callable[P, R]:

@@ -1,4 +1,4 @@
-"""How every command answers: one decorator for `--format table|json|csv`, one for `--dry-run`, one progress bar, and
+"""How every command answers: one decorator for `--format table|json|csv|ndjson`, one for `--dry-run`, one progress bar, and
 the exit codes. Answers go to stdout, everything else to stderr, so that a pipe carries data only."""
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import click
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Format = Literal["table", "json", "csv"]
-FORMATS: Final[tuple[Format, ...]] = ("table", "json", "csv")
+Format = Literal["table", "json", "csv", "ndjson"]
+FORMATS: Final[tuple[Format, ...]] = ("table", "json", "csv", "ndjson")
 
 # What a spreadsheet takes for the start of a formula, in any of the three it might be opened with.
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -98,7 +98,7 @@ def renders(schema: str, columns: Sequence[Column] = ()) -> Callable[[Callable[P
             type=click.Choice(FORMATS),
             default="table",
             show_default=True,
-            help="A table for people, JSON for programs, CSV for spreadsheets.",
+            help="A table for people, JSON for programs (ndjson: a line per row), CSV for spreadsheets.",
         )
         @functools.wraps(command)
         def render(*args: Any, output_format: Format = "table", **kwargs: Any) -> None:
@@ -122,6 +122,11 @@ def write(result: Result, *, schema: str, columns: Sequence[Column], output_form
     if output_format == "json":
         _write_json(result, schema, stream)
         return
+    if output_format == "ndjson":
+        for row in result.rows:
+            stream.write(_json(row) + "\n")
+        _say(result)
+        return
     rows = list(result.rows)
     shown = result.columns or columns or [Column(key) for key in (rows[0] if rows else ())]
     if output_format == "csv":
@@ -130,6 +135,10 @@ def write(result: Result, *, schema: str, columns: Sequence[Column], output_form
         _write_rich(rows, shown, result.summary, stream)
     else:
         _write_plain(rows, shown, result.summary, stream)
+    _say(result)
+
+
+def _say(result: Result) -> None:
     for warning in result.warnings:
         warn(warning)
 

@@ -71,6 +71,15 @@ STAFF_VERBS: Final[Mapping[str, frozenset[str]]] = {
     "reports.view": _MONEY_READERS,
 }
 
+# What an engineer at a shell may carry out once a second person has said yes to it (their approval's id is recorded).
+LENT_VERBS: Final = (
+    "payouts.hold",
+    "payouts.release",
+    "payouts.claw_back",
+    "payouts.sweep",
+    "refunds.request",
+)
+
 GUEST_VERBS: Final = (
     "bookings.quote",
     "bookings.create",
@@ -145,6 +154,13 @@ def own_grants(*, is_host: bool) -> dict[str, Grant]:
 def cli_grants() -> dict[str, Grant]:
     """The grants of a person at the shell of the desk."""
     return {verb: Grant() for verb in CLI_VERBS}
+
+
+def lent_grants() -> dict[str, Grant]:
+    """The grants of a person at the shell to whom a second person has lent theirs for one act.
+
+    A refund is only asked for: with a limit of nothing it waits for somebody who is known to decide it."""
+    return {**cli_grants(), **{verb: Grant() for verb in LENT_VERBS}, "refunds.request": Grant(limit={})}
 
 
 def may_approve(*, approver_roles: Iterable[str], maker_roles: Iterable[str], same_person: bool) -> bool:

@@ -29,6 +29,7 @@ NAMES: Final = (
     "worker",
     "beat",
     "jobs",
+    "stops",
     "provider",
     "storage",
     "clock",

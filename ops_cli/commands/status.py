@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from ops_cli.output import Column, Exit, Result, renders
+from ops_cli.bootstrap import django
+from ops_cli.output import Column, Exit, Result, note, renders
 from ops_cli.parts import supervisor
 from ops_cli.parts.desk import Desk
 from ops_cli.parts.part import Health, Part
@@ -41,6 +42,7 @@ def status() -> Result:
     rows += [_external(name, plan.environment) for name in plan.external]
     boss = supervisor.running(desk)
     well = boss is not None and all(row["state"] in {"healthy", "external"} for row in rows)
+    stopped = _stopped(rows)
     summary: dict[str, Any] = {
         "running": boss is not None,
         "healthy": well,
@@ -48,8 +50,24 @@ def status() -> Result:
         "console": f"{plan.environment['SITE_URL']}/console/",
         "api": f"{plan.environment['SITE_URL']}/api/v1/",
         "state_directory": str(desk.home),
+        "stopped": stopped,
     }
-    return Result(rows=rows, summary=summary, exit_code=Exit.DONE if well else Exit.FINDINGS)
+    warnings = [f"{scope} are stopped: {reason}" for scope, reason in stopped.items()]
+    return Result(rows=rows, summary=summary, warnings=warnings, exit_code=Exit.DONE if well else Exit.FINDINGS)
+
+
+def _stopped(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Kill switches that are on, with their reasons; none are known while the database is away."""
+    if not any(row["part"] == "postgres" and row["state"] in {"healthy", "external"} for row in rows):
+        return {}
+    try:
+        django()
+        from backoffice.jobs import queries
+
+        return {row.scope: row.reason for row in queries.stops()}
+    except Exception as error:  # the parts are what was asked about; `ops doctor` says what is wrong with the rest
+        note(f"what is stopped cannot be told: {' '.join(str(error).split())[:200]}")
+        return {}
 
 
 def _row(part: Part) -> dict[str, Any]:

@@ -172,6 +172,25 @@ def test_an_event_that_never_came_is_not_replayed(ops: Ops) -> None:
 def test_a_bulk_replay_over_fifty_needs_a_second_person(ops: Ops) -> None:
     for number in range(51):
         event(number, status="dead")
-    refused = ops("webhooks", "replay", "--status", "dead")
+    refused = ops("webhooks", "replay", "--status", "dead", "--yes")
     assert refused.code == Exit.REFUSED and "--approval" in refused.said
     assert not OutboxMessage.objects.exists()
+
+
+def test_events_are_replayed_by_type_and_time_after_they_were_counted(ops: Ops) -> None:
+    now = clock.now()
+    for number, (kind, hours) in enumerate(
+        [("refund.updated", 1), ("refund.created", 5), ("refund.updated", 30), ("payout.paid", 2)]
+    ):
+        row = event(number)
+        WebhookEvent.objects.filter(pk=row.pk).update(type=kind, created=now - timedelta(hours=hours), account="acct_1")
+    which = ("--type", "refund.", "--since", "1d")
+    counted = ops("webhooks", "replay", *which, "--dry-run")
+    assert [row["event"] for row in counted.rows] == ["evt_0", "evt_1"] and counted.summary["events"] == 2
+    assert [row["event"] for row in ops("webhooks", "list", *which).rows] == ["evt_1", "evt_0"]
+    refused = ops("webhooks", "replay", *which)
+    assert refused.code == Exit.REFUSED and "--yes" in refused.said and "2 events" in refused.said
+    assert not OutboxMessage.objects.exists()
+    done = ops("webhooks", "replay", *which, "--until", "2h", "--yes", "--reason", "outage")
+    assert [(row["event"], row["status"]) for row in done.rows] == [("evt_1", "received")]
+    assert ops("webhooks", "list", "--account", "acct_1", "--limit", "1").summary == {"in_all": 4}

@@ -106,6 +106,12 @@ def test_json_is_written_row_by_row() -> None:
     assert written == sorted(set(written)), "each row was on its way before the next was asked for"
 
 
+def test_ndjson_is_a_line_for_each_row_as_json_has_it() -> None:
+    lines = shown("ndjson", rows=iter(ROWS), summary={"rows": 3}).splitlines()
+    assert [json.loads(line) for line in lines] == json.loads(shown("json"))["data"]
+    assert shown("ndjson", rows=[]) == ""
+
+
 def test_csv_has_keys_plain_amounts_and_no_formula() -> None:
     rows = [{"code": "=1+1", "paid": -123456, "currency": "EUR", "count": -4}]
     assert list(csv.reader(io.StringIO(shown("csv", rows=rows)))) == [
@@ -145,7 +151,7 @@ def test_warnings_go_to_stderr_so_that_a_pipe_carries_data_only() -> None:
 def test_an_unknown_format_is_a_usage_error_that_names_the_known_ones() -> None:
     run = CliRunner().invoke(command(Result()), ["--format", "xml"])
     assert run.exit_code == Exit.USAGE
-    assert "'table', 'json', 'csv'" in run.stderr
+    assert "'table', 'json', 'csv', 'ndjson'" in run.stderr
 
 
 def test_dry_run_reaches_the_command() -> None:

@@ -265,6 +265,14 @@ def clocks(trial: Trial) -> Check:
     return Check("clock", skew <= MOST_SKEW, detail, "set both clocks by NTP: timedatectl set-ntp true")
 
 
+def stops(trial: Trial) -> Check:
+    """No kill switch is on."""
+    on = list(jobs.stops())
+    said = "; ".join(f"{row.scope} since {row.since:%Y-%m-%d %H:%M} UTC by {row.by}: {row.reason}" for row in on)
+    fix = "; ".join(f'ops resume {row.scope} --reason "…"' for row in on)
+    return Check("stops", not on, said or "nothing is stopped", fix)
+
+
 CHECKS: Final[Mapping[str, Callable[[Trial], Check]]] = {
     "database": database,
     "extensions": extensions,
@@ -274,6 +282,7 @@ CHECKS: Final[Mapping[str, Callable[[Trial], Check]]] = {
     "worker": worker,
     "beat": beat,
     "jobs": schedule,
+    "stops": stops,
     "webhooks": webhooks,
     "outbox": outbox,
     "sealing": sealing,

@@ -1,0 +1,337 @@
+"""`ops refunds`: money back to guests, previewed, asked for and decided."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ops_cli.bootstrap import decides, reads
+from ops_cli.output import Column, Exit, Failed, Result, dry_run, renders
+from ops_cli.times import age
+
+if TYPE_CHECKING:
+    from backoffice.core.actor import Actor
+    from backoffice.core.money import Money
+
+LIST: Final = (
+    Column("code", "Refund"),
+    Column("booking"),
+    Column("status"),
+    Column("amount", money="currency"),
+    Column("cause"),
+    Column("bearer"),
+    Column("requested_by", "Asked by"),
+    Column("approved_by", "Decided by"),
+    Column("age"),
+    Column("failure"),
+)
+FACTS: Final = (Column("fact"), Column("value"))
+PREVIEW: Final = (Column("who"), Column("amount"), Column("what"))
+CAUSES: Final = (
+    "guest_cancellation",
+    "host_cancellation",
+    "staff_cancellation",
+    "late_capture",
+    "service_issue",
+    "goodwill",
+    "duplicate",
+)
+
+
+@click.group(short_help="Show and ask for money back to guests, and decide it.")
+def refunds() -> None:
+    """Show, preview and ask for refunds, and decide those that wait for a second person.
+
+    \b
+    Example:
+      ops refunds list --status requested
+      ops refunds preview BK-7QF3K2 --amount 50.00
+      ops refunds request BK-7QF3K2 --amount 50.00 --cause service_issue --reason "no hot water" --as sam@example.org
+      ops refunds approve RF-4KXH7RTZ --reason "photos agree" --as lea@example.org
+    """
+
+
+@refunds.command("list", short_help="List refunds, newest first.")
+@click.option(
+    "--status", help="Only this status (requested, approved, submitted, indeterminate, succeeded, failed, …)."
+)
+@click.option("--booking", help="Only refunds of this booking (BK-…).")
+@click.option("--open", "open_only", is_flag=True, help="Only those that have not ended.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
+@renders("refunds.list", LIST)
+@reads
+def list_refunds(actor: Actor, status: str | None, booking: str | None, open_only: bool, limit: int) -> Result:
+    """List refunds, newest first.
+
+    \b
+    Example:
+      ops refunds list --status requested
+      ops refunds list --booking BK-7QF3K2 --format json
+    """
+    from backoffice.core import clock
+    from backoffice.payments import queries
+
+    actor.must("refunds.view")
+    found = queries.refunds()
+    if status:
+        found = found.filter(status=status)
+    if booking:
+        found = found.filter(payment__booking__code=booking.upper())
+    if open_only:
+        found = found.filter(status__in=["requested", "approved", "submitted", "indeterminate"])
+    now = clock.now()
+    return Result(rows=[_row(one, now) for one in found[:limit]], summary={"in_all": found.count()})
+
+
+@refunds.command(short_help="Show one refund whole.")
+@click.argument("code")
+@renders("refunds.show", FACTS)
+@reads
+def show(actor: Actor, code: str) -> Result:
+    """Show one refund: what it is made of, who asked and who decided, and what the provider made of it.
+
+    \b
+    Example:
+      ops refunds show RF-4KXH7RTZ
+    """
+    from backoffice.core import clock
+    from backoffice.core.money import Money
+    from backoffice.payments import queries
+
+    actor.must("refunds.view")
+    found = queries.refund(code=code.upper())
+    own = found.payment.booking.currency
+    facts: dict[str, Any] = {
+        **_row(found, clock.now()),
+        "amount": str(Money(found.amount, found.currency)),
+        "parts": {part: str(Money(amount, own)) for part, amount in found.parts.items() if amount},
+        "borne_by_us": str(Money(found.platform_share, own)),
+        "lines": found.lines,
+        "method": found.method,
+        "reason": found.reason,
+        "provider_id": found.provider_id,
+        "requested_at": found.requested_at,
+        "approved_at": found.approved_at,
+        "submitted_at": found.submitted_at,
+        "settled_at": found.settled_at,
+        "unclaimed": found.unclaimed,
+        "version": found.version,
+    }
+    facts.pop("currency")
+    return Result(rows=[{"fact": fact, "value": value} for fact, value in facts.items()])
+
+
+_amount = click.option(
+    "--amount", help="In major units of the currency that was charged (50.00).  [default: all that is left]"
+)
+_cause = click.option("--cause", type=click.Choice(CAUSES), default="service_issue", show_default=True, help="Why.")
+_bearer = click.option(
+    "--bearer", type=click.Choice(["host", "platform"]), default="host", show_default=True, help="Who bears it."
+)
+
+
+@refunds.command(short_help="Show what a refund would mean for everybody.")
+@click.argument("booking")
+@_amount
+@_cause
+@_bearer
+@renders("refunds.preview", PREVIEW)
+@reads
+def preview(actor: Actor, booking: str, amount: str | None, cause: str, bearer: str) -> Result:
+    """Show what refunding BOOKING would mean for guest, host, platform and tax office. Changes nothing.
+
+    \b
+    Example:
+      ops refunds preview BK-7QF3K2 --amount 50.00
+      ops refunds preview BK-7QF3K2 --bearer platform --format json
+    """
+    return _previewed(_looking(actor), booking, amount, cause, bearer)
+
+
+@refunds.command(short_help="Ask for a refund.")
+@click.argument("booking")
+@_amount
+@_cause
+@_bearer
+@click.option("--key", default="", help="The same key again is the same refund.  [default: made of the request]")
+@dry_run
+@renders("refunds.request", LIST)
+@decides
+def request(actor: Actor, booking: str, amount: str | None, cause: str, bearer: str, key: str, dry_run: bool) -> Result:
+    """Refund BOOKING. Within the limits of who signs in (--as) it is approved and sent; over them, and always with
+    --approval alone, it waits for a second person.
+
+    Sent once only: the same request again, on the same day, finds the first. Exit code 6 without --reason, or when nobody
+    says who decides.
+
+    \b
+    Example:
+      ops refunds request BK-7QF3K2 --amount 50.00 --cause service_issue --reason "no hot water" --as sam@example.org
+      ops refunds request BK-7QF3K2 --dry-run
+    """
+    from backoffice.core import clock
+    from backoffice.workflows import refund_booking
+
+    if dry_run:
+        return _previewed(actor, booking, amount, cause, bearer)
+    now = clock.now()
+    wanted = _money(booking, amount)
+    shown = refund_booking.preview(
+        booking_code=booking.upper(), amount=wanted, cause=cause, bearer=bearer, actor=actor, now=now
+    )
+    made = refund_booking.request(
+        booking_code=booking.upper(),
+        amount=shown.amount,
+        cause=cause,
+        bearer=bearer,
+        reason=actor.reason,
+        idempotency_key=f"ops:{key or _key(actor, booking, amount, cause, bearer, now)}",
+        version=shown.payment_version,
+        actor=actor,
+        now=now,
+    )
+    return Result(rows=[_row(_again(made.code), now)], summary={"waits_for_second_person": made.status == "requested"})
+
+
+@refunds.command(short_help="Say yes to a refund that waits.")
+@click.argument("code")
+@renders("refunds.approve", LIST)
+@decides
+def approve(actor: Actor, code: str) -> Result:
+    """Say yes, as a second person, to refund CODE; it is sent at once. Never one's own, and only with --as: a second
+    person is somebody whom the desk knows.
+
+    \b
+    Example:
+      ops refunds approve RF-4KXH7RTZ --reason "photos agree" --as lea@example.org
+    """
+    from backoffice.core import clock
+    from backoffice.payments import queries
+    from backoffice.workflows import refund_booking
+
+    _known(actor)
+    now, found = clock.now(), queries.refund(code=code.upper())
+    done = refund_booking.approve(refund_code=found.code, version=found.version, actor=actor, now=now)
+    return Result(rows=[_row(_again(done.code), now)])
+
+
+@refunds.command(short_help="Say no to a refund that waits.")
+@click.argument("code")
+@renders("refunds.reject", LIST)
+@decides
+def reject(actor: Actor, code: str) -> Result:
+    """Say no, as a second person, to refund CODE; the amount can be asked for again. Only with --as.
+
+    \b
+    Example:
+      ops refunds reject RF-4KXH7RTZ --reason "the guest had left already" --as lea@example.org
+    """
+    from backoffice.core import clock
+    from backoffice.payments import queries
+    from backoffice.workflows import refund_booking
+
+    _known(actor)
+    now, found = clock.now(), queries.refund(code=code.upper())
+    done = refund_booking.reject(
+        refund_code=found.code, reason=actor.reason, version=found.version, actor=actor, now=now
+    )
+    return Result(rows=[_row(_again(done.code), now)])
+
+
+def _looking(actor: Actor) -> Actor:
+    """The engineer, for whom nothing is asked but what would be."""
+    from dataclasses import replace
+
+    from backoffice.people.policies import lent_grants
+
+    actor.must("refunds.view")
+    return replace(actor, grants=lent_grants())
+
+
+def _known(actor: Actor) -> None:
+    from backoffice.core.errors import Refused
+
+    if actor.id is None:
+        raise Refused(missing="a second person whom the desk knows (--as)")
+
+
+def _previewed(actor: Actor, booking: str, amount: str | None, cause: str, bearer: str) -> Result:
+    from backoffice.core import clock
+    from backoffice.workflows import refund_booking
+
+    shown = refund_booking.preview(
+        booking_code=booking.upper(),
+        amount=_money(booking, amount),
+        cause=cause,
+        bearer=bearer,
+        actor=actor,
+        now=clock.now(),
+    )
+    rows = [
+        ("guest", shown.guest, "receives"),
+        ("host", shown.host, "gives up"),
+        ("platform", shown.platform, "gives up of its fees, and bears"),
+        ("tax office", shown.tax, "gets less"),
+    ]
+    return Result(
+        rows=[{"who": who, "amount": _shown(money), "what": what} for who, money, what in rows],
+        summary={
+            "most": _shown(shown.maximum),
+            "needs_second_person": shown.needs_second_person,
+            "parts": {part: _shown(money) for part, money in shown.parts.items()},
+            "dry_run": True,
+        },
+        columns=PREVIEW,
+    )
+
+
+def _shown(amount: Money) -> dict[str, int | str]:
+    from ops_cli.output import money
+
+    return money(amount.amount, amount.currency)
+
+
+def _money(booking: str, amount: str | None) -> Money | None:
+    from decimal import InvalidOperation
+
+    from backoffice.bookings import queries
+    from backoffice.core.money import Money
+
+    if amount is None:
+        return None
+    currency = queries.booking(code=booking.upper()).charge_currency
+    try:
+        return Money.parse(amount, currency)
+    except (ValueError, InvalidOperation):
+        raise Failed(f"--amount: write an amount in {currency} such as 50.00, not {amount!r}", Exit.USAGE) from None
+
+
+def _key(actor: Actor, booking: str, amount: str | None, cause: str, bearer: str, now: datetime) -> str:
+    """Typing the same twice in a day is one refund; who means another gives it a key of its own."""
+    said = (actor.name, booking.upper(), amount or "", cause, bearer, actor.reason, now.date().isoformat())
+    return hashlib.sha256("\x1f".join(said).encode()).hexdigest()[:40]
+
+
+def _again(code: str) -> Any:
+    from backoffice.payments import queries
+
+    return queries.refund(code=code)
+
+
+def _row(refund: Any, now: datetime) -> dict[str, Any]:
+    return {
+        "code": refund.code,
+        "booking": refund.payment.booking.code,
+        "status": refund.status,
+        "amount": refund.amount,
+        "currency": refund.currency,
+        "cause": refund.cause,
+        "bearer": refund.bearer,
+        "requested_by": refund.requested_by.code if refund.requested_by else None,
+        "approved_by": refund.approved_by.code if refund.approved_by else None,
+        "age": age(now - refund.requested_at),
+        "failure": refund.failure_reason or None,
+    }

@@ -1,0 +1,123 @@
+"""`ops refunds`: shown, previewed, asked for and decided, by people whom the desk knows."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import pytest
+
+from backoffice.audit import queries as audit
+from backoffice.jobs import operations as jobs
+from backoffice.payments.models import Refund
+from backoffice.payments.states import REFUND_CAUSES
+from ops_cli.commands import refunds as command
+from ops_cli.output import Exit
+from tests import factories
+from tests.ops_cli.conftest import Answered
+from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows.test_pay_and_refund import now, paid
+
+pytestmark = pytest.mark.django_db(transaction=True)
+Ops = Callable[..., Answered]
+
+
+@pytest.fixture
+def booking(sandbox: RunningSandbox):
+    return paid(sandbox)
+
+
+@pytest.fixture
+def ops_as(ops: Ops, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answered]:
+    """Run a command signed in as somebody, by the password on standard input."""
+
+    def run(user, *arguments: str, password: str = factories.PASSWORD) -> Answered:
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{password}\n"))
+        return ops(*arguments, "--as", user.email, "--password-stdin")
+
+    return run
+
+
+def test_the_causes_offered_are_those_of_the_house() -> None:
+    assert command.CAUSES == REFUND_CAUSES
+
+
+def test_the_preview_is_the_same_three_ways_and_changes_nothing(ops: Ops, booking) -> None:
+    shown = ops("refunds", "preview", booking.code.lower(), "--amount", "50.00")
+    assert shown.code == Exit.DONE and not Refund.objects.exists()
+    amounts = {row["who"]: row["amount"]["amount"] for row in shown.rows}
+    assert amounts["guest"] == 5_000 == amounts["host"] + amounts["platform"] + amounts["tax office"]
+    assert shown.summary["most"] == {"amount": booking.charge_total, "currency": "EUR"}
+    assert ops("refunds", "request", booking.code, "--amount", "50.00", "--dry-run").rows == shown.rows
+    assert not Refund.objects.exists()
+
+
+def test_who_signs_in_refunds_within_their_limit_once(ops_as, ops: Ops, booking) -> None:
+    sam = factories.staff("support_l1", now=now())
+    asked = ("refunds", "request", booking.code, "--amount", "50.00", "--reason", "no hot water")
+    first = ops_as(sam, *asked)
+    assert first.code == Exit.DONE, first.said
+    assert (first.rows[0]["status"], first.summary) == ("approved", {"waits_for_second_person": False})
+    assert ops_as(sam, *asked).rows[0]["code"] == first.rows[0]["code"]
+    assert ops_as(sam, *asked, "--key", "another").rows[0]["code"] != first.rows[0]["code"]
+    assert first.rows[0]["requested_by"] == sam.code
+    kept = audit.entries(verb="refunds.request").filter(object_id=first.rows[0]["code"]).get()
+    assert (kept.reason, kept.actor_id) == ("no hot water", sam.pk)
+    shown = {row["fact"]: row["value"] for row in ops("refunds", "show", first.rows[0]["code"]).rows}
+    assert shown["amount"] == "50.00 EUR" and shown["booking"] == booking.code
+    assert len(ops("refunds", "list", "--booking", booking.code, "--open").rows) == 2
+
+
+def test_with_an_approval_alone_it_waits_for_somebody_the_desk_knows(ops_as, ops: Ops, booking) -> None:
+    asked = ops("refunds", "request", booking.code, "--amount", "50.00", "--reason", "x", "--approval", "AP-1")
+    assert asked.code == Exit.DONE and asked.summary == {"waits_for_second_person": True}
+    code = asked.rows[0]["code"]
+    refused = ops("refunds", "approve", code, "--reason", "x", "--approval", "AP-1")
+    assert refused.code == Exit.REFUSED and "--as" in refused.said
+    sam, lea = factories.staff("support_l1", now=now()), factories.staff("team_lead", now=now())
+    assert ops_as(sam, "refunds", "approve", code, "--reason", "x").code == Exit.NOT_ALLOWED
+    (done,) = ops_as(lea, "refunds", "approve", code, "--reason", "photos agree").rows
+    assert (done["status"], done["approved_by"]) == ("approved", lea.code)
+
+
+def test_a_second_person_says_no(ops_as, ops: Ops, booking) -> None:
+    sam, lea = factories.staff("support_l1", now=now()), factories.staff("team_lead", now=now())
+    asked = ops_as(sam, "refunds", "request", booking.code, "--amount", "150.00", "--reason", "x")
+    assert asked.summary == {"waits_for_second_person": True}
+    assert ops_as(sam, "refunds", "reject", asked.rows[0]["code"], "--reason", "x").code == Exit.NOT_ALLOWED
+    (row,) = ops_as(lea, "refunds", "reject", asked.rows[0]["code"], "--reason", "the guest had left").rows
+    assert row["status"] == "rejected"
+    assert [row["status"] for row in ops("refunds", "list", "--status", "rejected").rows] == ["rejected"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("--amount", "1"), Exit.REFUSED, "a reason (--reason)"),
+        (("--amount", "1", "--reason", "x"), Exit.REFUSED, "--as"),
+        (("--amount", "1", "--reason", "x", "--as", "nobody@example.org"), Exit.REFUSED, "--password-stdin"),
+        (("--amount", "12.345", "--dry-run"), Exit.USAGE, "12.345"),
+        (("--amount", "much", "--dry-run"), Exit.USAGE, "much"),
+        (("--amount", "99999", "--dry-run"), Exit.FAILURE, "At most"),
+        (("--cause", "whim"), Exit.USAGE, "whim"),
+    ],
+)
+def test_what_is_missing_is_one_line(ops: Ops, booking, arguments: tuple[str, ...], code: Exit, says: str) -> None:
+    found = ops("refunds", "request", booking.code, *arguments)
+    assert found.code == code and says in found.said and not Refund.objects.exists()
+
+
+def test_a_wrong_password_and_a_guest_are_not_let_in(ops_as, booking) -> None:
+    sam, guest = factories.staff("finance", now=now()), factories.person("Gil", now=now())
+    asked = ("refunds", "request", booking.code, "--amount", "1", "--reason", "x")
+    for user, password in ((sam, "wrong"), (guest, factories.PASSWORD)):
+        found = ops_as(user, *asked, password=password)
+        assert found.code == Exit.NOT_ALLOWED and "No member of staff" in found.said
+    assert not Refund.objects.exists()
+
+
+def test_while_refunds_are_stopped_the_door_says_why(ops_as, ops: Ops, booking) -> None:
+    jobs.stop(scope="refunds", reason="the bank has an outage", actor=factories.SYSTEM, now=now())
+    sam = factories.staff("finance", now=now())
+    found = ops_as(sam, "refunds", "request", booking.code, "--amount", "1", "--reason", "x")
+    assert found.code == Exit.REFUSED and "the bank has an outage" in found.said and not Refund.objects.exists()
