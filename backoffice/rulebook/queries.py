@@ -19,6 +19,7 @@ from backoffice.core.money import Money
 from backoffice.rulebook.policies import (
     CancellationRules,
     ChargebackRules,
+    CollectionRules,
     ExchangeRate,
     FeeRules,
     HostPenaltyRules,
@@ -90,6 +91,10 @@ def chargebacks(*, on: date) -> Policy[ChargebackRules]:
 
 def settlement(*, on: date) -> Policy[SettlementRules]:
     return _current("settlement", on)
+
+
+def collection(*, on: date) -> Policy[CollectionRules]:
+    return _current("collection", on)
 
 
 def recovery(*, on: date) -> Policy[RecoveryRules]:

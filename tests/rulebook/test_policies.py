@@ -20,6 +20,7 @@ from backoffice.rulebook.policies import (
     POLICY_KINDS,
     CancellationRules,
     ChargebackRules,
+    CollectionRules,
     ExchangeRate,
     FeeRules,
     GuestFeeRule,
@@ -107,6 +108,15 @@ def test_the_other_documents_carry_the_numbers_of_the_house() -> None:
     recovery: RecoveryRules = parse_policy(document("recovery")).rules
     assert (recovery.bank_cool_down_hours, recovery.netting_days) == (72, 14)
     assert recovery.sweep_minimum("EUR") == Money(10_000, "EUR") and recovery.sweep_minimum("JPY") == Money(1, "JPY")
+
+    collection: CollectionRules = parse_policy(document("collection")).rules
+    assert (collection.host_answer_hours, collection.hold_days, collection.retry_days) == (24, 90, (1, 3, 5))
+    assert (collection.instalments_from, collection.instalment_nights) == (28, 30)
+    assert collection.cover_limit("EUR") == Money(300_000, "EUR") and not collection.cover_limit("JPY")
+    assert collection.least_charge("GBP") == Money(30, "GBP")
+    in_one = copy.deepcopy(document("collection"))
+    del in_one["rules"]["instalments"]
+    assert parse_policy(in_one).rules.instalments_from is None
 
     settlement: SettlementRules = parse_policy(document("settlement")).rules
     assert [settlement.currency_for(code) for code in ("SGD", "CHF", "THB", "JPY")] == ["SGD", "CHF", "EUR", "EUR"]
@@ -228,6 +238,8 @@ BROKEN = [
         "rules.jurisdictions[3].taxes[0].base[0]",
         "use one of nights",
     ),
+    ("collection", _set("rules/retry_days", [3, 1]), "rules.retry_days", "rising days"),
+    ("collection", _set("rules/pay_by_days", 5), "rules.pay_by_days", "after the last"),
     ("timings", _set("rules/check_in_time", "3 pm"), "rules.check_in_time", "such as 15:00"),
     ("settlement", _set("rules/fallback", "JPY"), "rules.fallback", "use one of EUR"),
     ("role-limits", _set("rules/roles/0/refund/per_day", 1), "rules.roles[0].refund.per_day", "below the limit"),

@@ -19,6 +19,7 @@ from backoffice.rulebook.policies.rules import (
     CancellationRules,
     CancellationTier,
     ChargebackRules,
+    CollectionRules,
     CommissionVat,
     FeePlan,
     FeeRules,
@@ -406,6 +407,51 @@ def _recovery(field: _Field) -> RecoveryRules:
     )
 
 
+def _amounts(field: _Field) -> tuple[Money, ...]:
+    """Amounts, at most one a currency."""
+    entries = field.items()
+    rows = [entry.object("currency", "amount") for entry in entries]
+    _unique(entries, [row["currency"].currency() for row in rows], "currency")
+    return tuple(row["amount"].money(row["currency"].currency()) for row in rows)
+
+
+def _collection(field: _Field) -> CollectionRules:
+    names = field.object(
+        "host_answer_hours",
+        "capture_margin_hours",
+        "hold_days",
+        "retry_days",
+        "pay_by_days",
+        "damage",
+        "least_charges",
+        "most_digits",
+        optional=("instalments",),
+    )
+    entries = names["retry_days"].items()
+    retries = tuple(entry.whole(low=1, high=60) for entry in entries)
+    if list(retries) != sorted(set(retries)):
+        raise names["retry_days"].wrong("write rising days, each once")
+    pay_by = names["pay_by_days"].whole(low=1, high=60)
+    if retries and retries[-1] >= pay_by:
+        raise names["pay_by_days"].wrong("must lie after the last of retry_days")
+    instalments = names["instalments"].object("from_nights", "nights") if names.has("instalments") else None
+    damage = names["damage"].object("request_days", "answer_hours", "cover_limits")
+    return CollectionRules(
+        host_answer_hours=names["host_answer_hours"].whole(low=1, high=168),
+        capture_margin_hours=names["capture_margin_hours"].whole(low=1, high=72),
+        hold_days=names["hold_days"].whole(low=2, high=730),
+        retry_days=retries,
+        pay_by_days=pay_by,
+        instalments_from=instalments["from_nights"].whole(low=2, high=366) if instalments else None,
+        instalment_nights=instalments["nights"].whole(low=1, high=366) if instalments else 0,
+        damage_request_days=damage["request_days"].whole(low=1, high=365),
+        damage_answer_hours=damage["answer_hours"].whole(high=720),
+        cover_limits=_amounts(damage["cover_limits"]),
+        least_charges=_amounts(names["least_charges"]),
+        most_digits=names["most_digits"].whole(low=4, high=12),
+    )
+
+
 def _role_limit(field: _Field, currency: str) -> RoleLimit:
     names = field.object("role", "refund", "payout_hold", optional=("four_eyes_above", "goodwill"))
     refund: tuple[Money | None, Money | None]
@@ -450,6 +496,7 @@ _PARSERS: Final[dict[str, Callable[[_Field], object]]] = {
     "chargebacks": _chargebacks,
     "role-limits": _role_limits,
     "recovery": _recovery,
+    "collection": _collection,
 }
 POLICY_KINDS: Final = tuple(_PARSERS)
 

@@ -335,6 +335,36 @@ class RecoveryRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionRules:
+    """How money comes in: when a host must answer, how long funds may be held, how a failed charge is tried again, how a
+    long stay is paid, what may be asked for damage, and what can be charged at all.
+
+    A failed charge is tried again `retry_days` after the first try; `pay_by_days` after it the booking is given up. Stays
+    of `instalments_from` nights and more are paid `instalment_nights` at a time (None: in one)."""
+
+    host_answer_hours: int
+    capture_margin_hours: int
+    hold_days: int
+    retry_days: tuple[int, ...]
+    pay_by_days: int
+    instalments_from: int | None
+    instalment_nights: int
+    damage_request_days: int
+    damage_answer_hours: int
+    cover_limits: tuple[Money, ...]
+    least_charges: tuple[Money, ...]
+    most_digits: int
+
+    def cover_limit(self, currency: str) -> Money:
+        """The most of one damage that the house bears for a guest who does not pay; without an entry, nothing."""
+        return next((most for most in self.cover_limits if most.currency == currency), Money.zero(currency))
+
+    def least_charge(self, settled_in: str) -> Money:
+        """The least the provider charges, in the currency it settles."""
+        return next((least for least in self.least_charges if least.currency == settled_in), Money(1, settled_in))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoleLimit:
     """What a role may do without a second person. None is "no limit"; zero is "not at all"."""
 
