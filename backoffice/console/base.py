@@ -5,7 +5,7 @@ Every room's page is declared on it; what a class gets wrong about the house rul
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from django.contrib.admin import ShowFacets
@@ -19,8 +19,8 @@ from unfold.admin import ModelAdmin
 from backoffice.console import dialogs, exports, lists
 from backoffice.console.dialogs import Dialog
 from backoffice.console.door import Desk, desk_of, may
-from backoffice.console.lists import KeysetPaginator, NewestFirst, Search
-from backoffice.console.page import Page
+from backoffice.console.lists import VIEW, KeysetPaginator, NewestFirst, Search, View
+from backoffice.console.page import Overview, Page, Panel
 
 _UNFOLD_ACTIONS = ("actions_list", "actions_row", "actions_detail", "actions_submit_line")
 
@@ -28,7 +28,9 @@ _UNFOLD_ACTIONS = ("actions_list", "actions_row", "actions_detail", "actions_sub
 class StaffAdmin(exports.Exporting, ModelAdmin):
     """Read-only. `verb` opens it, `export_verb` lets its list be taken away, `dialogs` are all that changes anything.
 
-    `key` is the column that names a row in its address; `searches` say what the search box understands."""
+    `key` is the column that names a row in its address, also of a related row (`host__code`); `searches` say what the
+    search box understands; `views` are the list as it is worked, the first of them as it opens; `overviews` are pages
+    about the list as a whole."""
 
     verb: ClassVar[str]
     singular: ClassVar[str]
@@ -37,6 +39,8 @@ class StaffAdmin(exports.Exporting, ModelAdmin):
     dialogs: ClassVar[tuple[type[Dialog], ...]] = ()
     searches: ClassVar[tuple[Search, ...]] = ()
     lookups: ClassVar[tuple[str, ...]] = ()
+    views: ClassVar[tuple[View, ...]] = ()
+    overviews: ClassVar[tuple[Overview, ...]] = ()
     empty_words: ClassVar[str] = ""
     list_words: ClassVar[str] = ""
     page_template: ClassVar[str] = "console/record.html"
@@ -77,7 +81,7 @@ class StaffAdmin(exports.Exporting, ModelAdmin):
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         """Only what is offered: an open lookup would let staff find out a password's digest letter by letter."""
-        if lookup in self.lookups or lookup in lists.PAGING:
+        if lookup in self.lookups or lookup in lists.PAGING or lookup == VIEW:
             return True
         fields = [each[0] if isinstance(each, tuple | list) else each.parameter_name for each in self.list_filter]
         endings = ("", "__exact", "__isnull", "_from", "_to")
@@ -88,7 +92,7 @@ class StaffAdmin(exports.Exporting, ModelAdmin):
     def get_urls(self) -> list[URLPattern]:
         """The list, its export, each row's page and each row's dialogs. Django's add, change, delete and history do
         not exist here."""
-        name = f"{self.opts.app_label}_{self.opts.model_name}"
+        name = self._place
 
         def at(route: str, view: Callable[..., HttpResponse], what: str) -> URLPattern:
             pattern: URLPattern = path(route, self.admin_site.admin_view(view), name=f"{name}_{what}")
@@ -97,6 +101,7 @@ class StaffAdmin(exports.Exporting, ModelAdmin):
         urls = [at("", self.changelist_view, "changelist")]
         if self.export_verb:
             urls.append(at("export/", self.export_action, "export"))
+        urls += [at(f"{each.name}/", self._overview_view(each), each.name) for each in self.overviews]
         urls += [at(f"<str:key>/{each.name}/", dialogs.view_of(each, self), each.name) for each in self.dialogs]
         return [*urls, at("<str:key>/", self.page_view, "change")]
 
@@ -116,21 +121,38 @@ class StaffAdmin(exports.Exporting, ModelAdmin):
     def prepare(self, rows: list[Any], desk: Desk) -> None:
         """Give the rows of one page what their columns need of elsewhere, in one statement for all of them."""
 
+    def above(self, desk: Desk) -> Sequence[Panel]:
+        """What stands above the list: sums and switches of it as a whole."""
+        return ()
+
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if request.method not in {"GET", "HEAD"}:
             return HttpResponseNotAllowed(["GET", "HEAD"])
         self.stand(request)
-        response: HttpResponse = super().changelist_view(
-            request, {"title": self.plural.capitalize(), **(extra_context or {})}
-        )
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        context = {
+            "title": self.plural.capitalize(),
+            "above": self.above(desk_of(request)),
+            "overviews": [
+                {"label": each.label, "icon": each.icon, "href": reverse(f"admin:{self._place}_{each.name}")}
+                for each in self.overviews
+            ],
+            **(extra_context or {}),
+        }
+        response: HttpResponse = super().changelist_view(request, context)
         return response
+
+    @property
+    def _place(self) -> str:
+        return f"{self.opts.app_label}_{self.opts.model_name}"
 
     def stand(self, request: HttpRequest, crumb: str = "") -> None:
         """Tell the header where the request stands: the list, and what of it is looked at."""
         request.current_app = self.admin_site.name
         request.console_place = {  # type: ignore[attr-defined]
             "title": self.plural.capitalize(),
-            "href": reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"),
+            "href": reverse(f"admin:{self._place}_changelist"),
             "crumb": crumb,
         }
 
@@ -172,17 +194,25 @@ class StaffAdmin(exports.Exporting, ModelAdmin):
             raise PermissionDenied
         desk = desk_of(request)
         row = self.find(key, desk)
-        page = self.page(row, desk)
-        self.stand(request, page.title)
-        context = {
-            **self.admin_site.each_context(request),
-            "title": page.title,
-            "opts": self.opts,
-            "page": page,
-            "buttons": self.buttons(row, desk),
-            **self.more(row, desk),
-        }
-        return TemplateResponse(request, self.page_template, context)
+        return self._answer(
+            self.page(row, desk), desk, self.page_template, buttons=self.buttons(row, desk), **self.more(row, desk)
+        )
+
+    def _overview_view(self, overview: Overview) -> Callable[..., HttpResponse]:
+        def view(request: HttpRequest) -> HttpResponse:
+            if request.method not in {"GET", "HEAD"}:
+                return HttpResponseNotAllowed(["GET", "HEAD"])
+            if not self.has_view_permission(request):
+                raise PermissionDenied
+            desk = desk_of(request)
+            return self._answer(getattr(self, overview.name)(desk), desk, "console/record.html", buttons=[])
+
+        return view
+
+    def _answer(self, page: Page, desk: Desk, template: str, **context: Any) -> HttpResponse:
+        self.stand(desk.request, page.title)
+        known = {**self.admin_site.each_context(desk.request), "title": page.title, "opts": self.opts, "page": page}
+        return TemplateResponse(desk.request, template, {**known, **context})
 
 
 def _obey_house_rules(cls: type[StaffAdmin]) -> None:

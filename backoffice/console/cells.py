@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime
+from functools import reduce
 from typing import Any, Final
 
 from django.db.models import Model
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString, mark_safe
 
 from backoffice.core.money import Money, minor_digits
@@ -17,12 +20,14 @@ NONE: Final = mark_safe('<span class="sd-none">–</span>')
 # What a status means for whoever looks: done, moving, waiting for somebody, wrong, or over.
 _TONES: Final[dict[str, tuple[str, ...]]] = {
     "success": ("confirmed", "checked_in", "published", "captured", "succeeded", "applied", "active", "completed",
-                "resolved", "self_healed", "sent", "ok"),
+                "resolved", "self_healed", "sent", "ok", "transferred", "paid", "enabled", "won"),
     "info": ("processing", "approved", "submitted", "received", "running", "in_review", "authorised",
-             "investigating", "proposed"),
+             "investigating", "proposed", "scheduled", "releasable", "in_transfer", "in_transit", "under_review"),
     "warning": ("requested", "awaiting_payment", "requires_action", "requires_payment", "indeterminate", "pending",
-                "paused", "open", "reopened", "interrupted", "expected", "late"),
-    "danger": ("failed", "dead", "suspended", "declined", "rejected", "no_show"),
+                "paused", "open", "reopened", "interrupted", "expected", "late", "held", "onboarding",
+                "needs_response"),
+    "danger": ("failed", "dead", "suspended", "declined", "rejected", "no_show", "reversed", "restricted", "lost",
+               "stopped"),
 }  # fmt: skip
 _TONE_OF: Final = {status: tone for tone, statuses in _TONES.items() for status in statuses}
 
@@ -94,11 +99,15 @@ def role(value: str) -> str:
     return _ROLES.get(value, words(value))
 
 
-def status(value: str, text: str = "") -> SafeString:
-    """A badge whose tone says whether somebody must act."""
-    return format_html(
-        '<span class="sd-badge sd-{}">{}</span>', _TONE_OF.get(value, "plain"), (text or words(value)).capitalize()
-    )
+def status(value: str, text: str = "", *, tone: str = "") -> SafeString:
+    """A badge whose tone says whether somebody must act; `tone` where the word alone does not."""
+    shown = (text or words(value)).capitalize()
+    return format_html('<span class="sd-badge sd-{}">{}</span>', tone or _TONE_OF.get(value, "plain"), shown)
+
+
+def key_of(thing: Model, key: str) -> Any:
+    """The value that names a thing in its address, perhaps of a related one: `host__code`."""
+    return reduce(getattr, key.split("__"), thing)
 
 
 def address_of(thing: Model) -> str:
@@ -107,7 +116,7 @@ def address_of(thing: Model) -> str:
 
     meta = thing._meta
     registered = admin.site._registry.get(type(thing) if meta.concrete_model is None else meta.concrete_model)
-    key = getattr(thing, getattr(registered, "key", "pk"))
+    key = key_of(thing, getattr(registered, "key", "pk"))
     return reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[key])
 
 
@@ -130,6 +139,18 @@ def link(thing: Model | None, text: Any = "") -> SafeString:
 def code(value: str | None) -> SafeString:
     """A code or a provider's id, in a face that tells 0 from O."""
     return NONE if not value else format_html('<span class="sd-code">{}</span>', value)
+
+
+# What `find` knows to lead to: our codes, and the provider's ids of things we keep.
+_LEADS: Final = re.compile(r"(BK|LS|PN|PY|RF|CH|CB|PO|HD|CW|WO|BP|BR)-|(pi|ch|re|txn|tr|trr|po|acct|du|dp|evt)_")
+
+
+def lead(name: str | None, text: Any = "") -> SafeString:
+    """A code or a provider's id that leads to what it names; it is looked up only when somebody follows it."""
+    if not name or not _LEADS.match(name):
+        return code(name)
+    address = f"{reverse('admin:find')}?{urlencode({'q': name})}"
+    return format_html('<a class="sd-link sd-code" href="{}">{}</a>', address, text or name)
 
 
 def two(first: Any, second: Any) -> SafeString:

@@ -93,7 +93,7 @@ class Dialog:
     @property
     def address(self) -> str:
         meta = self.admin.opts
-        key = getattr(self.row, self.admin.key)
+        key = cells.key_of(self.row, self.admin.key)
         return reverse(f"admin:{meta.app_label}_{meta.model_name}_{self.name}", args=[key])
 
     @property
@@ -103,6 +103,10 @@ class Dialog:
     def offered(self) -> bool:
         """Whether the row's state allows the act now."""
         return True
+
+    def unoffered(self) -> str:
+        """Why it is not offered, in a sentence."""
+        return f"This cannot be done now: it is {cells.words(self.row.status)}."
 
     def version(self) -> int:
         """The version of what is being decided about."""
@@ -166,7 +170,7 @@ def _perform(dialog: Dialog, form: DialogForm) -> HttpResponse:
     try:
         said = dialog.perform(form)
     except StaleVersion as error:
-        fresh = dialog.admin.find(getattr(dialog.row, dialog.admin.key), dialog.desk)
+        fresh = dialog.admin.find(cells.key_of(dialog.row, dialog.admin.key), dialog.desk)
         again = type(dialog)(dialog.admin, fresh, dialog.desk)
         # Nothing was done with the old key, and what is decided now is another thing: a new key and version.
         return _show(again, _unbound(again, form, **again.initial()), error=str(error), status=409)
@@ -197,7 +201,7 @@ def _show(dialog: Dialog, form: DialogForm, *, error: str = "", status: int = 20
         except StaydeskError as refusal:
             shown = {"preview_error": str(refusal)}
     if not dialog.offered() and not error:
-        error = f"This cannot be done now: it is {cells.words(dialog.row.status)}."
+        error = dialog.unoffered()
     first = [form[name] for name in dialog.deciding]
     context = {
         "dialog": dialog,

@@ -18,6 +18,7 @@ from backoffice.console import cells, navigation
 from backoffice.console.door import may
 from backoffice.listings.models import Listing
 from backoffice.payments.models import BalanceTransaction, Payment, Refund, WebhookEvent
+from backoffice.payouts.models import BankPayout, Clawback, HostAccount, Payout, PayoutHold, WriteOff
 from backoffice.people.models import User
 from backoffice.reconciliation.models import Break
 
@@ -29,10 +30,19 @@ _KNOWN: Final[tuple[tuple[str, type[Model], str, str], ...]] = (
     ("PY-", Payment, "code", "payments.view"),
     ("RF-", Refund, "code", "refunds.view"),
     ("BR-", Break, "code", "breaks.view"),
+    ("PO-", Payout, "code", "payouts.view"),
+    ("HD-", PayoutHold, "code", "payouts.view"),
+    ("CW-", Clawback, "code", "payouts.view"),
+    ("WO-", WriteOff, "code", "payouts.view"),
+    ("BP-", BankPayout, "code", "payouts.view"),
     ("pi_", Payment, "provider_id", "payments.view"),
     ("ch_", Payment, "charge_id", "payments.view"),
     ("re_", Refund, "provider_id", "refunds.view"),
     ("txn_", BalanceTransaction, "provider_id", "payments.view"),
+    ("tr_", Payout, "transfer_id", "payouts.view"),
+    ("trr_", Clawback, "provider_id", "payouts.view"),
+    ("po_", BankPayout, "provider_id", "payouts.view"),
+    ("acct_", HostAccount, "provider_id", "payouts.view"),
     ("evt_", WebhookEvent, "event_id", "webhooks.view"),
 )
 

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 from django.utils.safestring import SafeString
 
 from backoffice.console import cells
+from backoffice.core.money import Money
+from backoffice.ledger.models import Journal, JournalLine
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,57 @@ class Diff(Panel):
     template: ClassVar[str] = "console/panels/diff.html"
     changes: Sequence[Change] = ()
     empty: str = "No field changed."
+
+
+@dataclass(frozen=True)
+class Posting:
+    """One line of the ledger that explains a figure, in the figure's own sense: what adds to it is positive."""
+
+    journal: Journal
+    line: JournalLine
+    money: Money
+
+    @property
+    def shown(self) -> SafeString:
+        return cells.of(self.money, signed=True)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of a money table, with the postings that explain it where the reader may see the ledger; without them,
+    `href` leads to what explains it."""
+
+    label: str | SafeString
+    amount: SafeString
+    words: str | SafeString = ""
+    strong: bool = False
+    postings: Sequence[Posting] | None = None
+    href: str = ""
+
+    @property
+    def together(self) -> SafeString | str:
+        """The sum of the postings, where they are of one currency."""
+        currencies = {posting.money.currency for posting in self.postings or ()}
+        if len(currencies) != 1:
+            return ""
+        return cells.of(Money.sum((posting.money for posting in self.postings or ()), currencies.pop()))
+
+
+@dataclass(frozen=True)
+class Figures(Panel):
+    """Amounts that add up, from the top down; each unfolds into what it is made of."""
+
+    template: ClassVar[str] = "console/panels/figures.html"
+    figures: Sequence[Figure] = ()
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A page about a list as a whole: the admin's method of this name makes it."""
+
+    name: str
+    label: str
+    icon: str = "table_chart"
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,9 @@ def addresses(world: World) -> list[Address]:
         key = str(getattr(world.rows[model], page.key))
         found.append(Address("list", reverse(f"admin:{place}_changelist"), (page.verb,), f"{place}_changelist"))
         found.append(Address("page", reverse(f"admin:{place}_change", args=[key]), (page.verb,), f"{place}_change"))
+        for overview in page.overviews:
+            name = f"{place}_{overview.name}"
+            found.append(Address("page", reverse(f"admin:{name}"), (page.verb,), name))
         if page.export_verb:
             verbs = (page.verb, page.export_verb)
             found.append(Address("export", reverse(f"admin:{place}_export"), verbs, f"{place}_export"))

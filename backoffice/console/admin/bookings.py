@@ -26,7 +26,7 @@ from backoffice.console.base import StaffAdmin
 from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm, answer, said
 from backoffice.console.door import Desk, desk_of
 from backoffice.console.lists import Search
-from backoffice.console.page import Fact, Happening, Page, Panel, Timeline
+from backoffice.console.page import Fact, Figure, Happening, Page, Panel, Posting, Timeline
 from backoffice.core import actor as actors
 from backoffice.core.errors import Invalid, StaleVersion, StaydeskError
 from backoffice.core.money import Money
@@ -481,38 +481,6 @@ def _warnings(row: Booking, refunds: list[Refund], desk: Desk) -> tuple[str, ...
             else f"The nights are held until {expires:%H:%M} UTC while the guest pays."
         )
     return tuple(said)
-
-
-@dataclass(frozen=True)
-class Posting:
-    """One line of the ledger that explains a figure, in the figure's own sense: what adds to it is positive."""
-
-    journal: Journal
-    line: JournalLine
-    money: Money
-
-    @property
-    def shown(self) -> SafeString:
-        return cells.of(self.money, signed=True)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the money table, with the postings that explain it where the reader may see the ledger."""
-
-    label: str
-    amount: SafeString
-    words: str = ""
-    strong: bool = False
-    postings: list[Posting] | None = None
-
-    @property
-    def together(self) -> SafeString | str:
-        """The sum of the postings, where they are of one currency."""
-        currencies = {posting.money.currency for posting in self.postings or ()}
-        if len(currencies) != 1:
-            return ""
-        return cells.of(Money.sum((posting.money for posting in self.postings or ()), currencies.pop()))
 
 
 def figures(row: Booking, journals: list[Journal] | None) -> list[Figure]:
