@@ -114,6 +114,31 @@ TOPICS: Final[Mapping[str, Mapping[str, Words]]] = {
             "we will write to you about another way to return it. Its number is {refund}.",
             _BOOKING,
         ),
+        "payouts_enabled": Words(
+            "You can be paid now",
+            "The payment provider has all it asked of you. What you earn is sent to your bank from now on.",
+        ),
+        "payouts_restricted": Words(
+            "Your payouts wait: the payment provider needs something of you",
+            "The payment provider cannot pay you at the moment. Open your payout settings to see what it asks for; "
+            "what you earn is kept for you until then.",
+        ),
+        "bank_details_changed": Words(
+            "Your bank details were changed",
+            "Payouts will go to {bank} from now on. For your safety nothing is sent there during the first {hours} hours, "
+            "and our finance team looks at the change. If this was not you, write to us at once.",
+        ),
+        "bank_payout_failed": Words(
+            "Your bank sent {amount} back",
+            "The payout of {amount} did not reach your bank: {reason} The money is kept for you. "
+            "Check your bank details in your payout settings; it is sent again by itself.",
+        ),
+        "payout_taken_back": Words(
+            "We took {amount} back from your payout {payout}",
+            "You owed us {amount}, and no payout was due to keep it from, so we took it back from payout {payout} of "
+            "booking {booking}. The reason: {reason}",
+            _BOOKING,
+        ),
     }
 }
 

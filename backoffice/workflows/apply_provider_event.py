@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from backoffice.core.actor import Actor, system
@@ -18,6 +19,7 @@ from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import WebhookEvent
+from backoffice.payouts import operations as payouts
 from backoffice.workflows.settle_payment import settle
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ def apply(*, webhook_id: int, now: datetime) -> str:
     if row is None:
         return ""
     action, error = "ignore", ""
-    handler = _handler(row.type)
+    handler = _handler(row.type, account=row.account)
     if handler is not None:
         try:
             action = "apply" if handler(row.object_id, ACTOR, now) else "ignore"
@@ -89,11 +91,25 @@ def _refund(object_id: str, actor: Actor, now: datetime) -> bool:
     return True
 
 
+def _account(account: str, object_id: str, actor: Actor, now: datetime) -> bool:
+    """Of the account itself or of its bank accounts: either way the account is what we keep."""
+    return payouts.record_account(seen=gateway().account(account_id=account), actor=actor, now=now) is not None
+
+
 _HANDLERS: Final[Mapping[str, Callable[[str, Actor, datetime], bool]]] = {
     "payment_intent.": _payment,
     "refund.": _refund,
 }
 
 
-def _handler(event_type: str) -> Callable[[str, Actor, datetime], bool] | None:
+# Events of hosts' accounts: what happens to their charges and refunds there is the other side of our transfers.
+_OF_ACCOUNTS: Final[Mapping[str, Callable[[str, str, Actor, datetime], bool]]] = {
+    "account.": _account,
+}
+
+
+def _handler(event_type: str, *, account: str) -> Callable[[str, Actor, datetime], bool] | None:
+    if account:
+        found = next((handler for prefix, handler in _OF_ACCOUNTS.items() if event_type.startswith(prefix)), None)
+        return partial(found, account) if found is not None else None
     return next((handler for prefix, handler in _HANDLERS.items() if event_type.startswith(prefix)), None)

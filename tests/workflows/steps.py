@@ -24,7 +24,8 @@ from tests import factories
 ROOMS = [
     f"backoffice.{room}"
     for room in (
-        "core audit rulebook jobs notifications people ledger listings bookings payments reviews workflows reconciliation"
+        "core audit rulebook jobs notifications people ledger listings bookings payments payouts reviews workflows "
+        "reconciliation"
     ).split()
 ]
 
