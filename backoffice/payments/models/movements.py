@@ -24,6 +24,7 @@ class BalanceTransaction(models.Model):
     created = models.DateTimeField()
     available_on = models.DateTimeField()
     payout_id = models.CharField(max_length=80, blank=True, default="")
+    network = models.CharField(max_length=40, blank=True, default="", help_text="of the card that was charged")
     journal_id = models.BigIntegerField(null=True)
     imported_at = models.DateTimeField()
 
@@ -36,6 +37,11 @@ class BalanceTransaction(models.Model):
         indexes = [
             models.Index(name="bt_by_source", fields=["source_id", "reporting_category"]),
             models.Index(name="bt_newest", fields=["-created", "-id"]),
+            models.Index(
+                name="bt_charges_of_month",
+                fields=["created", "network"],
+                condition=models.Q(reporting_category="charge"),
+            ),
         ]
 
     def __str__(self) -> str:

@@ -45,6 +45,7 @@ def _import(row: SeenBalanceTransaction, actor: Actor, now: datetime) -> bool:
             created=row.created,
             available_on=row.available_on,
             payout_id=row.payout_id,
+            network=row.network,
             imported_at=now,
         )
         facts = _transaction_facts(row)
@@ -93,6 +94,8 @@ def _transaction_facts(row: SeenBalanceTransaction) -> policies.BalanceTransacti
     elif row.reporting_category in {"refund", "refund_failure"}:
         refund = queries.refund_seen(provider_id=row.source_id, reference=row.source_reference)
         payment = refund.payment if refund is not None else None
+    elif row.disputed_charge:
+        return _dispute_facts(row)
     return policies.BalanceTransactionFacts(
         id=row.id,
         type=row.type,
@@ -106,4 +109,19 @@ def _transaction_facts(row: SeenBalanceTransaction) -> policies.BalanceTransacti
         charge=(payment.charge_id or "") if payment is not None else "",
         booking=payment.booking.code if payment is not None else "",
         host=payment.booking.host.code if payment is not None else "",
+    )
+
+
+def _dispute_facts(row: SeenBalanceTransaction) -> policies.BalanceTransactionFacts:
+    """Money that a card network took or gave back: it stands under the dispute's own id, whoever hears of that first."""
+    payment = queries.payment_of_charge(charge_id=row.disputed_charge, provider_id="")
+    return policies.BalanceTransactionFacts(
+        id=row.id,
+        type=row.type,
+        reporting_category=row.reporting_category,
+        source=row.source_id,
+        amount=row.amount,
+        fee=row.fee,
+        net=row.net,
+        booking=payment.booking.code if payment is not None else "",
     )

@@ -10,18 +10,40 @@ from typing import Any, Literal
 from backoffice.core.money import Money
 
 PaymentStatus = Literal["requires_payment", "requires_action", "processing", "authorised", "captured", "cancelled"]
+SetupStatus = Literal["requires_payment", "requires_action", "processing", "saved", "cancelled"]
 RefundStatus = Literal["pending", "requires_action", "succeeded", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenPayment:
-    """A payment as the provider has it now. `reference` is our payment's code; `error_code` the last decline."""
+    """A payment as the provider has it now. `reference` is the code of our payment or extra charge; `error_code` the last
+    decline. `taken` is what was captured; an authorisation not captured by `capture_before` is let go there.
+    `customer_id` and `payment_method` name the card that it was made with, where it was kept for later charges."""
 
     id: str
     status: PaymentStatus
     amount: Money
     reference: str = ""
     charge_id: str = ""
+    error_code: str = ""
+    error_message: str = ""
+    next_action_url: str = ""
+    taken: Money | None = None
+    capture_before: datetime | None = None
+    customer_id: str = ""
+    payment_method: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenSetup:
+    """A card being made ready for later charges, as the provider has it now; no money moves. `reference` is our payment's
+    code."""
+
+    id: str
+    status: SetupStatus
+    reference: str = ""
+    customer_id: str = ""
+    payment_method: str = ""
     error_code: str = ""
     error_message: str = ""
     next_action_url: str = ""
@@ -44,7 +66,8 @@ class SeenBalanceTransaction:
     """One movement of our balance there; `amount`, `fee` and `net` are of one currency, net = amount - fee.
 
     `source_reference` is our code from the source's metadata, where it has one; `presented` the source's own amount in its
-    own currency, which differs where the provider converted."""
+    own currency, which differs where the provider converted. `disputed_charge` is the charge that a dispute is of,
+    `network` the card network that carried a charge."""
 
     id: str
     type: str
@@ -60,6 +83,8 @@ class SeenBalanceTransaction:
     exchange_rate: str = ""
     fee_details: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
     payout_id: str = ""
+    disputed_charge: str = ""
+    network: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,16 @@ from backoffice.bookings.policies import PriceBreakdown
 from backoffice.core.errors import NotFound
 from backoffice.core.money import Money
 from backoffice.payments import policies
-from backoffice.payments.models import PARTS, BalanceTransaction, Payment, PaymentAttempt, Refund, WebhookEvent
+from backoffice.payments.models import (
+    PARTS,
+    BalanceTransaction,
+    Chargeback,
+    Payment,
+    PaymentAttempt,
+    Refund,
+    WebhookEvent,
+)
+from backoffice.payments.policies import chargebacks as chargeback_rules
 from backoffice.payments.states import REFUND_COUNTS
 
 
@@ -83,7 +92,23 @@ def parts_of(*, payment: Payment) -> policies.Parts:
 
 
 def refund_limits(*, payment: Payment) -> policies.RefundLimits:
-    """The most that can still go back, refunds that wait or are under way counted."""
+    """The most that can still go back, refunds that wait or are under way counted; nothing while a chargeback is open, nor
+    of a charge that was lost to one."""
+    return _limits(payment, disputed=is_disputed(payment=payment))
+
+
+def captured_left(*, payment: Payment) -> policies.RefundLimits:
+    """What refunds have left of a captured payment, whatever a card network holds of it."""
+    return _limits(payment, disputed=False)
+
+
+def is_disputed(*, payment: Payment) -> bool:
+    """Whether a card network holds the money of a payment, or has given it to the guest."""
+    rows = Chargeback.objects.filter(payment=payment, kind="chargeback")
+    return rows.exclude(status__in=chargeback_rules.REFUNDABLE_AFTER).exists()
+
+
+def _limits(payment: Payment, *, disputed: bool) -> policies.RefundLimits:
     currency = payment.booking.currency
     return policies.refund_limits(
         captured=parts_of(payment=payment),
@@ -99,6 +124,7 @@ def refund_limits(*, payment: Payment) -> policies.RefundLimits:
             # A repayment is the same money another way, not more of it.
             for row in Refund.objects.filter(payment=payment, repays=None).order_by("id")
         ],
+        disputed=disputed,
     )
 
 
@@ -157,7 +183,7 @@ def money_of(*, booking: Booking) -> MoneyTable:
     if payment is None or payment.status != "captured":
         nothing = {part: Money.zero(booking.currency) for part in PARTS}
         return MoneyTable(zero, zero, zero, zero, nothing, nothing)
-    limits = refund_limits(payment=payment)
+    left = captured_left(payment=payment)
     arrived = Q(status="succeeded") | Q(unclaimed=True, repayments__status="succeeded")
     succeeded = Refund.objects.filter(arrived, payment=payment, repays=None).aggregate(total=Sum("amount", default=0))
     refunded = Money(succeeded["total"], payment.currency)
@@ -165,10 +191,10 @@ def money_of(*, booking: Booking) -> MoneyTable:
     return MoneyTable(
         charged=charged,
         refunded=refunded,
-        refunds_pending=charged - limits.charged - refunded,
-        refundable=limits.charged,
+        refunds_pending=charged - left.charged - refunded,
+        refundable=zero if is_disputed(payment=payment) else left.charged,
         parts={part: Money(amount, booking.currency) for part, amount in payment.parts.items()},
-        parts_left={part: Money(amount, booking.currency) for part, amount in limits.parts.as_dict().items()},
+        parts_left={part: Money(amount, booking.currency) for part, amount in left.parts.as_dict().items()},
     )
 
 

@@ -78,7 +78,21 @@ def _balance_transaction(row: Mapping[str, Any]) -> SeenBalanceTransaction:
         exchange_rate=str(row["exchange_rate"]) if row.get("exchange_rate") else "",
         fee_details=tuple(row.get("fee_details") or ()),
         payout_id=payout,
+        disputed_charge=_disputed_charge(source),
+        network=_network(source),
     )
+
+
+def _disputed_charge(source: Any) -> str:
+    return id_of(source["charge"]) if isinstance(source, Mapping) and source.get("object") == "dispute" else ""
+
+
+def _network(source: Any) -> str:
+    """The card network that carried a charge."""
+    if not isinstance(source, Mapping) or source.get("object") != "charge":
+        return ""
+    card = (source.get("payment_method_details") or {}).get("card") or {}
+    return str(card.get("network") or card.get("brand") or "")
 
 
 def _presented(category: str, source: Any) -> Money | None:

@@ -1,0 +1,329 @@
+"""Questions about chargebacks: which are open, until when, what they took and where that stands, how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Sum, Value, When
+
+from backoffice.bookings.models import Booking
+from backoffice.core.errors import Conflict, NotFound
+from backoffice.core.money import Money
+from backoffice.ledger import queries as ledger
+from backoffice.payments import policies
+from backoffice.payments.models import BalanceTransaction, Chargeback, ExtraCharge, FraudWarning, Payment
+from backoffice.payments.policies import chargebacks as rules
+from backoffice.payments.queries.money import captured_left
+from backoffice.rulebook import queries as rulebook
+
+# What a dispute's movements are called; fees of the network come as `fee` of the same source.
+WITHDRAWN: Final = "dispute"
+REINSTATED: Final = "dispute_reversal"
+# How long an answer of the provider may be outstanding before it is asked for again.
+LOST_AFTER: Final = timedelta(seconds=60)
+
+
+def chargebacks() -> QuerySet[Chargeback]:
+    """Every chargeback and inquiry with its payment and booking, newest first."""
+    return Chargeback.objects.select_related(
+        "payment__booking__guest", "payment__booking__host", "payment__booking__listing", "owner", "submitted_by"
+    ).order_by("-id")
+
+
+def chargeback(*, code: str) -> Chargeback:
+    """One chargeback by our code or the provider's id. Raises NotFound."""
+    found = chargebacks().filter(Q(code=code) | Q(provider_id=code)).first()
+    if found is None:
+        raise NotFound(kind="chargeback")
+    return found
+
+
+def by_deadline(*, rows: QuerySet[Chargeback] | None = None) -> QuerySet[Chargeback]:
+    """What can be answered first, by our own deadline; then what is with the network; then what is over, latest first."""
+    found = chargebacks() if rows is None else rows
+    group = Case(
+        When(status__in=[*rules.ANSWERABLE, *rules.APPEALABLE], then=Value(0)),
+        When(status__in=rules.CLOSED, then=Value(2)),
+        default=Value(1),
+        output_field=IntegerField(),
+    )
+    return found.annotate(turn=group).order_by("turn", F("internal_due_at").asc(nulls_last=True), "-id")
+
+
+def open_chargebacks(*, payment_id: int) -> list[Chargeback]:
+    """Chargebacks and inquiries of a payment whose outcome is still to come, oldest first: its payouts wait for them."""
+    rows = Chargeback.objects.filter(payment_id=payment_id).exclude(status__in=rules.CLOSED)
+    return list(rows.order_by("id"))
+
+
+def why_payout_waits(*, payment_id: int) -> tuple[str, datetime | None] | None:
+    """A sentence that a host may read, and until when, while a chargeback or inquiry of the payment is open; else None."""
+    found = open_chargebacks(payment_id=payment_id)
+    if not found:
+        return None
+    until = max((row.due_by for row in found if row.due_by is not None), default=None)
+    return "The guest’s bank is questioning this payment; we answer it and pay you when it is settled.", until
+
+
+def payment_of_charge(*, charge_id: str, provider_id: str) -> Payment | None:
+    """The payment that a charge belongs to: its own, that of its intent, or that of the booking it was asked besides."""
+    rows = Payment.objects.select_related("booking__host")
+    wanted = Q(charge_id=charge_id) | Q(provider_id=provider_id) if provider_id else Q(charge_id=charge_id)
+    found = rows.filter(wanted).first()
+    if found is None:
+        extra = ExtraCharge.objects.filter(wanted).select_related("booking").first()
+        found = rows.filter(booking=extra.booking).first() if extra is not None else None
+    return found
+
+
+def blocking_chargeback(*, payment_id: int) -> Chargeback | None:
+    """The chargeback for which nothing of a payment can be refunded now."""
+    rows = Chargeback.objects.filter(payment_id=payment_id, kind="chargeback")
+    return rows.exclude(status__in=rules.REFUNDABLE_AFTER).order_by("-id").first()
+
+
+def assert_refundable(*, payment: Payment) -> None:
+    """Raises Conflict, saying why and until when, while the card network holds the money of a payment or has given it to
+    the guest: a refund would pay it twice."""
+    found = blocking_chargeback(payment_id=payment.pk)
+    if found is None:
+        return
+    if found.status == "lost":
+        raise Conflict(
+            f"The guest has this money already: chargeback {found.code} was lost, and the card network gave it back. "
+            "Nothing of this payment can be refunded.",
+            chargeback=found.code,
+        )
+    answer = f"; we answer it by {found.due_by:%d %b %Y %H:%M} UTC" if found.due_by is not None else ""
+    raise Conflict(
+        f"The card network holds this money because of chargeback {found.code} "
+        f"({found.status.replace('_', ' ')}){answer}. Nothing can be refunded until it is decided; "
+        "if it is won, refund then.",
+        chargeback=found.code,
+    )
+
+
+# Money ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Movements:
+    """What the provider's movements of a dispute add up to, minor units of `currency`; nothing has moved without one."""
+
+    withdrawn: int
+    reinstated: int
+    fee: int
+    currency: str
+
+
+def movements(*, provider_id: str) -> QuerySet[BalanceTransaction]:
+    """The provider's movements of a dispute as imported, oldest first: withdrawn, reinstated, fees."""
+    return BalanceTransaction.objects.filter(source_id=provider_id).order_by("created", "id")
+
+
+def money_moved(*, provider_id: str) -> Movements:
+    """The sums of a dispute's movements, told apart by (source, reporting category); fees are the provider's own."""
+    found = movements(provider_id=provider_id).order_by().values("reporting_category", "currency")
+    sums = {WITHDRAWN: 0, REINSTATED: 0}
+    fee, currency = 0, ""
+    for row in found.annotate(amount=Sum("amount"), fees=Sum("fee")):
+        currency, category = row["currency"], row["reporting_category"]
+        fee += row["fees"]
+        if category in sums:
+            sums[category] += row["amount"]
+        else:  # a fee that is a movement of its own
+            fee -= row["amount"]
+    return Movements(withdrawn=-sums[WITHDRAWN], reinstated=sums[REINSTATED], fee=fee, currency=currency)
+
+
+def standing_of(*, chargeback: Chargeback, lost: Money) -> rules.Standing:
+    """Where the money of a chargeback of one of our payments stands, `lost` being what 1320 holds for it.
+
+    Earlier losses of the same charge are counted first, in the order in which they were posted."""
+    payment = chargeback.payment
+    assert payment is not None  # the caller asks for those of ours
+    booking = payment.booking
+    limits = _of_charge(chargeback, payment)
+    earlier = Chargeback.objects.filter(charge_id=chargeback.charge_id, loss_posted_at__isnull=False)
+    for row in earlier.exclude(pk=chargeback.pk).order_by("loss_posted_at", "id"):
+        limits = _less(limits, Money(row.amount, row.currency))
+    return rules.Standing(
+        lost=lost,
+        disputed=Money(chargeback.amount, chargeback.currency),
+        remaining=limits,
+        in_hand=_in_hand(booking),
+    )
+
+
+def _of_charge(chargeback: Chargeback, payment: Payment) -> policies.RefundLimits:
+    """What refunds have left of the charge that is disputed: the payment's own, or one that was asked besides."""
+    extra = ExtraCharge.objects.filter(charge_id=chargeback.charge_id).select_related("booking").first()
+    if extra is None:
+        return captured_left(payment=payment)
+    parts = policies.Parts.of(currency=extra.booking.currency, amounts=extra.parts)
+    charged = Money(extra.amount, extra.currency)
+    # Damage has no parts: what is lost of it was the host's already, or is ours to bear.
+    return policies.RefundLimits(
+        parts=parts, charged=charged, of_parts=charged if parts.total else Money.zero(charged.currency)
+    )
+
+
+def _less(limits: policies.RefundLimits, disputed: Money) -> policies.RefundLimits:
+    covered = min(disputed, limits.of_parts)
+    taken = policies.pro_rata(remaining=limits.parts, amount=limits.from_charge(amount=covered))
+    left = limits.of_parts - covered
+    return policies.RefundLimits(parts=limits.parts.minus(taken), charged=left, of_parts=left)
+
+
+def _in_hand(booking: Booking) -> policies.Parts:
+    """What of a booking has not been released, as the ledger has it."""
+    held, guest_fee, host_fee = (
+        max(0, -ledger.balance(account=account, key=booking.code, currency=booking.currency))
+        for account in ("2100", "2110", "2111")
+    )
+    return policies.Parts.of(
+        currency=booking.currency, amounts={"held": held, "guest_fee": guest_fee, "host_fee": host_fee}
+    )
+
+
+# Work ----------------------------------------------------------------------------------------------------------------
+
+
+def deadlines(*, now: datetime, limit: int = 100) -> list[Chargeback]:
+    """Chargebacks and inquiries that can still be answered, the most pressing first."""
+    rows = chargebacks().filter(status__in=[*rules.ANSWERABLE, *rules.APPEALABLE])
+    return list(rows.order_by(F("internal_due_at").asc(nulls_last=True), "id")[:limit])
+
+
+def urgency_of(*, chargeback: Chargeback, now: datetime) -> rules.Urgency:
+    """How pressing an answer is; one that has been handed in presses no more."""
+    if chargeback.submitted_at is not None or chargeback.accepted_at is not None:
+        return "none"
+    return rules.urgency(
+        status=chargeback.status, due_by=chargeback.due_by, internal_due_at=chargeback.internal_due_at, now=now
+    )
+
+
+def to_remind(*, now: datetime, limit: int = 100) -> list[Chargeback]:
+    """Those whose internal deadline has passed without an answer, and the provider's has not."""
+    rows = chargebacks().filter(
+        status__in=rules.ANSWERABLE, submitted_at=None, accepted_at=None, internal_due_at__lte=now, due_by__gt=now
+    )
+    return list(rows.order_by("internal_due_at", "id")[:limit])
+
+
+def to_ask_about(*, older_than: datetime, limit: int = 100) -> list[str]:
+    """Provider ids of the open ones that were last asked about before then, the longest ago first."""
+    rows = Chargeback.objects.exclude(status__in=rules.CLOSED).filter(seen_at__lt=older_than)
+    return list(rows.order_by("seen_at", "id").values_list("provider_id", flat=True)[:limit])
+
+
+def unanswered_claims(*, older_than: datetime, limit: int = 100) -> list[str]:
+    """Codes of those that a person submitted or accepted and the provider has not been heard to have: the answer was lost,
+    or the process died before or after the call."""
+    claimed = Q(submitted_at__lt=older_than) | Q(accepted_at__lt=older_than)
+    rows = Chargeback.objects.filter(claimed, status__in=rules.ANSWERABLE)
+    return list(rows.order_by("id").values_list("code", flat=True)[:limit])
+
+
+def unsettled(*, limit: int = 100) -> list[str]:
+    """Provider ids of chargebacks whose row does not say yet what their movements do, or whose loss is not posted."""
+    # Lost: whatever was withdrawn and not given back is a loss. Won: no loss stands.
+    wanted = Q(status="lost", loss_posted_at__isnull=True, withdrawn__gt=F("reinstated"))
+    wanted |= Q(status="won", loss_posted_at__isnull=False)
+    rows = Chargeback.objects.filter(wanted).order_by("id").values_list("provider_id", flat=True)
+    return list(dict.fromkeys([*rows[:limit], *_moved_unnoticed(limit)]))
+
+
+def _moved_unnoticed(limit: int) -> Iterable[str]:
+    """Whose movements were imported at the very moment at which their row was made, so that neither saw the other."""
+    moved = (
+        BalanceTransaction.objects.filter(reporting_category__in=[WITHDRAWN, REINSTATED])
+        .order_by()
+        .values("source_id")
+        .annotate(
+            withdrawn=Sum("amount", filter=Q(reporting_category=WITHDRAWN), default=0),
+            reinstated=Sum("amount", filter=Q(reporting_category=REINSTATED), default=0),
+        )
+    )
+    sums = {row["source_id"]: (-row["withdrawn"], row["reinstated"]) for row in moved}
+    rows = Chargeback.objects.filter(provider_id__in=sums).values_list("provider_id", "withdrawn", "reinstated")
+    return [name for name, *kept in rows.order_by("id") if tuple(kept) != sums[name]][:limit]
+
+
+# Early fraud warnings ------------------------------------------------------------------------------------------------
+
+
+def fraud_warnings(*, payment_id: int | None = None) -> QuerySet[FraudWarning]:
+    """Issuers' early warnings, of one payment if given, newest first."""
+    rows = FraudWarning.objects.select_related("payment__booking").order_by("-id")
+    return rows if payment_id is None else rows.filter(payment_id=payment_id)
+
+
+# The ratio -----------------------------------------------------------------------------------------------------------
+
+
+def ratios(*, month: date) -> list[rules.NetworkRatio]:
+    """Chargebacks opened in the calendar month (UTC) that `month` lies in against charges made in it, by card network.
+
+    Inquiries do not count: they are no chargebacks yet. The threshold is the rulebook's of that month."""
+    first = datetime(month.year, month.month, 1, tzinfo=UTC)
+    following = datetime(month.year + month.month // 12, month.month % 12 + 1, 1, tzinfo=UTC)
+    opened = Chargeback.objects.filter(kind="chargeback", opened_at__gte=first, opened_at__lt=following)
+    charged = BalanceTransaction.objects.filter(reporting_category="charge", created__gte=first, created__lt=following)
+    return rules.network_ratios(
+        chargebacks=_by_network(opened),
+        charges=_by_network(charged),
+        rules=rulebook.chargebacks(on=month).rules,
+    )
+
+
+def _by_network(rows: QuerySet[Chargeback] | QuerySet[BalanceTransaction]) -> dict[str, int]:
+    counted = rows.order_by().values("network").annotate(n=Count("id"))
+    return {row["network"] or "unknown": row["n"] for row in counted}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """How chargebacks stand, for the first page and the doctor: how many wait for an answer, how many of those are past
+    our own deadline, which is the next, and the ratio of this month and the last."""
+
+    waiting: int
+    late: int
+    next_due: datetime | None
+    next_code: str
+    open_amounts: tuple[Money, ...]
+    ratios: tuple[rules.NetworkRatio, ...]
+    standing: str
+
+    @property
+    def words(self) -> str:
+        """The worst ratio as a sentence; empty while no network warns."""
+        worst = next((ratio for ratio in self.ratios if ratio.standing == self.standing), None)
+        if worst is None or self.standing == "fine":
+            return ""
+        return (
+            f"{worst.network}: {worst.chargebacks} chargebacks of {worst.charges} charges, {worst.percent} % "
+            f"against the network’s {worst.threshold_percent} %"
+        )
+
+
+def figures(*, now: datetime) -> Figures:
+    """See Figures; a handful of statements, each on an index."""
+    waiting = [row for row in deadlines(now=now, limit=1000) if row.submitted_at is None and row.accepted_at is None]
+    rows = Chargeback.objects.filter(kind="chargeback").exclude(status__in=rules.CLOSED)
+    sums = rows.order_by().values("currency").annotate(total=Sum("amount")).order_by("currency")
+    this_month = now.date().replace(day=1)
+    found = [*ratios(month=this_month), *ratios(month=this_month - timedelta(days=1))]
+    return Figures(
+        waiting=len(waiting),
+        late=sum(1 for row in waiting if urgency_of(chargeback=row, now=now) in {"late", "overdue"}),
+        next_due=waiting[0].internal_due_at if waiting else None,
+        next_code=waiting[0].code if waiting else "",
+        open_amounts=tuple(Money(row["total"], row["currency"]) for row in sums),
+        ratios=tuple(found),
+        standing=rules.worst(found),
+    )
