@@ -44,6 +44,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "sandbox": Entry("ops_cli.commands.sandbox:sandbox", "Work the payment sandbox: its clock, its faults."),
     "people": Entry("ops_cli.commands.people:people", "Make the first admin."),
     "demo": Entry("ops_cli.commands.demo:demo", "Show that the running desk works, end to end."),
+    "chaos": Entry("ops_cli.commands.chaos:chaos", "Kill a desk's parts while bookings are made; prove the books."),
     "completion": Entry("ops_cli.commands.completion:completion", "Print the shell completion script."),
 }
 

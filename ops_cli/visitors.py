@@ -15,7 +15,11 @@ TIMEOUT_SECONDS: Final = 30.0
 
 
 class Turned(Exception):
-    """A door did not do what was asked; the message says which and why."""
+    """A door did not do what was asked; the message says which and why. `status` when it answered at all."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def _session() -> requests.Session:
@@ -52,7 +56,8 @@ class Application:
             raise Turned(f"{method} {path}: {error}") from None
         if not answer.ok:
             said = body.get("detail") or body.get("title") or body
-            raise Turned(f"{method} {path} answered {answer.status_code}: {said} {body.get('errors', '')}".rstrip())
+            words = f"{method} {path} answered {answer.status_code}: {said} {body.get('errors', '')}".rstrip()
+            raise Turned(words, status=answer.status_code)
         return body
 
 
@@ -82,12 +87,12 @@ class Browser:
             raise Turned(f"the dialog {address} was not done: {landed.alert or 'it was shown again'}")
         return landed.address
 
-    def answer_bank(self, address: str) -> None:
-        """Do what the guest does on the bank's page: complete the authentication, and stay there."""
+    def answer_bank(self, address: str, *, outcome: str = "succeed") -> None:
+        """Do what the guest does on the bank's page: complete the authentication ("fail": do not), and stay there."""
         page = self._open(address)
         form = page.form_with("client_secret")
         self._request(
-            "POST", urljoin(page.address, form.action), data={**form.fields, "outcome": "succeed"}, follow=False
+            "POST", urljoin(page.address, form.action), data={**form.fields, "outcome": outcome}, follow=False
         )
 
     def _open(self, address: str) -> Page:
@@ -117,7 +122,8 @@ class Browser:
         page = Page.read(answer.url, answer.text)
         # A dialog that is shown again says why in its own words.
         if not answer.ok and not page.has_form_with("key"):
-            raise Turned(f"{method} {address} answered {answer.status_code}: {page.alert or answer.reason}")
+            words = f"{method} {address} answered {answer.status_code}: {page.alert or answer.reason}"
+            raise Turned(words, status=answer.status_code)
         return page
 
 

@@ -1,0 +1,196 @@
+"""What must hold once it is quiet again: nothing lost, nothing doubled, every cent explained, the log whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+from backoffice.bookings import queries as bookings
+from backoffice.core import clock
+from backoffice.core.errors import NotFound
+from backoffice.notifications import queries as notifications
+from backoffice.payments import queries as payments
+from ops_cli.chaos.desk import ThrowawayDesk
+from ops_cli.chaos.people import GaveUp, wait_for
+from ops_cli.chaos.provider import Provider
+from ops_cli.chaos.stories import Told
+from ops_cli.output import Exit
+
+# How long a desk may take to work off what was left, in wall-clock seconds after each step of time.
+QUIET_SECONDS: Final = 120.0
+STANDS: Final = ("confirmed", "checked_in", "completed", "no_show")
+SHOWN: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must hold, how many of it were looked at, and what is wrong."""
+
+    name: str
+    looked_at: int
+    wrong: Sequence[str]
+
+    @property
+    def ok(self) -> bool:
+        return not self.wrong
+
+    def row(self) -> dict[str, Any]:
+        more = f" … and {len(self.wrong) - SHOWN} more" if len(self.wrong) > SHOWN else ""
+        return {
+            "check": self.name,
+            "ok": self.ok,
+            "looked_at": self.looked_at,
+            "wrong": len(self.wrong),
+            "detail": "; ".join(self.wrong[:SHOWN]) + more,
+        }
+
+
+def waiting() -> dict[str, int]:
+    """What the desk has still to do by itself, by kind; empty when it is quiet."""
+    clock.forget_offset()
+    now = clock.now()
+    left = {
+        "payments whose end is not known": len(payments.unsettled_attempts(older_than=now)),
+        "refunds to be sent": len(payments.refunds_to_send(older_than=now)),
+        "events to be applied": len(payments.events_due(now=now)),
+        "messages to go out": notifications.due(now=now).count(),
+        "holds that ran out": len(bookings.expired_unpaid(now=now)),
+        "stays to begin": len(bookings.due_to_begin(now=now)),
+        "stays to end": len(bookings.due_to_end(now=now)),
+    }
+    return {what: number for what, number in left.items() if number}
+
+
+def settle_down(desk: ThrowawayDesk, provider: Provider, *, steps: Sequence[str]) -> Check:
+    """Let the desk work off what was left, step by step of time. What it does not manage is a finding."""
+    wrong: list[str] = []
+    for step in steps:
+        desk.ops("sandbox", "clock", "advance", step)
+        provider.control("POST", "webhooks/flush", {"timeout": 20})
+        try:
+            wait_for("quiet", lambda: not waiting(), seconds=QUIET_SECONDS)
+        except GaveUp:
+            left = ", ".join(f"{number} {what}" for what, number in waiting().items())
+            wrong.append(f"{step} later there are still {left}")
+    return Check("the jobs come to rest", len(steps), wrong)
+
+
+def checks(desk: ThrowawayDesk, provider: Provider, told: Sequence[Told]) -> Iterator[Check]:
+    """Everything that must hold now, asked one after the other."""
+    yield _nothing_lost(told)
+    yield _one_to_one("charges", provider.listed("charges"), _our_charges(), lambda row: row["paid"], "payment")
+    yield _one_to_one("refunds", provider.listed("refunds"), _our_refunds(), lambda row: True, "refund")
+    yield _no_night_sold_twice()
+    yield _nothing_left()
+    yield _by_command("the provider and the ledger agree", lambda: _reconciled(desk))
+    yield _by_command("the books are sound", lambda: _named(desk.ops("ledger", "check"), "check"))
+    yield _by_command("the log of who did what is whole", lambda: _named(desk.ops("audit", "verify"), "what"))
+
+
+def _nothing_lost(told: Sequence[Told]) -> Check:
+    """Whatever was answered with 2xx is there, and as it was answered."""
+    wrong = []
+    for one in told:
+        try:
+            booking = bookings.booking(code=one.booking)
+        except NotFound:
+            wrong.append(f"{one.booking} was answered and is gone")
+            continue
+        payment = payments.payment_of(booking=booking)
+        if one.paid and (payment is None or payment.status != "captured"):
+            wrong.append(f"{one.booking} was paid and is not")
+        if one.cancelled and booking.status != "cancelled":
+            wrong.append(f"{one.booking} was cancelled and is {booking.status}")
+        if one.refunded and payment is not None:
+            amounts = list(payment.refunds.filter(cause="service_issue").values_list("amount", flat=True))
+            if amounts != [one.refunded.amount]:
+                wrong.append(f"{one.booking}: {one.refunded} was refunded once, and there are {amounts}")
+        if booking.status in STANDS and (payment is None or payment.status != "captured"):
+            wrong.append(f"{one.booking} is {booking.status} without having been paid")
+    return Check("nothing that was answered is lost", len(told), wrong)
+
+
+Amounts = Mapping[str, tuple[int, str]]
+
+
+def _our_charges() -> Amounts:
+    return {row.code: (row.amount, row.currency) for row in payments.payments().filter(status="captured")}
+
+
+def _our_refunds() -> Amounts:
+    rows = payments.refunds().filter(provider_id__isnull=False)
+    return {row.code: (row.amount, row.currency) for row in rows}
+
+
+def _one_to_one(
+    kind: str,
+    theirs: Iterable[Mapping[str, Any]],
+    ours: Amounts,
+    counts: Callable[[Mapping[str, Any]], bool],
+    reference: str,
+) -> Check:
+    """The provider carried out each of ours once, by our code in its metadata, and nothing else."""
+    rows = [row for row in theirs if counts(row)]
+    seen = Counter(row["metadata"].get(reference, f"{row['id']} without a code of ours") for row in rows)
+    amounts = {row["metadata"].get(reference): (row["amount"], row["currency"].upper()) for row in rows}
+    wrong = [f"{code} was carried out {times} times" for code, times in seen.items() if times > 1]
+    wrong += [f"{code} is at the provider only" for code in seen if code not in ours]
+    wrong += [f"{code} is here only" for code in ours if code not in seen]
+    wrong += [
+        f"{code}: {amounts[code]} there, {ours[code]} here"
+        for code in ours
+        if amounts.get(code, ours[code]) != ours[code]
+    ]
+    return Check(f"{kind} at the provider and here are the same, once", len(rows), wrong)
+
+
+def _no_night_sold_twice() -> Check:
+    rows = bookings.bookings().filter(status__in=STANDS).order_by("listing_id", "check_in", "id")
+    stays = list(rows.values_list("listing_id", "check_in", "check_out", "code"))
+    wrong = [
+        f"{one[3]} and {other[3]} share a night"
+        for one, other in pairwise(stays)
+        if one[0] == other[0] and other[1] < one[2]
+    ]
+    return Check("no night is sold twice", len(stays), wrong)
+
+
+def _nothing_left() -> Check:
+    """Nothing hangs half-way, and nothing has been given up."""
+    _, _, dead = payments.inbox_backlog(now=clock.now())
+    refunds = payments.refunds().filter(status__in=["submitted", "indeterminate", "approved"])
+    wrong = [f"{number} {what}" for what, number in waiting().items()]
+    wrong += [f"refund {row.code} is {row.status}" for row in refunds]
+    wrong += [f"payment {row.code} is {row.status}" for row in payments.payments().filter(status="processing")]
+    wrong += [f"{dead} events were given up"] if dead else []
+    wrong += [f"message {row.topic} was given up: {row.error}" for row in notifications.messages(status="dead")]
+    return Check("nothing is left half-way", payments.payments().count(), wrong)
+
+
+def _by_command(name: str, ask: Callable[[], tuple[int, list[str]]]) -> Check:
+    looked_at, wrong = ask()
+    return Check(name, looked_at, wrong)
+
+
+def _reconciled(desk: ThrowawayDesk) -> tuple[int, list[str]]:
+    """What is merely young at the provider is waited for."""
+
+    def not_young() -> Any:
+        answer = desk.ops("reconcile", "stripe")
+        return None if any(row["class"] == "late" and row["leg"] == "line" for row in answer.data) else answer
+
+    answer = wait_for("the newest movements", not_young, seconds=QUIET_SECONDS)
+    found = [row for row in answer.data if row["class"] != "late"]
+    words = [f"{row['class']} of {row['difference']} {row['currency']} on {row['key']}" for row in found]
+    return int(answer.summary["lines"]), words
+
+
+def _named(answer: Any, name: str) -> tuple[int, list[str]]:
+    if answer.code == Exit.DONE:
+        return len(answer.data), []
+    return len(answer.data), [str(dict(row)) for row in answer.data if not row.get("ok", False)] or [
+        str(answer.summary)
+    ]
