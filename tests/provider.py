@@ -6,12 +6,24 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import stripe
 
 from backoffice.core import clock
 from backoffice.payments.gateway import stripe as provider
+from tests.stripe_sandbox import contract
 from tests.stripe_sandbox.server import RunningSandbox, run_sandbox
+
+
+class DeskClient(contract.JudgedClient):
+    """What the desk says to the provider: the sandbox must know all of it."""
+
+    def request(self, method: str, url: str, headers: Any, post_data: Any = None) -> Any:
+        answer = super().request(method, url, headers, post_data)
+        assert answer[1] != 501, f"the sandbox does not simulate {method} {url} {post_data}"
+        return answer
 
 
 @pytest.fixture(scope="session")
@@ -21,8 +33,12 @@ def sandbox_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runnin
 
 
 @pytest.fixture
-def sandbox(sandbox_process: RunningSandbox, settings: pytest.FixtureRequest) -> Iterator[RunningSandbox]:
-    """The provider, empty, with the desk's gateway pointed at it."""
+def sandbox(
+    sandbox_process: RunningSandbox, settings: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RunningSandbox]:
+    """The provider, empty, with the desk's gateway pointed at it. What the desk asks and is answered is held against the
+    provider's own schema, where that is at hand."""
+    monkeypatch.setattr(stripe, "RequestsClient", DeskClient)
     sandbox_process.control("POST", "/_sim/reset")
     settings.STRIPE_API_BASE = sandbox_process.base_url
     settings.STRIPE_API_KEY = sandbox_process.api_key
