@@ -96,6 +96,8 @@ def _transaction_facts(row: SeenBalanceTransaction) -> policies.BalanceTransacti
         payment = refund.payment if refund is not None else None
     elif row.disputed_charge:
         return _dispute_facts(row)
+    elif row.reporting_category in {"transfer", "transfer_reversal"}:
+        return _transfer_facts(row)
     return policies.BalanceTransactionFacts(
         id=row.id,
         type=row.type,
@@ -109,6 +111,24 @@ def _transaction_facts(row: SeenBalanceTransaction) -> policies.BalanceTransacti
         charge=(payment.charge_id or "") if payment is not None else "",
         booking=payment.booking.code if payment is not None else "",
         host=payment.booking.host.code if payment is not None else "",
+    )
+
+
+def _transfer_facts(row: SeenBalanceTransaction) -> policies.BalanceTransactionFacts:
+    """Money that left for a host's account or came back: it stands under the code of the payout or the clawback, which the
+    room above wrote on what it sent."""
+    return policies.BalanceTransactionFacts(
+        id=row.id,
+        type=row.type,
+        reporting_category=row.reporting_category,
+        source=row.source_id,
+        amount=row.amount,
+        fee=row.fee,
+        net=row.net,
+        key=row.source_reference,
+        booking=row.booking,
+        host=row.host,
+        account=row.account,
     )
 
 

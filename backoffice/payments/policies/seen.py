@@ -62,12 +62,36 @@ class SeenRefund:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeenTransfer:
+    """A transfer to a host's account as the provider has it now. `reference` is our payout's code, `group` the booking's,
+    `reversed_amount` what of it has been taken back."""
+
+    id: str
+    amount: Money
+    reversed_amount: Money
+    account: str
+    reference: str = ""
+    charge_id: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenReversal:
+    """Money that was taken back from a host's account. `reference` is our clawback's code."""
+
+    id: str
+    amount: Money
+    transfer_id: str
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SeenBalanceTransaction:
     """One movement of our balance there; `amount`, `fee` and `net` are of one currency, net = amount - fee.
 
     `source_reference` is our code from the source's metadata, where it has one; `presented` the source's own amount in its
     own currency, which differs where the provider converted. `disputed_charge` is the charge that a dispute is of,
-    `network` the card network that carried a charge."""
+    `network` the card network that carried a charge; `booking`, `host` and `account` are whose transfer it was."""
 
     id: str
     type: str
@@ -85,6 +109,9 @@ class SeenBalanceTransaction:
     payout_id: str = ""
     disputed_charge: str = ""
     network: str = ""
+    booking: str = ""
+    host: str = ""
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,7 @@ def _balance_transaction(row: Mapping[str, Any]) -> SeenBalanceTransaction:
         type=row["type"],
         reporting_category=row["reporting_category"],
         source_id=id_of(source),
-        source_reference=metadata.get("refund") or metadata.get("payment") or "",
+        source_reference=_reference(row["reporting_category"], metadata),
         amount=Money(row["amount"], currency),
         fee=Money(row["fee"], currency),
         net=Money(row["net"], currency),
@@ -80,7 +80,16 @@ def _balance_transaction(row: Mapping[str, Any]) -> SeenBalanceTransaction:
         payout_id=payout,
         disputed_charge=_disputed_charge(source),
         network=_network(source),
+        booking=metadata.get("booking") or "",
+        host=metadata.get("host") or "",
+        account=metadata.get("account") or "",
     )
+
+
+def _reference(category: str, metadata: Mapping[str, str]) -> str:
+    """Our code of what moved: a reversal carries the code of its payout too."""
+    names = ("clawback", "payout") if category == "transfer_reversal" else ("refund", "payment", "payout")
+    return next((metadata[name] for name in names if metadata.get(name)), "")
 
 
 def _disputed_charge(source: Any) -> str:
