@@ -91,7 +91,7 @@ def documented(
     summary: str,
     *,
     tag: str,
-    answers: Mapping[int, Any],
+    answers: Mapping[int | tuple[int, str], Any],
     request: Any = None,
     errors: Sequence[int] = (),
     parameters: Sequence[Any] = (),

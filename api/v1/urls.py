@@ -9,7 +9,7 @@ from rest_framework.permissions import AllowAny
 
 from api.endpoint import Nowhere
 from api.fields import BIGINT_PATTERN
-from api.v1 import auth, bookings, listings, me, quotes
+from api.v1 import auth, bookings, earnings, listings, me, quotes, receipts
 
 
 class Code(StringConverter):
@@ -57,6 +57,13 @@ urlpatterns = [
     path("bookings/<code:code>/pay", bookings.Pay.as_view()),
     path("bookings/<code:code>/cancellation-quote", bookings.CancellationQuote.as_view()),
     path("bookings/<code:code>/cancel", bookings.Cancel.as_view()),
+    path("bookings/<code:code>/receipt", receipts.Receipt.as_view()),
+    path("bookings/<code:code>/receipt.pdf", receipts.ReceiptPdf.as_view()),
+    path("bookings/<code:code>/refunds", receipts.BookingRefunds.as_view()),
+    path("me/earnings", earnings.Earnings.as_view()),
+    path("me/statement", earnings.Statement.as_view()),
+    path("me/statement.pdf", earnings.StatementPdf.as_view()),
+    path("me/statement.csv", earnings.StatementCsv.as_view()),
     path("schema/", SpectacularAPIView.as_view(**_OPEN), name="schema"),
     path("docs/", SpectacularSwaggerView.as_view(url_name="schema", **_OPEN), name="docs"),
     path("redoc/", SpectacularRedocView.as_view(url_name="schema", **_OPEN), name="redoc"),

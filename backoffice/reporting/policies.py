@@ -1,0 +1,72 @@
+"""What a reader is told beside the numbers: when money that is on its way may be expected, and what a movement was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+# The provider: a refund is on a statement 5 to 10 business days after it was sent, depending on the guest's bank
+# (https://docs.stripe.com/refunds).
+REFUND_ARRIVES_AFTER: Final = (5, 10)
+
+# What a movement of a host's account was, by the kind of its journal.
+MOVEMENTS: Final = {
+    "release": "Payout became due",
+    "released": "Payout became due",
+    "transfer": "Sent to your account",
+    "transfer_failed": "Could not be sent, stands for you again",
+    "netting": "Kept for what you owed",
+    "netted": "Kept for what you owed",
+    "penalty": "Penalty for a cancellation",
+    "refund": "Refund to the guest after your payout",
+    "reversal": "Taken back: the entry before was reversed",
+    "clawback": "Taken back from your account",
+    "write_off": "Given up by us",
+    "damage": "Damage paid by the guest",
+    "chargeback": "Chargeback of the guest's bank",
+    "fx": "Exchange",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RefundStory:
+    """Where a refund stands, in the guest's words; between which days it may be expected, once it was sent."""
+
+    state: str
+    sentence: str
+    arrives_from: date | None = None
+    arrives_by: date | None = None
+
+
+def movement(kind: str) -> str:
+    """A journal's kind in a host's words; one that is not known is named as it is."""
+    return MOVEMENTS.get(kind) or kind.replace("_", " ").replace(".", " ").capitalize()
+
+
+def business_days_after(day: date, days: int) -> date:
+    """The `days`-th Monday to Friday after `day`; public holidays are the banks' own."""
+    while days:
+        day += timedelta(days=1)
+        days -= day.weekday() < 5
+    return day
+
+
+def refund_story(*, status: str, sent_on: date | None, unclaimed: bool, repaid: str, method: str) -> RefundStory:
+    """What a guest is told of one refund. `sent_on` is the day on which the provider took it; `repaid` the status of the
+    repayment of one that their bank sent back."""
+    first, last = (business_days_after(sent_on, days) if sent_on else None for days in REFUND_ARRIVES_AFTER)
+    to = "your bank account" if method == "other" else "your card"
+    if status == "requested":
+        return RefundStory("waiting", "We are looking at this refund; you will hear from us.")
+    if status in {"approved", "submitted", "indeterminate"}:
+        return RefundStory("on_its_way", f"This refund is on its way to {to}.", first, last)
+    if status == "succeeded":
+        return RefundStory("sent", f"This refund was sent to {to}; banks take 5 to 10 business days.", first, last)
+    if unclaimed and repaid == "succeeded":
+        return RefundStory("sent", "Your bank sent this refund back; it was paid to you another way.")
+    if unclaimed and repaid:
+        return RefundStory("returned", "Your bank sent this refund back; it is being paid to you another way.")
+    if unclaimed:
+        return RefundStory("returned", "Your bank sent this refund back; write to us where else we may pay it.")
+    return RefundStory("failed", "This refund could not be made; nothing was taken from it, and we are on it.")

@@ -1,0 +1,148 @@
+"""A host's earnings and statement: every number is the ledger's."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+
+from backoffice.core.actor import system
+from backoffice.core.errors import Invalid
+from backoffice.core.money import Money
+from backoffice.ledger import operations as ledger
+from backoffice.ledger import queries as books
+from backoffice.ledger.policies import Line
+from backoffice.payments.policies import postings
+from backoffice.reporting import queries
+from tests import factories
+from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows.test_pay_and_refund import now, paid, refund
+
+ROBOT = system("tests")
+NOW = factories.NOW
+
+
+def post(host: str, kind: str, lines: tuple[Line, ...], *, days: int, subject: str = "BK-AAAAAA") -> None:
+    at = NOW + timedelta(days=days)
+    ledger.post(
+        key=f"{kind}:{host}:{days}",
+        kind=kind,
+        lines=lines,
+        subject=subject,
+        reference=f"PO-{days}",
+        effective_at=at,
+        actor=ROBOT,
+        now=at,
+    )
+
+
+def eur(amount: int) -> Money:
+    return Money(amount, "EUR")
+
+
+@pytest.fixture
+def host(db: None) -> Any:
+    """Owed 400.00, fined 68.00, of which the next payout kept 68.00 and sent 332.00."""
+    user = factories.person("Bob", is_host=True)
+    held = (Line.of("1150", "ch_1", eur(40_000)), Line.of("2200", user.code, eur(-40_000)))
+    post(user.code, "release", held, days=1)
+    post(user.code, "penalty", postings.penalised(host=user.code, amount=eur(6_800)), days=2)
+    post(user.code, "netting", postings.netted(host=user.code, amount=eur(6_800)), days=3)
+    sent = postings.transfer_requested(host=user.code, transfer="PO-4", amount=eur(33_200))
+    post(user.code, "transfer", sent, days=4)
+    return user
+
+
+def statement(host: Any, first: int, last: int) -> queries.HostStatement:
+    day = NOW.date()
+    return queries.statement(
+        host_id=host.pk, since=day + timedelta(days=first), until=day + timedelta(days=last), now=NOW
+    )
+
+
+def test_opening_and_lines_are_the_closing_balance_and_the_ledgers(host: Any) -> None:
+    (account,) = statement(host, 0, 10).accounts
+    assert [(line.what, line.amount.amount, line.balance.amount) for line in account.lines] == [
+        ("Payout became due", 40_000, 40_000),
+        ("Penalty for a cancellation", -6_800, 33_200),
+        ("Kept for what you owed", 0, 33_200),
+        ("Sent to your account", -33_200, 0),
+    ]
+    kept = account.lines[2]
+    assert (kept.payable, kept.owed) == (eur(-6_800), eur(6_800))
+    assert (account.opening, account.closing, account.payable, account.owed) == (eur(0),) * 4
+
+
+@pytest.mark.parametrize("cut", range(7))
+def test_periods_that_follow_each_other_close_where_the_next_opens(host: Any, cut: int) -> None:
+    whole, first, second = statement(host, 0, 7), statement(host, 0, cut or 1), statement(host, cut or 1, 7)
+    assert first.accounts[0].closing == second.accounts[0].opening
+    assert second.accounts[0].closing == whole.accounts[0].closing
+    for found in (whole, first, second):
+        (account,) = found.accounts
+        assert account.opening + Money.sum((line.amount for line in account.lines), "EUR") == account.closing
+        assert account.payable - account.owed == account.closing
+    assert first.accounts[0].lines + tuple(second.accounts[0].lines) == whole.accounts[0].lines
+
+
+def test_each_currency_is_an_account_of_its_own_and_ends_at_the_kept_balance(host: Any) -> None:
+    yen = (Line.of("1150", "ch_2", Money(9_000, "JPY")), Line.of("2200", host.code, Money(-9_000, "JPY")))
+    post(host.code, "release", yen, days=6, subject="BK-BBBBBB")
+    post(host.code, "penalty", postings.penalised(host=host.code, amount=eur(5_000)), days=7)
+    found = statement(host, 0, 10)
+    assert [account.currency for account in found.accounts] == ["EUR", "JPY"]
+    for account in found.accounts:
+        kept = [books.balance(account=code, key=host.code, currency=account.currency) for code in ("2200", "1310")]
+        assert account.closing == Money(-sum(kept), account.currency)
+        assert (account.payable.amount, account.owed.amount) == (-kept[0], kept[1])
+    assert queries.balances(host_id=host.pk) == {"EUR": eur(-5_000), "JPY": Money(9_000, "JPY")}
+
+
+def test_a_host_sees_nothing_of_another(host: Any) -> None:
+    other = factories.person("Carol", is_host=True)
+    assert statement(other, 0, 10).accounts == () and queries.balances(host_id=other.pk) == {}
+
+
+@pytest.mark.parametrize(("first", "last"), [(1, 1), (2, 1), (0, 367)])
+def test_a_period_is_at_least_a_day_and_at_most_a_year(host: Any, first: int, last: int) -> None:
+    with pytest.raises(Invalid, match="until"):
+        statement(host, first, last)
+
+
+# Earnings ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_earnings_are_what_the_ledger_holds_for_the_host(sandbox: RunningSandbox) -> None:
+    booking = paid(sandbox)
+    other = paid(sandbox, currency="USD")
+    refund(booking, 5_000)
+    rows = queries.earnings(host_id=booking.host_id, since=booking.check_in, until=booking.check_in + timedelta(days=1))
+    (row,) = rows
+    held = books.balance(account="2100", key=booking.code, currency="EUR")
+    fee = books.balance(account="2111", key=booking.code, currency="EUR")
+    assert (row.month, row.currency, row.stays) == (f"{booking.check_in:%Y-%m}", "EUR", 1)
+    assert (row.net, row.fees) == (eur(-held), eur(-fee))
+    assert row.gross == eur(booking.host_price) and row.gross - row.refunds - row.fees == row.net
+    assert other.host_id != booking.host_id
+    assert queries.earnings(host_id=booking.host_id, since=date(2000, 1, 1), until=booking.check_in) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_refund_that_the_provider_refused_takes_nothing_from_the_host(sandbox: RunningSandbox) -> None:
+    from backoffice.payments import operations as payments
+
+    booking = paid(sandbox)
+    asked = refund(booking, 5_000)
+    payments.claim_refund(refund_code=asked.code, now=now())
+    payments.fail_refund(refund_code=asked.code, failure="card closed", at_provider=False, actor=ROBOT, now=now())
+    (row,) = queries.earnings(
+        host_id=booking.host_id, since=booking.check_in, until=booking.check_in + timedelta(days=1)
+    )
+    assert row.refunds == eur(0) and row.net == eur(booking.host_price - booking.host_fee)
+
+
+def test_earnings_of_no_days_are_refused(host: Any) -> None:
+    with pytest.raises(Invalid, match="until"):
+        queries.earnings(host_id=host.pk, since=NOW.date(), until=NOW.date())
