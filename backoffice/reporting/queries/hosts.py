@@ -191,8 +191,8 @@ def _refunded(host_id: int, since: date, until: date) -> QuerySet[Any]:
 
 def _of_host(rows: QuerySet[Any], path: str, host_id: int, since: date, until: date) -> QuerySet[Any]:
     mine = {f"{path}host_id": host_id, f"{path}check_in__gte": since, f"{path}check_in__lt": until}
-    found: QuerySet[Any] = rows.filter(**mine)
-    return found.annotate(month=TruncMonth(f"{path}check_in"), own=F(f"{path}currency"))
+    found: QuerySet[Any] = rows.filter(**mine).annotate(month=TruncMonth(f"{path}check_in"), own=F(f"{path}currency"))
+    return found
 
 
 def _stays(host_id: int, since: date, until: date) -> Mapping[tuple[str, str], int]:
