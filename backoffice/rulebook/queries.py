@@ -23,6 +23,7 @@ from backoffice.rulebook.policies import (
     ExchangeRate,
     FeeRules,
     HostPenaltyRules,
+    PayoutRules,
     Policy,
     RecoveryRules,
     RoleLimitRules,
@@ -95,6 +96,10 @@ def settlement(*, on: date) -> Policy[SettlementRules]:
 
 def collection(*, on: date) -> Policy[CollectionRules]:
     return _current("collection", on)
+
+
+def payouts(*, on: date) -> Policy[PayoutRules]:
+    return _current("payouts", on)
 
 
 def recovery(*, on: date) -> Policy[RecoveryRules]:

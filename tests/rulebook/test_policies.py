@@ -26,6 +26,7 @@ from backoffice.rulebook.policies import (
     GuestFeeRule,
     HostPenaltyRules,
     Notice,
+    PayoutRules,
     Policy,
     RecoveryRules,
     RoleLimitRules,
@@ -108,6 +109,10 @@ def test_the_other_documents_carry_the_numbers_of_the_house() -> None:
     recovery: RecoveryRules = parse_policy(document("recovery")).rules
     assert (recovery.bank_cool_down_hours, recovery.netting_days) == (72, 14)
     assert recovery.sweep_minimum("EUR") == Money(10_000, "EUR") and recovery.sweep_minimum("JPY") == Money(1, "JPY")
+
+    payouts: PayoutRules = parse_policy(document("payouts")).rules
+    assert (payouts.instalments_from, payouts.instalment_nights, payouts.new_host_days) == (28, 30, 30)
+    assert payouts.minimum("EUR") == Money(100, "EUR") and payouts.minimum("JPY") == Money(1, "JPY")
 
     collection: CollectionRules = parse_policy(document("collection")).rules
     assert (collection.host_answer_hours, collection.hold_days, collection.retry_days) == (24, 90, (1, 3, 5))

@@ -30,6 +30,7 @@ from backoffice.rulebook.policies.rules import (
     Keep,
     LongStayRule,
     Notice,
+    PayoutRules,
     PenaltyBand,
     Policy,
     RecoveryRules,
@@ -415,6 +416,20 @@ def _amounts(field: _Field) -> tuple[Money, ...]:
     return tuple(row["amount"].money(row["currency"].currency()) for row in rows)
 
 
+def _payouts(field: _Field) -> PayoutRules:
+    names = field.object("instalments", "new_host_days", "retry_hours", "minimums")
+    instalments = names["instalments"].object("from_nights", "nights")
+    minimums = names["minimums"].object("wait_days", "amounts")
+    return PayoutRules(
+        instalments_from=instalments["from_nights"].whole(low=2, high=366),
+        instalment_nights=instalments["nights"].whole(low=1, high=366),
+        new_host_days=names["new_host_days"].whole(high=365),
+        retry_hours=names["retry_hours"].whole(low=1, high=720),
+        minimum_wait_days=minimums["wait_days"].whole(high=365),
+        minimums=_amounts(minimums["amounts"]),
+    )
+
+
 def _collection(field: _Field) -> CollectionRules:
     names = field.object(
         "host_answer_hours",
@@ -497,6 +512,7 @@ _PARSERS: Final[dict[str, Callable[[_Field], object]]] = {
     "role-limits": _role_limits,
     "recovery": _recovery,
     "collection": _collection,
+    "payouts": _payouts,
 }
 POLICY_KINDS: Final = tuple(_PARSERS)
 

@@ -317,6 +317,26 @@ class SettlementRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PayoutRules:
+    """When hosts are paid, besides the day after check-in that the timings name.
+
+    Stays of `instalments_from` nights and more are paid `instalment_nights` at a time. A host's first payouts wait until
+    `new_host_days` after their first confirmed booking. A transfer that was refused is tried again after `retry_hours`. Less
+    than the minimum of its currency waits, but no longer than `minimum_wait_days`."""
+
+    instalments_from: int
+    instalment_nights: int
+    new_host_days: int
+    retry_hours: int
+    minimum_wait_days: int
+    minimums: tuple[Money, ...]
+
+    def minimum(self, currency: str) -> Money:
+        """The least amount that is sent at once; without an entry, any."""
+        return next((least for least in self.minimums if least.currency == currency), Money(1, currency))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryRules:
     """How what a host owes comes back, how long new bank details rest, and from how much on our earnings are swept.
 
