@@ -9,7 +9,7 @@ from rest_framework.permissions import AllowAny
 
 from api.endpoint import Nowhere
 from api.fields import BIGINT_PATTERN
-from api.v1 import auth, bookings, earnings, listings, me, quotes, receipts
+from api.v1 import auth, bookings, earnings, listings, me, payouts, quotes, receipts
 
 
 class Code(StringConverter):
@@ -64,6 +64,7 @@ urlpatterns = [
     path("me/statement", earnings.Statement.as_view()),
     path("me/statement.pdf", earnings.StatementPdf.as_view()),
     path("me/statement.csv", earnings.StatementCsv.as_view()),
+    path("me/payout-account", payouts.PayoutAccount.as_view()),
     path("schema/", SpectacularAPIView.as_view(**_OPEN), name="schema"),
     path("docs/", SpectacularSwaggerView.as_view(url_name="schema", **_OPEN), name="docs"),
     path("redoc/", SpectacularRedocView.as_view(url_name="schema", **_OPEN), name="redoc"),

@@ -175,6 +175,9 @@ CASES = [
     Case("my_statement", "me/statement", ITS_OWN_HOST),
     Case("print_statement", "me/statement.pdf", ITS_OWN_HOST),
     Case("download_statement", "me/statement.csv", ITS_OWN_HOST),
+    Case("my_payout_account", "me/payout-account", "401 403 403 404 404 403 403"),
+    # Without a provider to ask, a host's setting up is the only one that gets as far as 503.
+    Case("set_up_payouts", "me/payout-account", "401 403 403 503 503 403 403", lambda w: {"country": "BE"}),
 ]  # fmt: skip
 
 

@@ -1,0 +1,94 @@
+"""Where hosts are paid and what they are paid, at the API's door."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from backoffice.jobs import operations as jobs
+from backoffice.payouts.models import HostAccount
+from backoffice.workflows import onboard_host
+from tests import factories
+from tests.api.test_receipts import signed_in
+from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows.test_pay_and_refund import FINANCE, now
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def host(sandbox: RunningSandbox) -> Any:
+    return factories.person("Bob", is_host=True, now=now())
+
+
+def test_a_host_sets_up_payouts_and_sees_how_it_stands(sandbox: RunningSandbox, host: Any) -> None:
+    bob = signed_in(host)
+    assert bob.get("me/payout-account").status == 404
+    begun = bob.post("me/payout-account", {"country": "BE", "return_url": "https://example.org/back"})
+    assert begun.status == 200 and begun.body["url"].startswith(sandbox.base_url)
+    waiting = bob.get("me/payout-account").body
+    assert (waiting["status"], waiting["can_receive"]) == ("onboarding", False)
+    assert waiting["missing"] and "provider" in waiting["waits_for"] and waiting["waits_until"] is None
+    account = HostAccount.objects.get(host=host)
+    sandbox.control("POST", f"/_sim/accounts/{account.provider_id}/onboard", {})
+    onboard_host.refresh(host_code=host.code, actor=FINANCE, now=now())
+    ready = bob.get("me/payout-account").body
+    assert (ready["status"], ready["can_receive"], ready["can_pay_out"], ready["missing"]) == (
+        "enabled",
+        True,
+        True,
+        [],
+    )
+    assert ready["waits_for"] == "" and ready["bank"]
+    assert account.provider_id not in str(ready), "the provider's id is ours to know"
+
+
+def test_beginning_twice_makes_one_account(sandbox: RunningSandbox, host: Any) -> None:
+    bob = signed_in(host)
+    assert [bob.post("me/payout-account", {"country": "BE"}).status for _ in range(2)] == [200, 200]
+    assert len(sandbox.client().v1.accounts.list().data) == 1
+
+
+def test_new_bank_details_rest_and_the_host_sees_until_when(sandbox: RunningSandbox, host: Any) -> None:
+    bob = signed_in(host)
+    bob.post("me/payout-account", {"country": "BE"})
+    changed = now() - timedelta(hours=1)
+    HostAccount.objects.filter(host=host).update(can_receive=True, can_pay_out=True, bank_changed_at=changed)
+    said = bob.get("me/payout-account").body
+    assert "bank details" in said["waits_for"] and said["waits_until"] > f"{now():%Y-%m-%dT%H}"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"country": "Belgium"}, "country"),
+        ({"country": "BE", "return_url": "javascript:alert(1)"}, "return_url"),
+        ({"country": "BE", "return_url": "//elsewhere"}, "return_url"),
+        ({"country": "BE", "return_url": "https://user@elsewhere"}, "return_url"),
+        ({}, "country"),
+        ({"country": "BE", "host": 1}, "host"),
+    ],
+)
+def test_what_cannot_be_used_is_422(host: Any, body: dict[str, Any], field: str) -> None:
+    refused = signed_in(host).post("me/payout-account", body)
+    assert (refused.status, refused.body["field"]) == (422, field) and not HostAccount.objects.exists()
+
+
+@pytest.mark.parametrize("scope", ["bookings", "payouts", "refunds"])
+def test_a_stopped_scope_answers_503_with_its_reason(sandbox: RunningSandbox, scope: str) -> None:
+    """Only bookings can be begun by a guest; the others go on to be read."""
+    home, guest = factories.listing(now=now()), factories.person("Alice", now=now())
+    jobs.stop(scope=scope, reason="the calendar is being repaired", actor=factories.SYSTEM, now=now())
+    alice = signed_in(guest)
+    first = (now() + timedelta(days=30)).date()
+    asked = {"listing": home.code, "guests": 2, "check_in": f"{first}", "check_out": f"{first + timedelta(days=2)}"}
+    made = alice.post("quotes", asked)
+    if scope != "bookings":
+        assert made.status == 201
+        return
+    assert (made.status, made.code) == (503, "stopped")
+    assert "the calendar is being repaired" in made.body["detail"] and made.headers["Retry-After"]
+    jobs.resume(scope=scope, reason="repaired", actor=factories.SYSTEM, now=now())
+    assert alice.post("quotes", asked).status == 201
