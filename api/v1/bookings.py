@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema_field
@@ -260,5 +261,12 @@ def _context(view: Endpoint) -> dict[str, Any]:
     return {"actor": view.actor, "now": view.now}
 
 
+_shown = threading.local()
+
+
 def _detail(view: Endpoint, booking: Any) -> Any:
-    return BookingDetailOut(booking, context=_context(view)).data
+    """One serializer a thread, used again: making its fields anew costs more than reading the booking through them."""
+    if not hasattr(_shown, "detail"):
+        _shown.detail = BookingDetailOut()
+    _shown.detail._context = _context(view)
+    return _shown.detail.to_representation(booking)
