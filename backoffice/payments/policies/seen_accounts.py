@@ -52,12 +52,14 @@ class SeenBankPayout:
 class SeenBankPayoutLine:
     """One movement of a host's balance that a payout to their bank carried.
 
-    `transfer_id` is our transfer that brought it, `returned` the earlier payout that the bank had sent back."""
+    `transfer_id` is our transfer that brought it, `returned` the earlier payout that the bank had sent back. `presented` is
+    the amount before the provider converted it to the host's currency: what we know it by."""
 
     id: str
     source_id: str
     reporting_category: str
     net: Money
+    presented: Money
     created: datetime
     transfer_id: str = ""
     returned: str = ""

@@ -164,12 +164,22 @@ def _bank_payout(row: Mapping[str, Any], account: str) -> SeenBankPayout:
 def _line(row: Mapping[str, Any]) -> SeenBankPayoutLine:
     source = row.get("source")
     facts: Mapping[str, Any] = source if isinstance(source, Mapping) else {}
+    net = Money(row["net"], row["currency"].upper())
     return SeenBankPayoutLine(
         id=row["id"],
         source_id=id_of(source),
         reporting_category=row["reporting_category"],
-        net=Money(row["net"], row["currency"].upper()),
+        net=net,
+        presented=_presented(facts, net),
         created=instant(row["created"]),
         transfer_id=id_of(facts.get("source_transfer")),
         returned=facts["id"] if facts.get("object") == "payout" else "",
     )
+
+
+def _presented(source: Mapping[str, Any], net: Money) -> Money:
+    """What arrived by a transfer, or went back by its reversal, in the transfer's own currency."""
+    if source.get("object") not in {"charge", "refund"}:
+        return net
+    amount = Money(source["amount"], source["currency"].upper())
+    return amount if net.amount >= 0 else -amount

@@ -1,0 +1,129 @@
+"""How much of what a booking holds is released now, and why a release waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from backoffice.core.money import Money
+from backoffice.payments.policies import Parts, instalments
+from backoffice.payouts.policies.accounts import Waiting
+from backoffice.rulebook.policies import PayoutRules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """An active hold: its amount (listing's currency; None: all of the booking's money), and when it ends by itself."""
+
+    code: str
+    amount: Money | None
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitFacts:
+    """All that can keep a release that is due from being sent."""
+
+    due_at: datetime
+    stopped: str = ""
+    disputed: Waiting | None = None
+    account: Waiting | None = None
+    settled: bool = True
+    failed_at: datetime | None = None
+    failure: str = ""
+
+
+def why_waits(*, facts: WaitFacts, rules: PayoutRules, now: datetime) -> Waiting | None:
+    """Why nothing is sent now, as a sentence that the host can read, and until when where that is known; None: send it.
+
+    The first that holds is named: what the host can do nothing about, then what they can."""
+    if now < facts.due_at:
+        return Waiting(sentence="It is not due yet.", until=facts.due_at)
+    if facts.stopped:
+        return Waiting(sentence=f"All payouts are stopped for now: {facts.stopped}")
+    if facts.disputed is not None:
+        return facts.disputed
+    if not facts.settled:
+        return Waiting(sentence="The payment provider has not settled the guest's payment yet.")
+    if facts.account is not None:
+        return facts.account
+    if facts.failed_at is not None:
+        again = facts.failed_at + timedelta(hours=rules.retry_hours)
+        if now < again:
+            return Waiting(sentence=f"The payment provider refused it ({facts.failure}); we try again.", until=again)
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What a release moves now, and what of its share a hold keeps."""
+
+    released: Parts
+    kept: Parts
+    waits: Waiting | None = None
+
+
+def share(*, held: Parts, to_come: Parts, weights: Sequence[int], position: int, holds: Sequence[Hold]) -> Share:
+    """The share of the step at `position` among the `weights` still to be released, less what is held back.
+
+    `held` is what the booking holds now, `to_come` what instalments that were not paid yet will bring: a step never takes
+    the money of nights that the guest has yet to pay for, nor more than there is. A hold keeps its amount of the host's
+    share in the booking, wherever it lies, and of the other parts in proportion."""
+    expected = instalments(parts=held + to_come, weights=weights)[position]
+    mine = Parts.from_amounts([min(want, there) for want, there in zip(expected.amounts, held.amounts, strict=True)])
+    free = max(held.held - kept_back(held=held.held, holds=holds), Money.zero(held.currency))
+    now = min(mine.held, free)
+    nothing = Parts.none(held.currency)
+    if now == mine.held and (now or not any(hold.amount is None for hold in holds)):
+        return Share(released=mine, kept=nothing)
+    waits = Waiting(sentence="Part of it is held back while we look into something.", until=_end(holds))
+    if not now:
+        waits = Waiting(sentence="It is held back while we look into something.", until=_end(holds))
+        return Share(released=nothing, kept=mine, waits=waits)
+    released, kept = instalments(parts=mine, weights=[now.amount, (mine.held - now).amount])
+    return Share(released=released, kept=kept, waits=waits)
+
+
+def kept_back(*, held: Money, holds: Sequence[Hold]) -> Money:
+    """How much of the host's share the holds keep: all of it, or their sum, never more than there is."""
+    if any(hold.amount is None for hold in holds):
+        return held
+    return min(held, Money.sum((hold.amount for hold in holds if hold.amount is not None), held.currency))
+
+
+def split_weight(*, weight: int, share: Money, kept: Money) -> tuple[int, int]:
+    """A step's weight over what is released now and what stays, in proportion; neither is nothing."""
+    stays = min(max(weight * kept.amount // share.amount, 1), max(weight - 1, 1))
+    return max(weight - stays, 1), stays
+
+
+def too_little(*, amount: Money, due_at: datetime, rules: PayoutRules, now: datetime) -> Waiting | None:
+    """Why an amount waits that is below the minimum of its currency: it is sent with less haste."""
+    least, until = rules.minimum(amount.currency), due_at + timedelta(days=rules.minimum_wait_days)
+    if amount >= least or now >= until:
+        return None
+    return Waiting(sentence=f"Amounts below {least} are sent once a month.", until=until)
+
+
+def nettable(*, payable: Money, owed: Money) -> Money:
+    """How much of what is payable is kept for what the host owes in the same currency."""
+    return max(min(payable, owed), Money.zero(payable.currency))
+
+
+def source_of(*, amount: Money, left: Sequence[tuple[str, Money]]) -> str:
+    """The charge that a transfer draws on: the first that still has as much; "" when none has (it draws on the available
+    balance). `left` is, of each charge, what no transfer has taken yet."""
+    enough = [charge for charge, rest in left if rest.currency == amount.currency and rest >= amount]
+    return enough[0] if enough else ""
+
+
+def hold_hours(*, limits: Sequence[int | None]) -> int | None:
+    """How long a person of several roles may hold: the widest of them; None is "as long as they like"."""
+    if any(limit is None for limit in limits):
+        return None
+    return max((limit for limit in limits if limit is not None), default=0)
+
+
+def _end(holds: Sequence[Hold]) -> datetime | None:
+    return max((hold.until for hold in holds), default=None)

@@ -1,0 +1,193 @@
+"""Questions about what leaves for banks: hosts' payouts and their lines, our sweeps and what is ours to sweep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db import connection
+from django.db.models import BigIntegerField, Exists, F, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce
+
+from backoffice.core.errors import NotFound
+from backoffice.core.money import Money
+from backoffice.ledger import queries as ledger
+from backoffice.payouts.models import BankPayout, BankPayoutLine, HostAccount
+from backoffice.payouts.policies.bank_payouts import KEPT, SweepFacts
+
+CONNECTED_BALANCE: Final = "1800"
+_OUR_MONEY: Final = frozenset({"1010", "1100"})
+# A bank may send money back for five business days after it was paid.
+MAY_RETURN: Final = timedelta(days=8)
+
+# Ours, asked for by us (a payout that somebody made at the provider has no reason), and not refused.
+SWEEPS: Final = Q(account="") & ~Q(reason="") & ~(Q(status="failed") & Q(provider_id__isnull=True))
+
+_KEPT: Final = """
+SELECT account.code, sum(-held.balance)::bigint
+FROM ledger_account account
+JOIN (SELECT account_id, sum(balance) AS balance FROM ledger_balance GROUP BY account_id) held
+  ON held.account_id = account.id
+WHERE account.currency = %s AND account.code = ANY(%s) AND held.balance < 0
+GROUP BY account.code ORDER BY account.code
+"""
+
+# Movements of our balance that no sweep has carried yet. A sweep's own movement is its amount, not one of its lines.
+UNSWEPT: Final = """
+FROM payments_balancetransaction moved
+WHERE moved.currency = %(currency)s
+  AND NOT EXISTS (
+      SELECT 1 FROM payouts_bankpayoutline line JOIN payouts_bankpayout sweep ON sweep.id = line.bank_payout_id
+      WHERE line.provider_id = moved.provider_id AND sweep.account = '' AND sweep.reason <> ''
+        AND NOT (sweep.status = 'failed' AND sweep.provider_id IS NULL))
+  AND NOT EXISTS (
+      SELECT 1 FROM payouts_bankpayout sweep
+      WHERE moved.reporting_category = 'payout' AND sweep.provider_id = moved.source_id AND sweep.account = ''
+        AND sweep.reason <> '')
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnequalPayout:
+    """A bank payout that is not the sum of its lines: a break."""
+
+    code: str
+    provider_id: str
+    amount: Money
+    lines: Money
+
+
+def bank_payouts() -> QuerySet[BankPayout]:
+    """Every payout to a bank, ours and hosts', newest first."""
+    return BankPayout.objects.select_related("host", "requested_by").order_by("-id")
+
+
+def bank_payout(*, code: str) -> BankPayout:
+    """One of them with its lines. Raises NotFound."""
+    found = bank_payouts().prefetch_related("lines", "payouts").filter(code=code).first()
+    if found is None:
+        raise NotFound(kind="bank payout")
+    return found
+
+
+def sweeps() -> QuerySet[BankPayout]:
+    """Our own, newest first; those that the provider refused are not among them."""
+    return bank_payouts().filter(SWEEPS)
+
+
+def sweep_key(*, sweep: BankPayout) -> str:
+    return f"sweep:{sweep.code}"
+
+
+def unequal() -> list[UnequalPayout]:
+    """Bank payouts that are not the sum of their lines, oldest first. One that the provider does not itemise and that
+    nobody of us asked for has no lines at all and is among them."""
+    lines = BankPayoutLine.objects.filter(bank_payout=OuterRef("pk")).order_by().values("bank_payout")
+    rows = (
+        BankPayout.objects.annotate(
+            carried=Coalesce(Subquery(lines.values(total=Sum("net"))), 0, output_field=BigIntegerField())
+        )
+        .filter(provider_id__isnull=False)
+        # A host's is itemised once the provider has counted it, which it has when it is paid.
+        .filter(Q(account="") | Q(automatic=True, status="paid") | Exists(lines))
+        .exclude(carried=F("amount"))
+        .order_by("id")
+    )
+    return [
+        UnequalPayout(
+            code=row.code,
+            provider_id=row.provider_id or "",
+            amount=Money(row.amount, row.currency),
+            lines=Money(row.carried, row.currency),
+        )
+        for row in rows
+    ]
+
+
+# What is ours to sweep --------------------------------------------------------------------------------------------------
+
+
+def kept(*, currency: str) -> dict[str, Money]:
+    """What of our balance at the provider is not ours, by ledger account: every credit balance, key by key, outside
+    income, expenses and memos. That is what is held for hosts (2100, 2120), fees not earned yet (2110, 2111), what is
+    payable or on its way (2200, 2210, 2400, 2410), taxes (2300, 2310), unidentified money (9900), what was settled for
+    promises in another currency (3900), and money that came in before we know of it (a clearing account in credit).
+
+    What others owe us is no money yet: a debit under one key never covers a credit under another."""
+    codes = [
+        code
+        for code, account in ledger.chart().items()
+        if account.kind in {"asset", "liability", "equity"} and code not in _OUR_MONEY
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(_KEPT, [currency, codes])
+        return {code: Money(amount, currency) for code, amount in cursor.fetchall()}
+
+
+def left_by_last_sweep(*, currency: str, before: int | None = None) -> tuple[str, Money]:
+    """Code of the last sweep of a currency (of those before that id) and what it left at the provider; "" and zero
+    before the first."""
+    rows = sweeps().filter(currency=currency)
+    last = (rows.filter(id__lt=before) if before is not None else rows).first()
+    if last is None:
+        return "", Money.zero(currency)
+    stayed = last.lines.filter(reporting_category=KEPT).aggregate(total=Sum("net"))["total"] or 0
+    return last.code, Money(-stayed, currency)
+
+
+def unswept(*, currency: str) -> tuple[Money, int]:
+    """What has moved since the last sweep: its sum, and how many movements."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT coalesce(sum(moved.net), 0)::bigint, count(*) {UNSWEPT}",
+            {"currency": currency},
+        )
+        total, number = cursor.fetchone()
+    return Money(total, currency), number
+
+
+def sweep_facts(*, currency: str, available: Money) -> SweepFacts:
+    """All that a sweep of a currency is decided on."""
+    _, left = left_by_last_sweep(currency=currency)
+    moved, movements = unswept(currency=currency)
+    return SweepFacts(left=left, moved=moved, movements=movements, kept=kept(currency=currency), available=available)
+
+
+def sweep_currencies() -> list[str]:
+    """Currencies in which we have a balance at the provider."""
+    return sorted({account.currency for account in ledger.balances(code="1100", open_only=True)})
+
+
+def sweeps_to_settle(*, older_than: datetime, currency: str | None = None) -> list[str]:
+    """Sweeps whose process died or whose answer was lost."""
+    rows = BankPayout.objects.filter(account="", status__in=["requested", "indeterminate"], created_at__lt=older_than)
+    rows = rows.filter(currency=currency) if currency else rows
+    return list(rows.order_by("id").values_list("code", flat=True))
+
+
+# What is to be followed -------------------------------------------------------------------------------------------------
+
+
+def accounts_to_follow(*, now: datetime, limit: int = 200) -> list[HostAccount]:
+    """Hosts' accounts that hold money of theirs by our book, or whose payouts to the bank are not at their end."""
+    holding = [row.key for row in ledger.balances(code=CONNECTED_BALANCE, open_only=True)]
+    moving = _unsettled(now).exclude(account="").values("account")
+    found = HostAccount.objects.filter(
+        Q(provider_id__in=holding) | Q(provider_id__in=moving), provider_id__isnull=False
+    )
+    return list(found.select_related("host").order_by("seen_at", "id")[:limit])
+
+
+def payouts_to_ask_about(*, account: str, now: datetime) -> list[str]:
+    """Payouts of an account (or our own, "") that we know and that may still change."""
+    rows = _unsettled(now).filter(account=account, provider_id__isnull=False)
+    return [row for row in rows.order_by("id").values_list("provider_id", flat=True) if row]
+
+
+def _unsettled(now: datetime) -> QuerySet[BankPayout]:
+    lines = BankPayoutLine.objects.filter(bank_payout=OuterRef("pk"))
+    moving = Q(status__in=["pending", "in_transit"])
+    may_return = Q(status="paid", paid_at__gt=now - MAY_RETURN)
+    uncounted = Q(status="paid", automatic=True, counted=False)
+    return BankPayout.objects.annotate(counted=Exists(lines)).filter(moving | may_return | uncounted)

@@ -1,0 +1,282 @@
+"""Questions about payouts and their holds: which are due, what each would release, and why it waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet, Sum
+
+from backoffice.bookings.models import Booking
+from backoffice.bookings.policies import PriceBreakdown
+from backoffice.core.actor import Actor
+from backoffice.core.errors import NotFound
+from backoffice.core.money import Money
+from backoffice.jobs import queries as jobs
+from backoffice.ledger.models import Balance
+from backoffice.payments import queries as payments
+from backoffice.payments.models import BalanceTransaction
+from backoffice.payouts.models import Payout, PayoutHold
+from backoffice.payouts.policies.accounts import Waiting
+from backoffice.payouts.policies.release import (
+    Hold,
+    Share,
+    WaitFacts,
+    hold_hours,
+    share,
+    too_little,
+    why_waits,
+)
+from backoffice.payouts.policies.timing import StayFacts
+from backoffice.payouts.queries.accounts import can_receive
+from backoffice.payouts.states import UNRELEASED
+from backoffice.people import policies as people_policies
+from backoffice.people import queries as people
+from backoffice.rulebook import queries as rulebook
+
+# Stays whose money is owed to their host, or was before they were given up.
+OWED_TO_HOSTS: Final = ("confirmed", "checked_in", "completed", "no_show", "cancelled")
+HELD_CODES: Final = ("2100", "2110", "2111")
+# A call to the provider takes at most its read time-out; what is older than this has been lost.
+LOST_AFTER: Final = timedelta(seconds=60)
+
+
+def payouts() -> QuerySet[Payout]:
+    """Every payout with its booking and host, newest first."""
+    return Payout.objects.select_related("booking__listing", "host", "bank_payout", "remainder_of").order_by("-id")
+
+
+def payouts_of(*, host_id: int) -> QuerySet[Payout]:
+    """A host's payouts, newest first."""
+    return payouts().filter(host_id=host_id)
+
+
+def payouts_of_booking(*, booking_id: int) -> QuerySet[Payout]:
+    """The payouts of a booking in their order."""
+    return payouts().filter(booking_id=booking_id).order_by("number")
+
+
+def payout(*, code: str, actor: Actor | None = None) -> Payout:
+    """One payout; for a host only their own. Raises NotFound."""
+    rows = payouts().filter(code=code)
+    if actor is not None and actor.kind in {"guest", "host"}:
+        rows = rows.filter(host_id=actor.id)
+    elif actor is not None:
+        actor.must("payouts.view")
+    found = rows.first()
+    if found is None:
+        raise NotFound(kind="payout")
+    return found
+
+
+def holds() -> QuerySet[PayoutHold]:
+    """Every hold with its booking and people, newest first."""
+    return PayoutHold.objects.select_related("booking__host", "owner", "placed_by", "ended_by").order_by("-id")
+
+
+def hold(*, code: str) -> PayoutHold:
+    """One hold. Raises NotFound."""
+    found = holds().filter(code=code).first()
+    if found is None:
+        raise NotFound(kind="payout hold")
+    return found
+
+
+def holds_expired(*, now: datetime, limit: int = 500) -> list[str]:
+    """Codes of active holds whose time is up, the oldest first."""
+    rows = PayoutHold.objects.filter(status="active", expires_at__lte=now).order_by("expires_at", "id")
+    return list(rows.values_list("code", flat=True)[:limit])
+
+
+def due(*, now: datetime, limit: int | None = None) -> list[str]:
+    """Codes of payouts to look at now, the longest due first: not released though due, or refused and resting."""
+    waiting = Q(status__in=UNRELEASED, due_at__lte=now) | Q(status="failed")
+    rows = Payout.objects.filter(waiting).order_by("due_at", "id").values_list("code", flat=True)
+    return list(rows if limit is None else rows[:limit])
+
+
+def unscheduled(*, limit: int = 500) -> list[str]:
+    """Codes of bookings that hold money for which no payout is planned: confirmed before payouts were, or given back money
+    by a refund that was refused after the release."""
+    held = Balance.objects.filter(
+        account__code__in=HELD_CODES, account__key=OuterRef("code"), balance__lt=0, account__currency=OuterRef("currency")
+    )
+    planned = Payout.objects.filter(booking=OuterRef("pk"), status__in=UNRELEASED)
+    rows = Booking.objects.filter(Exists(held), ~Exists(planned), status__in=OWED_TO_HOSTS).order_by("id")
+    return list(rows.values_list("code", flat=True)[:limit])
+
+
+def transfers_lost(*, now: datetime, limit: int = 200) -> list[str]:
+    """Codes of payouts that were claimed for sending a while ago and whose answer never came."""
+    rows = Payout.objects.filter(status="in_transfer", submitted_at__lt=now - LOST_AFTER).order_by("submitted_at", "id")
+    return list(rows.values_list("code", flat=True)[:limit])
+
+
+def transfers_come_back(*, limit: int = 200) -> list[tuple[str, str]]:
+    """Payouts whose transfer the provider has failed after all (code, the movement's type): the money is ours again."""
+    failed = BalanceTransaction.objects.filter(
+        type__in=["transfer_failure", "transfer_cancel"], reporting_category="transfer_reversal"
+    ).values_list("source_id", "type")
+    types = dict(failed.order_by("id"))
+    rows = Payout.objects.filter(transfer_id__in=types, status__in=["transferred", "paid"]).order_by("id")
+    return [(code, types[transfer]) for code, transfer in rows.values_list("code", "transfer_id")[:limit] if transfer]
+
+
+def transfer_key(*, payout: Payout) -> str:
+    """What a transfer is asked for and posted under; a try after a refusal is another request."""
+    return f"transfer:{payout.code}:{payout.tries}"
+
+
+def host_since(*, booking: Booking) -> datetime:
+    """When the first booking of its host was confirmed."""
+    rows = Booking.objects.filter(host_id=booking.host_id, confirmed_at__isnull=False)
+    first: datetime | None = rows.aggregate(first=Min("confirmed_at"))["first"]
+    return first or booking.confirmed_at or booking.created_at
+
+
+def stay_facts(*, booking: Booking) -> StayFacts:
+    """What the dates of a booking's payouts depend on, as it was promised."""
+    price = PriceBreakdown.from_dict(booking.price)
+    return StayFacts(
+        check_in_at=booking.check_in_at,
+        nights=tuple(night.net for night in price.nights),
+        host_since=host_since(booking=booking),
+    )
+
+
+def active_holds(*, booking_id: int) -> list[Hold]:
+    """What keeps money of a booking back now, first placed first."""
+    rows = PayoutHold.objects.filter(booking_id=booking_id, status="active").order_by("id")
+    return [
+        Hold(
+            code=row.code,
+            amount=None if row.amount is None else Money(row.amount, row.currency),
+            until=row.expires_at,
+        )
+        for row in rows
+    ]
+
+
+def hold_limit(*, actor: Actor, now: datetime) -> int | None:
+    """For how many hours the actor may hold money back; None: as long as they like, 0: not at all."""
+    if actor.kind == "system":
+        return None
+    if not actor.may("payouts.hold") or actor.id is None:
+        return 0
+    limits = rulebook.role_limits(on=now.date()).rules
+    roles = set(people.roles_of(person_id=actor.id)) & people_policies.STAFF_VERBS["payouts.hold"]
+    return hold_hours(limits=[limits.of(role).payout_hold_hours for role in sorted(roles)])
+
+
+def share_of(*, payout: Payout, unreleased: Sequence[Payout] | None = None) -> Share:
+    """What of the booking's money this payout would release now, in the booking's currency, and what a hold keeps."""
+    rows = list(unreleased) if unreleased is not None else _unreleased(payout)
+    position = next(index for index, row in enumerate(rows) if row.pk == payout.pk)
+    return share(
+        held=payments.held_parts(booking=payout.booking),
+        to_come=payments.parts_to_come(booking=payout.booking),
+        weights=[row.weight for row in rows],
+        position=position,
+        holds=active_holds(booking_id=payout.booking_id),
+    )
+
+
+def stop_of_payouts() -> str:
+    """Why payouts are stopped; "" while they are not."""
+    stop = jobs.stops().filter(scope="payouts").first()
+    return stop.reason if stop is not None else ""
+
+
+def waits(*, payout: Payout, now: datetime) -> Waiting | None:
+    """Why this payout is not sent now, whatever a hold keeps of it; None when it can be. Every release asks it."""
+    payment = payments.payment_of(booking=payout.booking)
+    disputed = payments.why_payout_waits(payment_id=payment.pk) if payment is not None else None
+    sources = payments.sources(booking=payout.booking)
+    facts = WaitFacts(
+        due_at=payout.due_at,
+        stopped=stop_of_payouts(),
+        disputed=Waiting(sentence=disputed[0], until=disputed[1]) if disputed is not None else None,
+        account=can_receive(host_id=payout.host_id, now=now),
+        settled=all(source.settled is not None for source in sources),
+        failed_at=payout.submitted_at if payout.status == "failed" else None,
+        failure=payout.failure,
+    )
+    return why_waits(facts=facts, rules=rulebook.payouts(on=now.date()).rules, now=now)
+
+
+def charges_left(*, booking: Booking) -> list[tuple[str, Money]]:
+    """Of each charge of a booking, what no transfer has taken yet, in the currency it was settled in."""
+    taken = Payout.objects.filter(booking=booking, status__in=["in_transfer", "transferred", "paid", "reversed"])
+    sums = {
+        charge: int(sent) - int(back)
+        for charge, sent, back in taken.values_list("source_charge")
+        .annotate(sent=Sum("transfer_amount"), back=Sum("reversed_amount"))
+        .order_by()
+    }
+    return [
+        (source.charge, source.settled - Money(sums.get(source.charge, 0), source.settled.currency))
+        for source in payments.sources(booking=booking)
+        if source.settled is not None
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One line of the plan: what a run at this instant would do with a payout. `amount` is the host's share in the
+    booking's currency before netting; `waits` says why nothing is sent, or why not all of it."""
+
+    payout: str
+    booking: str
+    host: str
+    status: str
+    amount: Money
+    due_at: datetime
+    waits: Waiting | None
+
+
+def plan(*, now: datetime, limit: int | None = None) -> list[Planned]:
+    """What a run would do now, the longest due first; nothing is changed."""
+    found = []
+    for code in due(now=now, limit=limit):
+        row = payout(code=code)
+        if row.status == "failed":
+            amount, reason = Money(row.transfer_amount, row.transfer_currency), waits(payout=row, now=now)
+        else:
+            part = share_of(payout=row)
+            amount = part.released.held
+            reason = waits(payout=row, now=now) or part.waits or _too_little(row, amount, now)
+        found.append(
+            Planned(
+                payout=row.code,
+                booking=row.booking.code,
+                host=row.host.code,
+                status=row.status,
+                amount=amount,
+                due_at=row.due_at,
+                waits=reason,
+            )
+        )
+    return found
+
+
+def counts(*, now: datetime) -> dict[str, int]:
+    """How many payouts are due, wait although they are due, are under way, and were refused."""
+    sums: dict[str, int] = Payout.objects.aggregate(
+        due=Count("pk", filter=Q(status__in=UNRELEASED, due_at__lte=now)),
+        waiting=Count("pk", filter=Q(status__in=UNRELEASED, due_at__lte=now) & ~Q(waits_for="")),
+        in_transfer=Count("pk", filter=Q(status="in_transfer")),
+        failed=Count("pk", filter=Q(status="failed")),
+    )
+    return sums
+
+
+def _too_little(payout: Payout, amount: Money, now: datetime) -> Waiting | None:
+    if not amount:
+        return None
+    return too_little(amount=amount, due_at=payout.due_at, rules=rulebook.payouts(on=now.date()).rules, now=now)
+
+
+def _unreleased(payout: Payout) -> list[Payout]:
+    return list(Payout.objects.filter(booking_id=payout.booking_id, status__in=UNRELEASED).order_by("id"))

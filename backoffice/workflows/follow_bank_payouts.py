@@ -1,0 +1,82 @@
+"""What the provider pays to banks is followed by its events and by asking: hosts' accounts, their payouts, our own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from backoffice.core.actor import Actor, system
+from backoffice.core.errors import StaydeskError
+from backoffice.core.money import Money
+from backoffice.payments.gateway.stripe import gateway
+from backoffice.payments.policies.seen_accounts import SeenBankPayout, SeenBankPayoutLine
+from backoffice.payouts import operations as payouts
+from backoffice.payouts import queries as payout_queries
+from backoffice.payouts.models import BankPayout
+from backoffice.workflows import sweep_earnings
+
+log = logging.getLogger(__name__)
+
+ACTOR: Final = system("bank payouts")
+# Payouts that no event brought are looked for this far back; banks send money back within eight days.
+LOOK_BACK: Final = timedelta(days=10)
+# An account that nothing was heard of is asked about once a day: what the provider wants of its host may have changed.
+STATE_EVERY: Final = timedelta(hours=24)
+
+
+def take_over(*, payout_id: str, account: str, actor: Actor, now: datetime) -> BankPayout:
+    """Ask the provider how a payout to a bank is getting on, and what it is made of where that can be told."""
+    return record(seen=gateway().bank_payout(payout_id=payout_id, account=account), actor=actor, now=now)
+
+
+def record(*, seen: SeenBankPayout, actor: Actor, now: datetime) -> BankPayout:
+    """Keep what was seen of a payout, with its lines once the provider has counted them."""
+    if not (seen.account and seen.automatic and seen.itemised):
+        return payouts.record_bank_payout(seen=seen, actor=actor, now=now)
+    lines = list(gateway().bank_payout_lines(payout_id=seen.id, account=seen.account))
+    carried = _carried(lines, seen.account)
+    return payouts.record_bank_payout(seen=seen, lines=lines, carried=carried, actor=actor, now=now)
+
+
+def run(*, now: datetime) -> int:
+    """Ask about every payout to a bank that may have moved, and about accounts nobody has looked at for a day; returns how
+    many payouts were looked at. One that cannot be asked about now does not keep the others waiting."""
+    done = 0
+    for account in ("", *(row.provider_id or "" for row in payout_queries.accounts_to_follow(now=now))):
+        try:
+            done += _follow(account, now)
+        except StaydeskError as error:
+            log.info("payouts of %s are not followed now: %s", account or "our own", error)
+    for account_id in payout_queries.accounts_to_ask_about(now=now, older_than=STATE_EVERY):
+        provider_id = payout_queries.account(account_id=account_id).provider_id
+        try:
+            payouts.record_account(seen=gateway().account(account_id=provider_id or ""), actor=ACTOR, now=now)
+        except StaydeskError as error:
+            log.info("account %s is not looked at now: %s", provider_id, error)
+    return done + sweep_earnings.resolve(now=now)
+
+
+def _follow(account: str, now: datetime) -> int:
+    """The payouts of one account: the new ones, and older ones that may still change."""
+    seen = {row.id: row for row in gateway().bank_payouts(account=account, since=now - LOOK_BACK)}
+    for payout_id in payout_queries.payouts_to_ask_about(account=account, now=now):
+        if payout_id not in seen:
+            seen[payout_id] = gateway().bank_payout(payout_id=payout_id, account=account)
+    for row in sorted(seen.values(), key=lambda one: (one.created, one.id)):  # one sent back comes before its successor
+        record(seen=row, actor=ACTOR, now=now)
+    return len(seen)
+
+
+def _carried(lines: Sequence[SeenBankPayoutLine], account: str) -> list[Money]:
+    """What a payout's lines come to in the currencies of our transfers; what a bank had sent back is made of its own."""
+    totals: dict[str, Money] = {}
+    for line in lines:
+        if line.returned:
+            parts = _carried(list(gateway().bank_payout_lines(payout_id=line.returned, account=account)), account)
+        else:
+            parts = [line.presented]
+        for part in parts:
+            totals[part.currency] = totals.get(part.currency, Money.zero(part.currency)) + part
+    return [total for total in totals.values() if total]
