@@ -287,6 +287,7 @@ def _finance() -> Actor:
 
 def test_a_payment_of_which_nobody_told_us_is_a_break_until_the_poll_has_brought_it(sandbox: RunningSandbox) -> None:
     """Webhook and poll have both failed: the provider's movement has no event of ours to clear."""
+    events.poll(now=now())
     booking = unpaid()
     paid_unnoticed(booking)
     sandbox.advance(9 * 3600)
