@@ -93,10 +93,15 @@ class ThrowawayDesk:
         record.signal(signal.SIGKILL)
         return True
 
+    @property
+    def is_looked_after(self) -> bool:
+        """Whether somebody starts its parts again."""
+        return supervisor.running(self.desk) is not None
+
     def unwell(self) -> list[str]:
         """The parts that do not answer, and the supervisor when it has gone."""
         plan = make(self.desk, given=self.desk.given, choose_ports=False)
-        gone = [] if supervisor.running(self.desk) else [supervisor.NAME]
+        gone = [] if self.is_looked_after else [supervisor.NAME]
         return gone + [part.name for part in plan.parts if not part.check().ok]
 
     def last_words(self) -> str:

@@ -32,11 +32,12 @@ class GaveUp(Turned):
 
 
 class Tally:
-    """What happened on the way, counted by many at once."""
+    """What happened on the way, counted by many at once, and whether there is still a desk to wait for."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
+        self.hopeless = threading.Event()
 
     def add(self, what: str) -> None:
         with self._lock:
@@ -73,7 +74,7 @@ class Visitor:
                 raise Refusal(f"{method} {path}", status, code, str(body.get("detail", "")))
             else:
                 self._tally.add(f"answered {status}" if status else "no answer")
-                if time.monotonic() > deadline:
+                if self._tally.hopeless.is_set() or time.monotonic() > deadline:
                     raise GaveUp(f"{method} {path}: {status} {body}")
                 time.sleep(PAUSE)
 
@@ -102,7 +103,7 @@ class Visitor:
             if status == 200:
                 self._token = body["access"]
                 return
-            if time.monotonic() > deadline:
+            if self._tally.hopeless.is_set() or time.monotonic() > deadline:
                 raise GaveUp(f"signing in: {status} {body}")
             time.sleep(PAUSE)
 
@@ -132,7 +133,7 @@ class Clerk(Browser):
                 if turned.status is not None and turned.status < 500:
                     raise
                 self._tally.add("no page")
-                if time.monotonic() > deadline:
+                if self._tally.hopeless.is_set() or time.monotonic() > deadline:
                     raise GaveUp(str(turned)) from None
                 time.sleep(PAUSE)
 

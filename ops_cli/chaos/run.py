@@ -51,18 +51,12 @@ def run(desk: ThrowawayDesk, *, bookings: int, seed: int, progress: Callable[[],
     provider = Provider(desk.environment["STRIPE_API_BASE"], desk.environment["STRIPE_API_KEY"])
     with _timed(clocks, "world"):
         stories = _world(desk, provider, seed=seed, tally=tally)
-    storm = Storm(desk, provider, seed=seed)
+    storm = Storm(desk, provider, seed=seed, tally=tally)
     with _timed(clocks, "storm"):
-        storm.brew()
-        storm.start()
-        try:
-            with ThreadPoolExecutor(WORKERS) as crowd:
-                for _ in crowd.map(stories.play, range(bookings)):
-                    progress()
-        finally:
-            storm.end()
+        _rage(storm, stories, bookings, tally, progress)
     with _timed(clocks, "quiet"):
         _wait_until_well(desk)
+        storm.take_down()
         rest = settle_down(desk, provider, steps=AFTERWARDS)
     with _timed(clocks, "account"):
         found = [rest, _every_story_ended(stories, bookings), *checks(desk, provider, stories.told)]
@@ -74,6 +68,21 @@ def run(desk: ThrowawayDesk, *, bookings: int, seed: int, progress: Callable[[],
         clock_moves=storm.clock_moves,
         seconds=clocks,
     )
+
+
+def _rage(storm: Storm, stories: Stories, bookings: int, tally: Tally, progress: Callable[[], None]) -> None:
+    storm.brew()
+    storm.start()
+    try:
+        with ThreadPoolExecutor(WORKERS) as crowd:
+            try:
+                for _ in crowd.map(stories.play, range(bookings)):
+                    progress()
+            except BaseException:  # somebody wants it to end: those who still wait for an answer need not
+                tally.hopeless.set()
+                raise
+    finally:
+        storm.end()
 
 
 def _every_story_ended(stories: Stories, bookings: int) -> Check:
@@ -111,6 +120,8 @@ def _world(desk: ThrowawayDesk, provider: Provider, *, seed: int, tally: Tally) 
 def _wait_until_well(desk: ThrowawayDesk) -> None:
     """Raises Failed when a part does not come back."""
     try:
+        if not desk.is_looked_after:
+            raise GaveUp("the supervisor has given up")
         wait_for("the parts", lambda: not desk.unwell(), seconds=WELL_SECONDS)
     except GaveUp:
         raise Failed(

@@ -12,8 +12,9 @@ from datetime import date, timedelta
 from typing import Final
 
 from backoffice.core.money import Money
-from ops_cli.chaos.people import PATIENCE, PAUSE, Clerk, GaveUp, Refusal, Tally, Visitor, wait_for
+from ops_cli.chaos.people import PATIENCE, PAUSE, Clerk, Refusal, Tally, Visitor, wait_for
 from ops_cli.chaos.provider import Provider
+from ops_cli.output import Failed
 from ops_cli.visitors import Browser, Turned
 
 # Fate -> how often it is drawn.
@@ -101,6 +102,8 @@ class Stories:
 
     def play(self, number: int) -> None:
         """One story from beginning to end. One that cannot go on is kept as such, and the others go on."""
+        if self._tally.hopeless.is_set():
+            return
         rng = random.Random(f"{self._seed}:{number}")  # noqa: S311  # a plan, not a secret
         (fate,) = rng.choices(list(FATES), weights=list(FATES.values()))
         home, guest = rng.choice(self._homes), rng.choice(self._guests)
@@ -108,7 +111,7 @@ class Stories:
         try:
             self._play(fate, home, guest, ahead, rng)
             self._tally.add(f"story: {fate}")
-        except (Turned, GaveUp) as reason:
+        except (Turned, Failed) as reason:
             self.broken_off.append(f"{fate}: {reason}")
 
     def _play(self, fate: str, home: Home, guest: Visitor, ahead: int, rng: random.Random) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any, Final
 
 from ops_cli.chaos.desk import ThrowawayDesk
+from ops_cli.chaos.people import Tally
 from ops_cli.chaos.provider import Provider
 from ops_cli.output import Failed
 
@@ -39,9 +40,9 @@ ON_WEBHOOKS: Final = (
 class Storm(threading.Thread):
     """Rages until it is told to end; then says what it did."""
 
-    def __init__(self, desk: ThrowawayDesk, provider: Provider, *, seed: int) -> None:
+    def __init__(self, desk: ThrowawayDesk, provider: Provider, *, seed: int, tally: Tally) -> None:
         super().__init__(name="storm", daemon=True)
-        self._desk, self._provider = desk, provider
+        self._desk, self._provider, self._tally = desk, provider, tally
         self._rng = random.Random(seed)  # noqa: S311  # a plan, not a secret
         self._over = threading.Event()
         self.kills = dict.fromkeys(VICTIMS, 0)
@@ -62,6 +63,9 @@ class Storm(threading.Thread):
     def run(self) -> None:
         next_clock = time.monotonic() + self._rng.uniform(*BETWEEN_CLOCKS)
         while not self._over.wait(self._rng.uniform(*BETWEEN_KILLS)):
+            if not self._desk.is_looked_after:
+                self._tally.hopeless.set()  # its supervisor has given up: nobody starts anything again
+                return
             for name in self._rng.sample(VICTIMS, self._rng.choice([1, 1, 1, 2])):
                 self.kills[name] += self._desk.kill(name)
             if time.monotonic() > next_clock:
@@ -76,9 +80,12 @@ class Storm(threading.Thread):
             return  # the provider or the database was away; the next move brings the clocks together
 
     def end(self) -> None:
-        """Let it be quiet: no more blows, no more faults."""
+        """No more blows."""
         self._over.set()
         self.join()
+
+    def take_down(self) -> None:
+        """Remove the faults, and keep how often each struck."""
         for rule in self._provider.control("GET", "faults")["data"]:
             self.faults[rule["effect"]] += rule["fired"]
         self._provider.control("DELETE", "faults")

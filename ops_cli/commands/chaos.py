@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping
-from typing import Final
+from types import FrameType
+from typing import Final, NoReturn
 
 import click
 
@@ -43,6 +45,7 @@ def chaos(bookings: int, seed: int, keep: bool) -> Result:
     """
     from ops_cli.chaos.desk import throwaway_desk
 
+    signal.signal(signal.SIGTERM, _end)  # what was started is stopped, however this ends
     with throwaway_desk(keep=keep) as desk:
         if keep:
             note(f"the desk is kept in {desk.home}")
@@ -65,6 +68,10 @@ def chaos(bookings: int, seed: int, keep: bool) -> Result:
         },
         exit_code=Exit.DONE if outcome.ok else Exit.FINDINGS,
     )
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(Exit.TERMINATED)
 
 
 def _belong_to(environment: Mapping[str, str]) -> None:
