@@ -22,6 +22,9 @@ app.conf.beat_schedule = {
     "poll-events": {"task": "workflows.poll_missed_events", "schedule": 60.0},
     "balance-transactions": {"task": "workflows.import_balance_transactions", "schedule": 20.0},
     "indeterminate": {"task": "workflows.resolve_indeterminate", "schedule": 30.0},
+    "chargebacks": {"task": "workflows.follow_chargebacks", "schedule": 300.0},
+    "requests": {"task": "workflows.answer_requests", "schedule": 30.0},
+    "saved-cards": {"task": "workflows.charge_saved_cards", "schedule": 60.0},
     "complete-stays": {"task": "workflows.complete_stays", "schedule": 300.0},
     "forget-keys": {"task": "jobs.forget_old_keys", "schedule": 3600.0},
 }

@@ -24,6 +24,7 @@ from backoffice.listings import operations as nights
 from backoffice.listings import queries as homes
 from backoffice.listings.models import Listing
 from backoffice.notifications import operations as notifications
+from backoffice.people.models import User
 from backoffice.rulebook import queries as rulebook
 
 # No stay is sold further ahead: prices, taxes and hosts are not known then.
@@ -202,6 +203,54 @@ def confirm(*, booking: Booking, actor: Actor, now: datetime) -> Booking:
     return booking
 
 
+def request(*, booking: Booking, answer_by: datetime, actor: Actor, now: datetime) -> Booking:
+    """The guest has done their part: the host is asked, and the nights are held until they must have answered."""
+    nights.keep_until(hold_id=booking.hold_id, expires_at=answer_by)
+    booking.hold.expires_at = answer_by
+    _move(booking, "request", actor=actor, now=now)
+    said = {**facts_to_tell(booking), "answer_by": answer_by.strftime("%Y-%m-%d %H:%M UTC")}
+    _tell(booking.guest, "request_sent", said, now)
+    _tell(booking.host, "request_received", {**said, "guest": booking.guest.first_name}, now)
+    return booking
+
+
+def for_host_to_decide(*, booking: Booking, actor: Actor, now: datetime) -> None:
+    """Raise unless this actor may answer this request now: NotAllowed, NotFound for another's, Conflict when it was
+    answered already or the time is over."""
+    actor.must("bookings.decide")
+    if actor.kind in {"guest", "host"} and actor.id != booking.host_id:
+        raise NotFound(kind="booking")
+    BOOKING.after(booking.status, "accept")
+    if booking.hold.expires_at is not None and booking.hold.expires_at <= now:
+        raise Conflict("The time to answer this request is over; the guest may ask again.")
+
+
+def accept(*, booking: Booking, actor: Actor, now: datetime) -> Booking:
+    """The host said yes and what was authorised is ours: the stay stands."""
+    nights.keep(hold_id=booking.hold_id)
+    booking.confirmed_at = now
+    _move(booking, "accept", actor=actor, now=now, fields=["confirmed_at"])
+    _tell_both(booking, "booking_confirmed", now)
+    return booking
+
+
+def decline(*, booking: Booking, reason: str, actor: Actor, now: datetime) -> Booking:
+    """The host said no: the nights are free again and the guest hears why."""
+    nights.release(hold_id=booking.hold_id, now=now)
+    _move(booking, "decline", actor=actor.because(reason), now=now)
+    _tell(booking.guest, "request_declined", {**facts_to_tell(booking), "reason": reason.strip()}, now)
+    return booking
+
+
+def expire_request(*, booking: Booking, why: str, actor: Actor, now: datetime) -> Booking:
+    """A request that came to nothing: the host did not answer, or the money could not be taken (`why`, a sentence)."""
+    nights.release(hold_id=booking.hold_id, now=now)
+    _move(booking, "expire", actor=actor.because(why), now=now)
+    for person in (booking.guest, booking.host):
+        _tell(person, "request_expired", {**facts_to_tell(booking), "why": why}, now)
+    return booking
+
+
 def confirm_late(*, booking: Booking, actor: Actor, now: datetime) -> bool:
     """Money came after the hold had run out: take the nights again if they are still free; returns whether they were.
 
@@ -361,10 +410,14 @@ def _move(booking: Booking, action: str, *, actor: Actor, now: datetime, fields:
 
 def _tell_both(booking: Booking, topic: str, now: datetime) -> None:
     for person in (booking.guest, booking.host):
-        notifications.tell(
-            topic=topic,
-            recipient_id=person.id,
-            address=person.email,
-            context={**facts_to_tell(booking), "name": person.first_name},
-            now=now,
-        )
+        _tell(person, topic, facts_to_tell(booking), now)
+
+
+def _tell(person: User, topic: str, facts: Mapping[str, str], now: datetime) -> None:
+    notifications.tell(
+        topic=topic,
+        recipient_id=person.id,
+        address=person.email,
+        context={**facts, "name": person.first_name},
+        now=now,
+    )

@@ -22,7 +22,8 @@ BOOKING: Final = StateTable(
     steps={
         "pay": {"awaiting_payment": "awaiting_payment"},
         "request": {"awaiting_payment": "requested"},
-        "confirm": {"awaiting_payment": "confirmed", "requested": "confirmed"},
+        "confirm": {"awaiting_payment": "confirmed"},
+        "accept": {"requested": "confirmed"},
         "confirm_late": {"expired": "confirmed"},
         "decline": {"requested": "declined"},
         "expire": {"awaiting_payment": "expired", "requested": "expired"},

@@ -18,6 +18,12 @@ _DIGITS: Final[dict[str, int]] = {
     **dict.fromkeys(["BHD", "JOD", "KWD", "OMR", "TND"], 3),
 }
 
+# What cards can be charged in, in minor units, where that is coarser than the minor unit itself.
+_STEPS: Final[dict[str, int]] = {
+    **dict.fromkeys(["BHD", "JOD", "KWD", "OMR", "TND"], 10),
+    **dict.fromkeys(["ISK", "UGX"], 100),
+}
+
 Rate = Decimal | Fraction
 
 
@@ -149,6 +155,11 @@ class Money:
         result = [Money(sign * part, self.currency) for part in parts]
         assert sum(part.amount for part in result) == self.amount
         return result
+
+    @property
+    def step(self) -> int:
+        """The smallest difference between two amounts that can be charged, in minor units: 1, but KWD 10 and ISK 100."""
+        return _STEPS.get(self.currency, 1)
 
     def decimal(self) -> Decimal:
         """The amount in major units, for printing and for the provider's reports."""

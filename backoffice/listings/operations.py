@@ -258,6 +258,11 @@ def extend(*, hold_id: int, expires_at: datetime) -> bool:
     )
 
 
+def keep_until(*, hold_id: int, expires_at: datetime) -> None:
+    """The host is asked: the nights are held until then, whatever time to pay was left."""
+    CalendarHold.objects.filter(id=hold_id, active=True).update(expires_at=expires_at)
+
+
 def release(*, hold_id: int, now: datetime) -> bool:
     """Free the nights of a booking; returns whether they were still held."""
     return bool(CalendarHold.objects.filter(id=hold_id, active=True).update(active=False, released_at=now))

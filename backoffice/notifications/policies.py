@@ -52,6 +52,7 @@ class Message:
 
 
 _BOOKING: Final = "/api/v1/bookings/{booking}"
+_CHARGEBACK: Final = "/console/payments/chargeback/{chargeback}/"
 
 TOPICS: Final[Mapping[str, Mapping[str, Words]]] = {
     "en": {
@@ -77,6 +78,62 @@ TOPICS: Final[Mapping[str, Mapping[str, Words]]] = {
             "Your booking of {listing} has expired",
             "No payment arrived in time for booking {booking}, {check_in} to {check_out}, so the nights are free again. "
             "If they still are, you can book them anew.",
+            _BOOKING,
+        ),
+        "request_sent": Words(
+            "We asked the host of {listing}",
+            "The host of {listing}, {city}, is asked about {check_in} to {check_out} and answers by {answer_by}. Until "
+            "then nothing is charged: {total} is only reserved. Your request is {booking}.",
+            _BOOKING,
+        ),
+        "request_received": Words(
+            "{guest} asks for {listing}, {check_in} to {check_out}",
+            "Say yes or no to request {booking} by {answer_by}; afterwards it expires and the nights are free again.",
+            _BOOKING,
+        ),
+        "request_declined": Words(
+            "Your request for {listing} was declined",
+            "The host of {listing} cannot take you from {check_in} to {check_out}: {reason} Nothing was charged; what "
+            "was reserved is let go, which banks show within a few days.",
+            _BOOKING,
+        ),
+        "request_expired": Words(
+            "Request {booking} for {listing} has ended",
+            "The request for {listing}, {check_in} to {check_out}, has ended: {why} Nothing was charged, and the nights "
+            "are free again.",
+            _BOOKING,
+        ),
+        "card_saved": Words(
+            "Your card will be charged {amount} on {charge_on}",
+            "Nothing was charged for booking {booking} of {listing} yet. We charge your card {amount} on {charge_on}; "
+            "cancel before that day and it costs you nothing.",
+            _BOOKING,
+        ),
+        "charge_failed": Words(
+            "Pay {amount} for booking {booking} by {pay_by}",
+            "Your card was not charged {amount} for booking {booking} of {listing}: {reason} Pay with this or another "
+            "card by {pay_by}; {otherwise}",
+            _BOOKING,
+        ),
+        "charge_received": Words(
+            "We received {amount} for booking {booking}",
+            "{amount} for booking {booking} of {listing} was charged to your card: {what}.",
+            _BOOKING,
+        ),
+        "booking_unpaid": Words(
+            "Cancelled unpaid: {listing}, {check_in} to {check_out}",
+            "{amount} for booking {booking} of {listing} was not paid by {pay_by}, so the booking ends. {consequence}",
+            _BOOKING,
+        ),
+        "damage_requested": Words(
+            "{amount} is asked of you for damage at {listing}",
+            "For your stay {booking} the host asks {amount}: {reason} Unless you answer us by {answer_by}, the card you "
+            "paid with is charged then.",
+            _BOOKING,
+        ),
+        "damage_rejected": Words(
+            "Nothing is charged for damage at {listing}",
+            "We looked at the {amount} that was asked for your stay {booking} and decided against it: {reason}",
             _BOOKING,
         ),
         "payment_received": Words(
@@ -113,6 +170,35 @@ TOPICS: Final[Mapping[str, Mapping[str, Words]]] = {
             "Your bank did not accept the refund of {amount} for booking {booking}. The money is still yours: "
             "we will write to you about another way to return it. Its number is {refund}.",
             _BOOKING,
+        ),
+        "refund_stopped": Words(
+            "Your refund of {amount} is with your bank",
+            "Your bank has taken back the payment for booking {booking} because you questioned it there, so we do not send "
+            "the refund of {amount} as well: it would be paid twice. Ask your bank about the money. Its number was {refund}.",
+            _BOOKING,
+        ),
+        "chargeback_opened": Words(
+            "{kind} {chargeback} of {amount}: answer by {internal_due}",
+            "The card network sent {kind} {chargeback} of {amount} for booking {booking}, reason: {reason}. "
+            "Answer it by {internal_due}; the provider takes evidence until {due_by}.",
+            _CHARGEBACK,
+        ),
+        "chargeback_due": Words(
+            "{chargeback} of {amount} is not answered yet",
+            "Our own deadline for {chargeback}, booking {booking}, has passed. The provider takes evidence until {due_by}; "
+            "after that {amount} is lost. Submit the evidence, or accept it.",
+            _CHARGEBACK,
+        ),
+        "chargeback_closed": Words(
+            "{chargeback} of {amount}: {status}",
+            "{kind} {chargeback} of {amount} for booking {booking} has ended: {status}.",
+            _CHARGEBACK,
+        ),
+        "fraud_warning": Words(
+            "The card’s bank suspects fraud: booking {booking}",
+            "The bank of the card that paid {amount} for booking {booking} reports it as possible fraud ({reason}). "
+            "A refund now may avoid a chargeback and its fee; nothing was done yet.",
+            "/console/payments/payment/{payment}/",
         ),
         "payouts_enabled": Words(
             "You can be paid now",

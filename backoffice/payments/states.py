@@ -30,6 +30,8 @@ PAYMENT: Final = StateTable(
             "cancelled": "captured",
         },
         "decline": {"processing": "requires_payment", "requires_action": "requires_payment"},
+        # The card was made ready to be charged later; nothing has been paid.
+        "save": {"processing": "requires_payment", "requires_action": "requires_payment"},
         "fail": {"processing": "failed", "requires_action": "failed", "requires_payment": "failed"},
         "cancel": {
             "requires_payment": "cancelled",
@@ -67,12 +69,18 @@ CHARGE: Final = StateTable(
         "requires_action",
         "captured",
         "failed",
+        "covered",
         "cancelled",
     ),
     steps={
         "approve": {"requested": "scheduled"},
         "reject": {"requested": "cancelled"},
-        "submit": {"scheduled": "submitted", "failed": "submitted", "indeterminate": "submitted"},
+        "submit": {
+            "scheduled": "submitted",
+            "failed": "submitted",
+            "requires_action": "submitted",
+            "indeterminate": "submitted",
+        },
         "lose_sight": {"submitted": "indeterminate"},
         "ask_guest": {"submitted": "requires_action", "indeterminate": "requires_action", "failed": "requires_action"},
         "capture": {
@@ -80,9 +88,17 @@ CHARGE: Final = StateTable(
             "indeterminate": "captured",
             "requires_action": "captured",
             "failed": "captured",
+            "cancelled": "captured",
         },
         "fail": {"submitted": "failed", "indeterminate": "failed", "requires_action": "failed"},
-        "cancel": {"scheduled": "cancelled", "failed": "cancelled", "requires_action": "cancelled"},
+        # The guest did not pay for damage: a person decided that the house does.
+        "cover": {"failed": "covered", "requires_action": "covered"},
+        "cancel": {
+            "requested": "cancelled",
+            "scheduled": "cancelled",
+            "failed": "cancelled",
+            "requires_action": "cancelled",
+        },
     },
 )
 

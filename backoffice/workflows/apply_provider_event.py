@@ -20,7 +20,8 @@ from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import WebhookEvent
 from backoffice.payouts import operations as payouts
-from backoffice.workflows.settle_payment import settle
+from backoffice.workflows import claw_back, collect_charges, follow_bank_payouts, work_chargebacks
+from backoffice.workflows.settle_payment import settle, settle_setup
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,14 @@ def poll(*, now: datetime) -> int:
 
 
 def _payment(object_id: str, actor: Actor, now: datetime) -> bool:
-    return settle(seen=gateway().payment(payment_id=object_id), actor=actor, now=now) is not None
+    seen = gateway().payment(payment_id=object_id)
+    if settle(seen=seen, actor=actor, now=now) is not None:
+        return True
+    return collect_charges.settle(seen=seen, actor=actor, now=now) is not None
+
+
+def _setup(object_id: str, actor: Actor, now: datetime) -> bool:
+    return settle_setup(seen=gateway().card_setup(setup_id=object_id), actor=actor, now=now) is not None
 
 
 def _refund(object_id: str, actor: Actor, now: datetime) -> bool:
@@ -91,20 +99,49 @@ def _refund(object_id: str, actor: Actor, now: datetime) -> bool:
     return True
 
 
+def _transfer(object_id: str, actor: Actor, now: datetime) -> bool:
+    return claw_back.hear_of_transfer(transfer_id=object_id, actor=actor, now=now)
+
+
+def _own_bank_payout(object_id: str, actor: Actor, now: datetime) -> bool:
+    return _bank_payout("", object_id, actor, now)
+
+
+def _bank_payout(account: str, object_id: str, actor: Actor, now: datetime) -> bool:
+    follow_bank_payouts.take_over(payout_id=object_id, account=account, actor=actor, now=now)
+    return True
+
+
 def _account(account: str, object_id: str, actor: Actor, now: datetime) -> bool:
     """Of the account itself or of its bank accounts: either way the account is what we keep."""
     return payouts.record_account(seen=gateway().account(account_id=account), actor=actor, now=now) is not None
 
 
+def _dispute(object_id: str, actor: Actor, now: datetime) -> bool:
+    work_chargebacks.take_over(dispute_id=object_id, actor=actor, now=now)
+    return True
+
+
+def _fraud_warning(object_id: str, actor: Actor, now: datetime) -> bool:
+    work_chargebacks.take_over_warning(warning_id=object_id, actor=actor, now=now)
+    return True
+
+
 _HANDLERS: Final[Mapping[str, Callable[[str, Actor, datetime], bool]]] = {
     "payment_intent.": _payment,
+    "setup_intent.": _setup,
     "refund.": _refund,
+    "transfer.": _transfer,
+    "payout.": _own_bank_payout,
+    "charge.dispute.": _dispute,
+    "radar.early_fraud_warning.": _fraud_warning,
 }
 
 
 # Events of hosts' accounts: what happens to their charges and refunds there is the other side of our transfers.
 _OF_ACCOUNTS: Final[Mapping[str, Callable[[str, str, Actor, datetime], bool]]] = {
     "account.": _account,
+    "payout.": _bank_payout,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from django.db import transaction
@@ -14,7 +15,8 @@ from backoffice.notifications import operations as notifications
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.models import Payment
-from backoffice.payments.policies.seen import SeenPayment
+from backoffice.payments.policies import charges
+from backoffice.payments.policies.seen import SeenPayment, SeenSetup
 
 
 def settle(*, seen: SeenPayment, actor: Actor, now: datetime, attempt_id: int | None = None) -> Payment | None:
@@ -26,32 +28,134 @@ def settle(*, seen: SeenPayment, actor: Actor, now: datetime, attempt_id: int | 
     if known is None:
         return None
     with transaction.atomic():
-        booking = bookings.lock(code=known.booking.code)  # the hold may expire at this very moment
-        payment = payments.lock_payment(payment_id=known.id)
-        payment.booking = booking
+        booking, payment = _locked(known)
         news = payments.record_payment(payment=payment, seen=seen, attempt_id=attempt_id, actor=actor, now=now)
         if news == "captured":
             _captured(booking, payment, actor, now)
+        elif news == "authorised":
+            _authorised(booking, payment, actor, now)
+        elif news == "cancelled":
+            _let_go(booking, actor, now)
+        elif news == "declined" and payment.pay_by is not None:
+            _ask_for_another_card(booking, payment, now)
         elif news in {"asked", "processing"} and booking.status == "awaiting_payment":
             bookings.extend_hold(booking=booking, now=now)
     return payment
 
 
-def _captured(booking: Booking, payment: Payment, actor: Actor, now: datetime) -> None:
-    notifications.tell(
-        topic="payment_received",
-        recipient_id=booking.guest_id,
-        address=booking.guest.email,
-        context={**bookings.facts_to_tell(booking), "name": booking.guest.first_name},
-        now=now,
+def settle_setup(*, seen: SeenSetup, actor: Actor, now: datetime, attempt_id: int | None = None) -> Payment | None:
+    """Take over the provider's present state of a card that is to be charged later; None when it is not one of ours."""
+    known = payment_queries.payment_seen(provider_id="", reference=seen.reference)
+    if known is None:
+        return None
+    with transaction.atomic():
+        booking, payment = _locked(known)
+        news = payments.record_setup(payment=payment, seen=seen, attempt_id=attempt_id, actor=actor, now=now)
+        if news == "saved":
+            _saved(booking, payment, actor, now)
+        elif news == "asked" and booking.status == "awaiting_payment":
+            bookings.extend_hold(booking=booking, now=now)
+    return payment
+
+
+def confirm_saved(*, booking: Booking, payment: Payment, actor: Actor, now: datetime) -> None:
+    """The stay stands though nothing is paid yet: its card is charged later, and the guest is told when."""
+    if booking.status == "requested":
+        bookings.accept(booking=booking, actor=actor, now=now)
+    elif booking.status == "expired":
+        if not bookings.confirm_late(booking=booking, actor=actor, now=now):
+            return
+    else:
+        bookings.confirm(booking=booking, actor=actor, now=now)
+    payments.schedule_instalments(payment=payment, actor=actor, now=now)
+    assert payment.charge_at is not None  # only such a payment waits for a card
+    _tell_guest(
+        "card_saved",
+        booking,
+        {"amount": Money(payment.amount, payment.currency).format(), "charge_on": payment.charge_at.date().isoformat()},
+        now,
     )
+
+
+def _locked(known: Payment) -> tuple[Booking, Payment]:
+    booking = bookings.lock(code=known.booking.code)  # the hold may expire at this very moment
+    payment = payments.lock_payment(payment_id=known.id)
+    payment.booking = booking
+    return booking, payment
+
+
+def _captured(booking: Booking, payment: Payment, actor: Actor, now: datetime) -> None:
+    _tell_guest("payment_received", booking, {"total": Money(payment.amount, payment.currency).format()}, now)
     if booking.status == "awaiting_payment":
         # The hold is still active: its expiry is a job's act, and that job needs the lock we hold.
         bookings.confirm(booking=booking, actor=actor, now=now)
+    elif booking.status == "requested":
+        bookings.accept(booking=booking, actor=actor, now=now)
+    elif booking.status in {"confirmed", "checked_in"} and payment.charge_at is not None:
+        return  # charged later, as it was promised when the booking was confirmed
+    elif booking.status != "expired" or not bookings.confirm_late(booking=booking, actor=actor, now=now):
+        _give_back(booking, payment, actor, now)
         return
-    if booking.status == "expired" and bookings.confirm_late(booking=booking, actor=actor, now=now):
+    payments.schedule_instalments(payment=payment, actor=actor, now=now)
+
+
+def _authorised(booking: Booking, payment: Payment, actor: Actor, now: datetime) -> None:
+    if booking.status != "awaiting_payment":
+        payments.let_go(booking=booking, now=now)  # too late: nothing was taken, and nothing will be
         return
-    _give_back(booking, payment, actor, now)
+    bookings.request(booking=booking, answer_by=_answer_by(booking, payment, now), actor=actor, now=now)
+
+
+def _saved(booking: Booking, payment: Payment, actor: Actor, now: datetime) -> None:
+    if payment.capture_method == "manual":
+        if booking.status == "awaiting_payment":
+            bookings.request(booking=booking, answer_by=_answer_by(booking, payment, now), actor=actor, now=now)
+    elif booking.status in {"awaiting_payment", "expired"}:
+        confirm_saved(booking=booking, payment=payment, actor=actor, now=now)
+
+
+def _answer_by(booking: Booking, payment: Payment, now: datetime) -> datetime:
+    return charges.answer_by(
+        check_in_at=booking.check_in_at,
+        capture_before=payment.capture_before,
+        rules=payment_queries.collection_rules(payment=payment),
+        now=now,
+    )
+
+
+def _let_go(booking: Booking, actor: Actor, now: datetime) -> None:
+    if booking.status == "requested":
+        bookings.expire_request(
+            booking=booking,
+            why="the money that was reserved could not be taken: the guest's bank has let it go.",
+            actor=actor,
+            now=now,
+        )
+
+
+def _ask_for_another_card(booking: Booking, payment: Payment, now: datetime) -> None:
+    assert payment.pay_by is not None  # the caller looked
+    _tell_guest(
+        "charge_failed",
+        booking,
+        {
+            "amount": Money(payment.amount, payment.currency).format(),
+            "reason": payment.last_error,
+            "pay_by": payment.pay_by.strftime("%Y-%m-%d %H:%M UTC"),
+            "otherwise": "otherwise the booking is cancelled and the nights are given to others.",
+        },
+        now,
+    )
+
+
+def _tell_guest(topic: str, booking: Booking, facts: Mapping[str, str], now: datetime) -> None:
+    notifications.tell(
+        topic=topic,
+        recipient_id=booking.guest_id,
+        address=booking.guest.email,
+        context={**bookings.facts_to_tell(booking), "name": booking.guest.first_name, **facts},
+        now=now,
+    )
 
 
 def _give_back(booking: Booking, payment: Payment, actor: Actor, now: datetime) -> None:
@@ -69,10 +173,4 @@ def _give_back(booking: Booking, payment: Payment, actor: Actor, now: datetime) 
         actor=actor,
         now=now,
     )
-    notifications.tell(
-        topic="late_capture_refunded",
-        recipient_id=booking.guest_id,
-        address=booking.guest.email,
-        context={**bookings.facts_to_tell(booking), "name": booking.guest.first_name},
-        now=now,
-    )
+    _tell_guest("late_capture_refunded", booking, {"total": Money(payment.amount, payment.currency).format()}, now)

@@ -12,8 +12,15 @@ from backoffice.core.actor import system
 from backoffice.core.errors import Locked, Stopped, UpstreamUnavailable
 from backoffice.jobs import operations as jobs
 from backoffice.workflows import apply_provider_event as events
+from backoffice.workflows import (
+    charge_later,
+    collect_charges,
+    decide_request,
+    keep_time,
+    refund_booking,
+    work_chargebacks,
+)
 from backoffice.workflows import import_balance_transactions as transactions
-from backoffice.workflows import keep_time, refund_booking
 
 ACTOR = system("worker")
 
@@ -54,9 +61,38 @@ def complete_stays(**_: Any) -> None:
     with_job("workflows.complete_stays", lambda now: keep_time.complete_stays(now=now))
 
 
+@shared_task(name="workflows.release_authorisation")
+def release_authorisation(*, payment_code: str, **_: Any) -> None:
+    with suppress(UpstreamUnavailable):  # the sweep asks again with the same key
+        decide_request.release(payment_code=payment_code, actor=ACTOR, now=clock.now())
+
+
+@shared_task(name="workflows.answer_requests")
+def answer_requests(**_: Any) -> None:
+    def act(now: Any) -> int:
+        return decide_request.expire_unanswered(now=now) + decide_request.sweep(now=now)
+
+    with_job("workflows.answer_requests", act)
+
+
+@shared_task(name="workflows.charge_saved_cards")
+def charge_saved_cards(**_: Any) -> None:
+    def act(now: Any) -> int:
+        unanswered = collect_charges.resolve_unanswered(now=now)
+        charged = charge_later.charge_due(now=now) + collect_charges.collect_due(now=now)
+        return unanswered + charged + charge_later.give_up_unpaid(now=now) + collect_charges.give_up_unpaid(now=now)
+
+    with_job("workflows.charge_saved_cards", act)
+
+
 @shared_task(name="workflows.resolve_indeterminate")
 def resolve_indeterminate(**_: Any) -> None:
     with_job("workflows.resolve_indeterminate", lambda now: keep_time.resolve_indeterminate(now=now))
+
+
+@shared_task(name="workflows.follow_chargebacks")
+def follow_chargebacks(**_: Any) -> None:
+    with_job("workflows.follow_chargebacks", lambda now: work_chargebacks.run(now=now))
 
 
 def with_job(name: str, act: Any) -> None:

@@ -15,6 +15,7 @@ from backoffice.bookings.queries.stays import (
     pending_reason,
     quote,
     quote_to_book,
+    unanswered_requests,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "pending_reason",
     "quote",
     "quote_to_book",
+    "unanswered_requests",
 ]

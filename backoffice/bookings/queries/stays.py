@@ -15,7 +15,14 @@ from backoffice.core.stays import Stay
 from backoffice.rulebook import queries as rulebook
 
 # What each action of the table asks of the one who takes it; absent: only our own processes take it.
-ACTION_VERBS = {"pay": "bookings.pay", "cancel": "bookings.cancel", "mark_no_show": "bookings.mark_no_show"}
+ACTION_VERBS = {
+    "pay": "bookings.pay",
+    "accept": "bookings.decide",
+    "decline": "bookings.decide",
+    "cancel": "bookings.cancel",
+    "mark_no_show": "bookings.mark_no_show",
+}
+_OF_THE_HOST = ("accept", "decline")
 
 
 def bookings() -> QuerySet[Booking]:
@@ -76,6 +83,12 @@ def available_actions(*, booking: Booking, actor: Actor, now: datetime) -> tuple
     }
     if actor.id != booking.guest_id:
         may.discard("pay")
+    if actor.id != booking.host_id:
+        may.difference_update(_OF_THE_HOST)
+    elif booking.status == "requested":
+        may.discard("cancel")  # a host who does not want the guest declines
+    if booking.hold.expires_at is not None and booking.hold.expires_at <= now:
+        may.difference_update(_OF_THE_HOST)
     if actor.kind in {"guest", "host"} and actor.id not in {booking.guest_id, booking.host_id}:
         may.clear()
     if "pay" in may and booking.hold.expires_at is not None and booking.hold.expires_at <= now:
@@ -127,6 +140,15 @@ def expired_unpaid(*, now: datetime, limit: int = 500) -> list[str]:
     """Codes of unpaid bookings whose calendar hold has run out, oldest first."""
     return list(
         Booking.objects.filter(status="awaiting_payment", hold__expires_at__lte=now)
+        .order_by("id")
+        .values_list("code", flat=True)[:limit]
+    )
+
+
+def unanswered_requests(*, now: datetime, limit: int = 500) -> list[str]:
+    """Codes of requests that their host has not answered in time, oldest first."""
+    return list(
+        Booking.objects.filter(status="requested", hold__expires_at__lte=now)
         .order_by("id")
         .values_list("code", flat=True)[:limit]
     )

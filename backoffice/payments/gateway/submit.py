@@ -14,39 +14,96 @@ from backoffice.core.errors import Indeterminate, ProviderError, UpstreamUnavail
 from backoffice.core.money import Money
 from backoffice.payments import operations, queries
 from backoffice.payments.gateway.port import Gateway
-from backoffice.payments.models import PaymentAttempt, Refund
-from backoffice.payments.policies.seen import SeenPayment, SeenRefund
+from backoffice.payments.models import ExtraCharge, Payment, PaymentAttempt, Refund
+from backoffice.payments.policies.seen import SeenPayment, SeenRefund, SeenSetup
 
 
-def attempt(*, attempt_id: int, gateway: Gateway, return_url: str, actor: Actor, now: datetime) -> SeenPayment:
-    """Ask the provider to carry out a claimed attempt; repeating it with the same attempt has no second effect.
+def attempt(
+    *, attempt_id: int, gateway: Gateway, return_url: str, actor: Actor, now: datetime
+) -> SeenPayment | SeenSetup:
+    """Ask the provider to carry out a claimed attempt; repeating it with the same attempt has no second effect. Where the
+    payment waits for a card to be charged later, the card is made ready and no money moves.
 
     Raises Indeterminate (the attempt is marked so), ProviderError or UpstreamUnavailable (the attempt is over)."""
     _outside_transaction()
     claimed = PaymentAttempt.objects.select_related("payment__booking").get(id=attempt_id)
-    payment = claimed.payment
     try:
-        if payment.provider_id is None:
-            return gateway.pay(
-                amount=Money(payment.amount, payment.currency),
-                payment_method=claimed.payment_method,
-                reference=payment.code,
-                group=payment.booking.code,
-                key=claimed.idempotency_key,
-                return_url=return_url,
-            )
-        return gateway.try_again(
-            payment_id=payment.provider_id,
-            payment_method=claimed.payment_method,
-            key=claimed.idempotency_key,
-            return_url=return_url,
-        )
+        return _attempt(claimed, gateway, return_url)
     except Indeterminate:
         operations.lose_sight_of_attempt(attempt_id=attempt_id, now=now)
         raise
     except (ProviderError, UpstreamUnavailable) as error:
         operations.abandon_attempt(attempt_id=attempt_id, error=str(error), actor=actor, now=now)
         raise
+
+
+def _attempt(claimed: PaymentAttempt, gateway: Gateway, return_url: str) -> SeenPayment | SeenSetup:
+    payment = claimed.payment
+    if operations.waits_for_card(payment=payment):
+        return gateway.save_card(
+            payment_method=claimed.payment_method,
+            reference=payment.code,
+            group=payment.booking.code,
+            key=claimed.idempotency_key,
+            return_url=return_url,
+        )
+    if payment.provider_id is None:
+        return gateway.pay(
+            amount=Money(payment.amount, payment.currency),
+            payment_method=claimed.payment_method,
+            reference=payment.code,
+            group=payment.booking.code,
+            key=claimed.idempotency_key,
+            return_url=return_url,
+            capture=payment.capture_method == "automatic" or payment.charge_at is not None,
+            customer_id=payment.customer_id,
+            off_session=claimed.off_session,
+        )
+    return gateway.try_again(
+        payment_id=payment.provider_id,
+        payment_method=claimed.payment_method,
+        key=claimed.idempotency_key,
+        return_url=return_url,
+        off_session=claimed.off_session,
+    )
+
+
+def capture(*, payment: Payment, gateway: Gateway) -> SeenPayment:
+    """Take what was authorised for a payment whose host said yes; the same key however often. Raises as the gateway."""
+    _outside_transaction()
+    assert payment.provider_id is not None  # what is authorised has been seen at the provider
+    return gateway.capture(payment_id=payment.provider_id, key=f"capture:{payment.code}")
+
+
+def release(*, payment: Payment, gateway: Gateway) -> SeenPayment:
+    """Let go what was reserved for a booking that has ended; the same key however often. Raises as the gateway."""
+    _outside_transaction()
+    assert payment.provider_id is not None
+    return gateway.cancel_payment(payment_id=payment.provider_id, key=f"cancel:{payment.code}")
+
+
+def charge(*, charge: ExtraCharge, gateway: Gateway, return_url: str) -> SeenPayment:
+    """Carry out the claimed try of an extra charge; the same key however often. Raises as the gateway."""
+    _outside_transaction()
+    key = f"charge:{charge.code}:{charge.tries}"
+    if charge.provider_id is None:
+        return gateway.pay(
+            amount=Money(charge.amount, charge.currency),
+            payment_method=charge.payment_method,
+            reference=charge.code,
+            group=charge.booking.code,
+            key=key,
+            return_url=return_url,
+            customer_id=charge.booking.payment.customer_id,
+            off_session=charge.off_session,
+        )
+    return gateway.try_again(
+        payment_id=charge.provider_id,
+        payment_method=charge.payment_method,
+        key=key,
+        return_url=return_url,
+        off_session=charge.off_session,
+    )
 
 
 def refund(*, refund_code: str, gateway: Gateway, actor: Actor, now: datetime) -> SeenRefund | None:

@@ -50,6 +50,11 @@ class Payment(models.Model):
     setup_id = models.CharField(max_length=80, blank=True, default="", help_text="seti_… that saved the card")
     saved_method = models.CharField(max_length=120, blank=True, default="", help_text="pm_… to be charged later")
     charge_at = models.DateTimeField(null=True, help_text="when the saved card is charged")
+    next_try_at = models.DateTimeField(null=True, help_text="when the saved card is charged again")
+    pay_by = models.DateTimeField(null=True, help_text="after a failed charge: unpaid then, the booking is given up")
+    capture_asked_at = models.DateTimeField(
+        null=True, help_text="the host said yes; what was authorised is being taken"
+    )
     created_at = models.DateTimeField()
     captured_at = models.DateTimeField(null=True)
     version = models.PositiveIntegerField(default=1)
@@ -70,6 +75,10 @@ class Payment(models.Model):
                 fields=["created_at"],
                 condition=models.Q(status__in=["processing", "requires_action", "requires_payment"]),
             ),
+            models.Index(name="payment_authorised", fields=["capture_before"], condition=models.Q(status="authorised")),
+            models.Index(
+                name="payment_to_charge", fields=["next_try_at"], condition=models.Q(next_try_at__isnull=False)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -88,6 +97,7 @@ class PaymentAttempt(models.Model):
     idempotency_key = models.CharField(max_length=120, unique=True)
     payment_method = models.CharField(max_length=120)
     status = models.CharField(max_length=16, choices=ATTEMPT.choices, default=ATTEMPT.initial)
+    off_session = models.BooleanField(default=False, help_text="the saved card, while the guest is away")
     error_code = models.CharField(max_length=80, blank=True, default="")
     created_at = models.DateTimeField()
     settled_at = models.DateTimeField(null=True)
@@ -125,7 +135,11 @@ class ExtraCharge(models.Model):
     occupancy_tax = minor_units(default=0)
     due_at = models.DateTimeField()
     next_try_at = models.DateTimeField(null=True)
-    tries = models.PositiveSmallIntegerField(default=0)
+    tries = models.PositiveSmallIntegerField(default=0, help_text="part of the provider's key: each try has its own")
+    payment_method = models.CharField(max_length=120, blank=True, default="", help_text="pm_… of the present try")
+    off_session = models.BooleanField(default=True, help_text="of the present try: the guest is away")
+    submitted_at = models.DateTimeField(null=True)
+    pay_by = models.DateTimeField(null=True, help_text="after a failed charge: what is asked for lapses then")
     reason = models.TextField(blank=True, default="")
     provider_id = models.CharField(max_length=80, null=True, unique=True, help_text="pi_…")
     charge_id = models.CharField(max_length=80, null=True, unique=True, help_text="ch_…")
@@ -133,8 +147,12 @@ class ExtraCharge(models.Model):
     next_action_url = models.URLField(max_length=500, blank=True, default="")
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
     approved_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    covered_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField()
+    approved_at = models.DateTimeField(null=True)
     captured_at = models.DateTimeField(null=True)
+    covered_at = models.DateTimeField(null=True)
+    released_at = models.DateTimeField(null=True, help_text="damage: when it became payable to the host")
     version = models.PositiveIntegerField(default=1)
 
     class Meta:

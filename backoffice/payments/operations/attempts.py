@@ -27,24 +27,31 @@ from backoffice.payments.models import (
     Payment,
     PaymentAttempt,
 )
-from backoffice.payments.policies.seen import SeenPayment
+from backoffice.payments.policies import charges
+from backoffice.payments.policies.seen import SeenPayment, SeenSetup
 from backoffice.payments.states import ATTEMPT, PAYMENT
 
 
-def begin_attempt(*, booking: Booking, payment_method: str, actor: Actor, now: datetime) -> PaymentAttempt:
-    """Claim one try to pay a booking that the caller has locked; the provider is called after the commit.
+def begin_attempt(
+    *, booking: Booking, payment_method: str, actor: Actor, now: datetime, off_session: bool = False
+) -> PaymentAttempt:
+    """Claim one try to pay a booking that the caller has locked; the provider is called after the commit. Without a
+    `payment_method` the saved card is used; `off_session` says that the guest is away.
 
-    Raises Conflict when the booking does not wait for payment, or while another try is under way."""
+    Raises Conflict when the booking does not wait for payment, or while another try is under way; Invalid for an amount
+    that cannot be charged."""
     actor.must("bookings.pay")
     if actor.kind in {"guest", "host"} and actor.id != booking.guest_id:
         raise NotFound(kind="booking")
-    if not payment_method.strip() or len(payment_method) > 120:
+    payment = Payment.objects.select_for_update().filter(booking=booking).first()
+    method = payment_method.strip() or (payment.saved_method if payment is not None else "")
+    if not method or len(method) > 120:
         raise Invalid("payment_method: send the provider's token for a card, such as pm_….", field="payment_method")
-    if booking.status != "awaiting_payment" or (booking.hold.expires_at and booking.hold.expires_at <= now):
-        raise Conflict(f"Booking {booking.code} is not waiting for payment (it is {booking.status.replace('_', ' ')}).")
-    payment = _payment_for(booking, now)
+    _check_waits(booking, payment, now)
+    payment = payment or _new_payment(booking, now)
+    payment.booking = booking
     under_way = payment.attempts.filter(status__in=["submitted", "requires_action", "indeterminate"]).first()
-    if under_way is not None and under_way.status != "requires_action":
+    if under_way is not None and (under_way.status != "requires_action" or off_session):
         raise Conflict("A payment of this booking is under way; wait for its outcome.")
     if under_way is not None:
         _settle_attempt(under_way, "decline", "abandoned", now)
@@ -53,11 +60,70 @@ def begin_attempt(*, booking: Booking, payment_method: str, actor: Actor, now: d
         payment=payment,
         number=number,
         idempotency_key=f"pay:{payment.code}:{number}",
-        payment_method=payment_method,
+        payment_method=method,
+        off_session=off_session,
         created_at=now,
     )
     _move_payment(payment, "attempt", actor=actor, now=now)
     return attempt
+
+
+def waits_for_card(*, payment: Payment) -> bool:
+    """Whether what is asked for now is a card to be charged later, not money."""
+    return payment.charge_at is not None and not payment.saved_method
+
+
+def ask_to_capture(*, payment: Payment, actor: Actor, now: datetime) -> None:
+    """The host said yes to a request whose payment the caller has locked: from here on nobody takes it back; what was
+    authorised is captured after the commit, again and again with the same key until the answer is known.
+
+    Raises Conflict when nothing is authorised any more, or the yes was said already."""
+    if payment.capture_asked_at is not None:
+        raise Conflict("This request was accepted already; the payment is being taken.")
+    if payment.status != "authorised":
+        raise Conflict("What the guest had reserved is gone; the request ends by itself.")
+    payment.capture_asked_at = now
+    payment.version += 1
+    payment.save(update_fields=["capture_asked_at", "version"])
+    audit.record(
+        actor=actor,
+        verb="payments.ask_to_capture",
+        kind="payment",
+        id=payment.code,
+        after={"booking": payment.booking.code, "amount": payment.amount, "currency": payment.currency},
+        now=now,
+    )
+
+
+def being_captured(*, booking: Booking) -> bool:
+    """Whether the host of a booking that the caller has locked said yes, and the provider's answer is not known yet."""
+    return Payment.objects.filter(booking=booking, status="authorised", capture_asked_at__isnull=False).exists()
+
+
+def not_while_captured(*, booking: Booking) -> None:
+    """Raise Conflict while the yes of the host is being carried out: a moment later it is known whether the stay stands."""
+    if being_captured(booking=booking):
+        raise Conflict("The host has accepted and the payment is being taken; look again in a minute.")
+
+
+def let_go(*, booking: Booking, now: datetime) -> None:
+    """A booking that the caller has locked has ended: what is reserved is let go at the provider, what was to be charged
+    later is not. Money that was captured is somebody else's decision."""
+    payment = Payment.objects.select_for_update(of=("self",)).filter(booking=booking).first()
+    if payment is None:
+        return
+    if payment.next_try_at is not None:
+        payment.next_try_at = None
+        payment.save(update_fields=["next_try_at"])
+    if payment.status not in {"captured", "cancelled"} and payment.provider_id is not None:
+        notifications.enqueue(task="workflows.release_authorisation", kwargs={"payment_code": payment.code}, now=now)
+
+
+def lapse(*, payment: Payment, now: datetime) -> None:
+    """The saved card was not charged by the last date: nothing is tried any more."""
+    payment.next_try_at = None
+    payment.version += 1
+    payment.save(update_fields=["next_try_at", "version"])
 
 
 def record_payment(
@@ -65,7 +131,8 @@ def record_payment(
 ) -> str:
     """Take over what the provider shows of a payment that the caller has locked with its booking.
 
-    Returns what is news: captured, authorised, declined, asked, processing, cancelled, or "" when nothing is. A capture is
+    Returns what is news: captured, authorised, declined, asked, processing, cancelled, or "" when nothing is. A declined
+    charge of a saved card plans the next try; the caller tells the guest. A capture is
     posted to the ledger here, once, whoever brings the news first. `attempt_id` names the try whose own answer this is."""
     if payment.provider_id is None:
         payment.provider_id = seen.id
@@ -83,6 +150,44 @@ def record_payment(
         "cancelled": _cancelled,
     }[seen.status]
     return news(payment, seen, actor, now)
+
+
+def record_setup(
+    *, payment: Payment, seen: SeenSetup, actor: Actor, now: datetime, attempt_id: int | None = None
+) -> str:
+    """Take over what the provider shows of a card being made ready for a payment that the caller has locked.
+
+    Returns what is news: saved, asked, declined, or "". No money has moved and nothing is posted."""
+    if not waits_for_card(payment=payment) or payment.status in {"captured", "cancelled"}:
+        return ""
+    if seen.status in _OF_A_TRY and (
+        _another_is_asked(payment, attempt_id) or _is_another_setup(payment, seen, attempt_id)
+    ):
+        return ""
+    payment.setup_id = seen.id
+    payment.save(update_fields=["setup_id"])
+    if seen.status == "saved":
+        payment.customer_id, payment.saved_method = seen.customer_id, seen.payment_method
+        payment.next_try_at = payment.charge_at
+        payment.last_error = payment.next_action_url = ""
+        _settle_open_attempts(payment, "succeed", "", now)
+        fields = ["customer_id", "saved_method", "next_try_at", "last_error", "next_action_url"]
+        if payment.status == "requires_payment":  # the news comes after the try was given up
+            payment.save(update_fields=fields)
+        else:
+            _move_payment(payment, "save", actor=actor, now=now, fields=fields)
+        return "saved"
+    facts = SeenPayment(
+        id=seen.id,
+        status="requires_action" if seen.status == "requires_action" else "requires_payment",
+        amount=Money(payment.amount, payment.currency),
+        error_code=seen.error_code,
+        error_message=seen.error_message,
+        next_action_url=seen.next_action_url,
+    )
+    if seen.status == "requires_action":
+        return _asked(payment, facts, actor, now)
+    return _declined(payment, facts, actor, now) if seen.status == "requires_payment" else ""
 
 
 def lose_sight_of_attempt(*, attempt_id: int, now: datetime) -> None:
@@ -130,19 +235,31 @@ def _another_is_asked(payment: Payment, attempt_id: int | None) -> bool:
     return (others if attempt_id is None else others.exclude(id=attempt_id)).exists()
 
 
-def _payment_for(booking: Booking, now: datetime) -> Payment:
-    payment = Payment.objects.select_for_update().filter(booking=booking).first()
-    if payment is not None:
-        return payment
+def _is_another_setup(payment: Payment, seen: SeenSetup, attempt_id: int | None) -> bool:
+    """Whether this is news of an earlier card than the one that the guest is being asked about."""
+    return attempt_id is None and payment.setup_id not in {"", seen.id}
+
+
+def _check_waits(booking: Booking, payment: Payment | None, now: datetime) -> None:
+    if booking.status == "awaiting_payment" and not (booking.hold.expires_at and booking.hold.expires_at <= now):
+        return
+    if booking.status in {"confirmed", "checked_in"} and payment is not None and payment.status != "captured":
+        if payment.charge_at is not None and payment.charge_at > now:
+            raise Conflict(f"Booking {booking.code} is charged to the saved card on {payment.charge_at:%Y-%m-%d}.")
+        return
+    raise Conflict(f"Booking {booking.code} is not waiting for payment (it is {booking.status.replace('_', ' ')}).")
+
+
+def _new_payment(booking: Booking, now: datetime) -> Payment:
+    plan = queries.collection_plan(booking=booking, now=now)
+    queries.check_chargeable(amount=plan.first.amount, now=now)
     return Payment.objects.create(
         booking=booking,
-        amount=booking.charge_total,
-        currency=booking.charge_currency,
-        held=booking.host_price - booking.host_fee,
-        host_fee=booking.host_fee,
-        guest_fee=booking.guest_fee,
-        vat=booking.vat,
-        occupancy_tax=booking.occupancy_tax,
+        amount=plan.first.amount.amount,
+        currency=plan.first.amount.currency,
+        **plan.first.parts.as_dict(),
+        capture_method="manual" if plan.ask_host else "automatic",
+        charge_at=plan.charge_at,
         created_at=now,
     )
 
@@ -151,9 +268,23 @@ def _captured(payment: Payment, seen: SeenPayment, actor: Actor, now: datetime) 
     payment.charge_id = seen.charge_id
     payment.captured_at = now
     payment.last_error = payment.next_action_url = ""
+    payment.next_try_at = None
+    _keep_card(payment, seen)
     _settle_open_attempts(payment, "succeed", "", now)
     _move_payment(
-        payment, "capture", actor=actor, now=now, fields=["charge_id", "captured_at", "last_error", "next_action_url"]
+        payment,
+        "capture",
+        actor=actor,
+        now=now,
+        fields=[
+            "charge_id",
+            "captured_at",
+            "last_error",
+            "next_action_url",
+            "next_try_at",
+            "customer_id",
+            "saved_method",
+        ],
     )
     ledger.post(
         key=f"capture:{seen.charge_id}",
@@ -190,8 +321,33 @@ def _authorised(payment: Payment, seen: SeenPayment, actor: Actor, now: datetime
     if payment.status == "authorised":
         return ""
     payment.charge_id = seen.charge_id
-    _move_payment(payment, "authorise", actor=actor, now=now, fields=["charge_id"])
+    payment.authorised_at = now
+    payment.capture_before = seen.capture_before
+    payment.last_error = payment.next_action_url = ""
+    _keep_card(payment, seen)
+    _settle_open_attempts(payment, "succeed", "", now)
+    _move_payment(
+        payment,
+        "authorise",
+        actor=actor,
+        now=now,
+        fields=[
+            "charge_id",
+            "authorised_at",
+            "capture_before",
+            "last_error",
+            "next_action_url",
+            "customer_id",
+            "saved_method",
+        ],
+    )
     return "authorised"
+
+
+def _keep_card(payment: Payment, seen: SeenPayment) -> None:
+    """The card that paid is the one that later charges of this booking go to."""
+    if seen.customer_id and seen.payment_method:
+        payment.customer_id, payment.saved_method = seen.customer_id, seen.payment_method
 
 
 def _asked(payment: Payment, seen: SeenPayment, actor: Actor, now: datetime) -> str:
@@ -209,20 +365,37 @@ def _declined(payment: Payment, seen: SeenPayment, actor: Actor, now: datetime) 
         return ""
     payment.last_error = (seen.error_message or seen.error_code)[:300]
     payment.next_action_url = ""
+    fields = ["last_error", "next_action_url"]
+    if payment.saved_method and payment.charge_at is not None:
+        _plan_next_try(payment, seen.error_code, now)
+        fields += ["next_try_at", "pay_by"]
     _settle_open_attempts(payment, "decline", seen.error_code or "declined", now)
-    _move_payment(payment, "decline", actor=actor, now=now, fields=["last_error", "next_action_url"])
-    notifications.tell(
-        topic="payment_failed",
-        recipient_id=payment.booking.guest_id,
-        address=payment.booking.guest.email,
-        context={
-            "booking": payment.booking.code,
-            "amount": Money(payment.amount, payment.currency).format(),
-            "reason": payment.last_error,
-        },
+    _move_payment(payment, "decline", actor=actor, now=now, fields=fields)
+    if payment.pay_by is None:  # of a saved card the guest is told more: until when, and what else
+        notifications.tell(
+            topic="payment_failed",
+            recipient_id=payment.booking.guest_id,
+            address=payment.booking.guest.email,
+            context={
+                "booking": payment.booking.code,
+                "amount": Money(payment.amount, payment.currency).format(),
+                "reason": payment.last_error,
+            },
+            now=now,
+        )
+    return "declined"
+
+
+def _plan_next_try(payment: Payment, error_code: str, now: datetime) -> None:
+    first = payment.attempts.filter(off_session=True).order_by("number").first()
+    follows = charges.after_failure(
+        first_tried_at=first.created_at if first is not None else now,
+        pay_by=payment.pay_by,
+        must_act=error_code == charges.GUEST_MUST_ACT,
+        rules=queries.collection_rules(payment=payment),
         now=now,
     )
-    return "declined"
+    payment.next_try_at, payment.pay_by = follows.next_try_at, follows.pay_by
 
 
 def _processing(payment: Payment, seen: SeenPayment, actor: Actor, now: datetime) -> str:

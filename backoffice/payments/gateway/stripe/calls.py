@@ -42,7 +42,7 @@ def call(ask: Callable[[], T]) -> T:
     try:
         return ask()
     except sdk.CardError as error:
-        intent = getattr(error.error, "payment_intent", None)
+        intent = getattr(error.error, "payment_intent", None) or getattr(error.error, "setup_intent", None)
         if intent is None:
             raise ProviderError(
                 message=error.user_message or "the card was declined", provider_code=error.code

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from backoffice.core.money import Money
-from backoffice.payments.gateway.stripe.calls import Calls, CardDeclined, call, id_of, read
-from backoffice.payments.policies.seen import PaymentStatus, RefundStatus, SeenPayment, SeenRefund
+from backoffice.payments.gateway.stripe.calls import Calls, CardDeclined, call, id_of, instant, read
+from backoffice.payments.policies.seen import (
+    PaymentStatus,
+    RefundStatus,
+    SeenPayment,
+    SeenRefund,
+    SeenSetup,
+    SetupStatus,
+)
 
 _PAYMENT: Final[Mapping[str, PaymentStatus]] = {
     "requires_payment_method": "requires_payment",
@@ -18,6 +25,14 @@ _PAYMENT: Final[Mapping[str, PaymentStatus]] = {
     "processing": "processing",
     "requires_capture": "authorised",
     "succeeded": "captured",
+    "canceled": "cancelled",
+}
+_SETUP: Final[Mapping[str, SetupStatus]] = {
+    "requires_payment_method": "requires_payment",
+    "requires_confirmation": "requires_payment",
+    "requires_action": "requires_action",
+    "processing": "processing",
+    "succeeded": "saved",
     "canceled": "cancelled",
 }
 _REFUND: Final[Mapping[str, RefundStatus]] = {
@@ -31,36 +46,102 @@ _REFUND: Final[Mapping[str, RefundStatus]] = {
 
 class MoneyIn(Calls):
     def pay(
-        self, *, amount: Money, payment_method: str, reference: str, group: str, key: str, return_url: str
+        self,
+        *,
+        amount: Money,
+        payment_method: str,
+        reference: str,
+        group: str,
+        key: str,
+        return_url: str,
+        capture: bool = True,
+        customer_id: str = "",
+        off_session: bool = False,
     ) -> SeenPayment:
+        customer = customer_id or self._customer(reference, group)
+        params: dict[str, Any] = {
+            "amount": amount.amount,
+            "currency": amount.currency.lower(),
+            "customer": customer,
+            "payment_method": payment_method,
+            "confirm": True,
+            "automatic_payment_methods": {"enabled": True},
+            "return_url": return_url,
+            "metadata": {"payment": reference, "booking": group},
+            "transfer_group": group,
+            "description": f"Stay {group}",
+            "expand": ["latest_charge"],
+        }
+        if not capture:
+            params["capture_method"] = "manual"
+        if off_session:
+            params["off_session"] = True
+        else:
+            params["setup_future_usage"] = "off_session"
         return self._attempt(
-            lambda: self._client.v1.payment_intents.create(
-                {
-                    "amount": amount.amount,
-                    "currency": amount.currency.lower(),
-                    "payment_method": payment_method,
-                    "confirm": True,
-                    "automatic_payment_methods": {"enabled": True},
-                    "return_url": return_url,
-                    "metadata": {"payment": reference, "booking": group},
-                    "transfer_group": group,
-                    "description": f"Stay {group}",
-                },
-                {"idempotency_key": key},
-            )
+            lambda: self._client.v1.payment_intents.create(cast(Any, params), {"idempotency_key": key})
         )
 
-    def try_again(self, *, payment_id: str, payment_method: str, key: str, return_url: str) -> SeenPayment:
+    def try_again(
+        self, *, payment_id: str, payment_method: str, key: str, return_url: str, off_session: bool = False
+    ) -> SeenPayment:
+        params: dict[str, Any] = {
+            "payment_method": payment_method,
+            "return_url": return_url,
+            "expand": ["latest_charge"],
+        }
+        if off_session:
+            params["off_session"] = True
         return self._attempt(
-            lambda: self._client.v1.payment_intents.confirm(
-                payment_id,
-                {"payment_method": payment_method, "return_url": return_url},
-                {"idempotency_key": key},
+            lambda: self._client.v1.payment_intents.confirm(payment_id, cast(Any, params), {"idempotency_key": key})
+        )
+
+    def save_card(self, *, payment_method: str, reference: str, group: str, key: str, return_url: str) -> SeenSetup:
+        customer = self._customer(reference, group)
+        try:
+            made = call(
+                lambda: self._client.v1.setup_intents.create(
+                    {
+                        "customer": customer,
+                        "payment_method": payment_method,
+                        "confirm": True,
+                        "usage": "off_session",
+                        "automatic_payment_methods": {"enabled": True},
+                        "return_url": return_url,
+                        "metadata": {"payment": reference, "booking": group},
+                        "description": f"Card for stay {group}",
+                    },
+                    {"idempotency_key": key},
+                )
             )
+        except CardDeclined as declined:
+            return replace(_setup(declined.intent), error_code=declined.code, error_message=declined.message)
+        return _setup(made.to_dict())
+
+    def card_setup(self, *, setup_id: str) -> SeenSetup:
+        return _setup(read(lambda: self._client.v1.setup_intents.retrieve(setup_id)).to_dict())
+
+    def find_setup(self, *, reference: str, since: datetime) -> SeenSetup | None:
+        params: dict[str, Any] = {"created": {"gte": int(since.timestamp())}, "limit": 100}
+        for row in self.pages(self._client.v1.setup_intents.list, params):
+            if (row.get("metadata") or {}).get("payment") == reference:
+                return _setup(row)
+        return None
+
+    def capture(self, *, payment_id: str, key: str, amount: Money | None = None) -> SeenPayment:
+        params: dict[str, Any] = {"expand": ["latest_charge"]}
+        if amount is not None:
+            params["amount_to_capture"] = amount.amount
+        return _payment(
+            call(
+                lambda: self._client.v1.payment_intents.capture(payment_id, cast(Any, params), {"idempotency_key": key})
+            ).to_dict()
         )
 
     def payment(self, *, payment_id: str) -> SeenPayment:
-        return _payment(read(lambda: self._client.v1.payment_intents.retrieve(payment_id)).to_dict())
+        return _payment(
+            read(lambda: self._client.v1.payment_intents.retrieve(payment_id, {"expand": ["latest_charge"]})).to_dict()
+        )
 
     def find_payment(self, *, reference: str, since: datetime) -> SeenPayment | None:
         params: dict[str, Any] = {"created": {"gte": int(since.timestamp())}, "limit": 100}
@@ -92,6 +173,17 @@ class MoneyIn(Calls):
     def refund_state(self, *, refund_id: str) -> SeenRefund:
         return _refund(read(lambda: self._client.v1.refunds.retrieve(refund_id)).to_dict())
 
+    def _customer(self, reference: str, group: str) -> str:
+        """Whose card it is, for later charges: one customer a payment, without personal data. The same key always finds it
+        again while the try that needs it can still be repeated."""
+        made = call(
+            lambda: self._client.v1.customers.create(
+                {"metadata": {"payment": reference, "booking": group}, "description": f"Stay {group}"},
+                {"idempotency_key": f"customer:{reference}"},
+            )
+        )
+        return made.id
+
     def _attempt(self, ask: Callable[[], Any]) -> SeenPayment:
         try:
             return _payment(call(ask).to_dict())
@@ -114,6 +206,33 @@ def _payment(row: Mapping[str, Any]) -> SeenPayment:
         reference=(row.get("metadata") or {}).get("payment", ""),
         # A declined attempt leaves a charge too; only that of a payment that holds money is kept.
         charge_id=id_of(charge) if status in {"captured", "authorised"} else "",
+        error_code=error.get("decline_code") or error.get("code") or "",
+        error_message=error.get("message") or "",
+        next_action_url=(action.get("redirect_to_url") or {}).get("url") or "",
+        taken=Money(row.get("amount_received") or 0, currency),
+        capture_before=_capture_before(charge),
+        customer_id=id_of(row.get("customer")),
+        payment_method=id_of(row.get("payment_method")),
+    )
+
+
+def _capture_before(charge: Any) -> datetime | None:
+    """Until when an authorisation can be captured; only an expanded charge of one says so."""
+    if not isinstance(charge, Mapping):
+        return None
+    card = (charge.get("payment_method_details") or {}).get("card") or {}
+    return instant(card["capture_before"]) if card.get("capture_before") else None
+
+
+def _setup(row: Mapping[str, Any]) -> SeenSetup:
+    error = row.get("last_setup_error") or {}
+    action = row.get("next_action") or {}
+    return SeenSetup(
+        id=row["id"],
+        status=_SETUP[row["status"]],
+        reference=(row.get("metadata") or {}).get("payment", ""),
+        customer_id=id_of(row.get("customer")),
+        payment_method=id_of(row.get("payment_method")),
         error_code=error.get("decline_code") or error.get("code") or "",
         error_message=error.get("message") or "",
         next_action_url=(action.get("redirect_to_url") or {}).get("url") or "",

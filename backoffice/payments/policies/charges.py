@@ -1,0 +1,189 @@
+"""When and how a stay is paid: at once, after the host's yes, later from a saved card, in instalments; what becomes of a
+charge that failed; what may be asked for damage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from backoffice.bookings.policies import PriceBreakdown
+from backoffice.core.errors import Conflict, Invalid
+from backoffice.core.money import Money
+from backoffice.payments.policies.parts import Parts, captured_parts, instalments
+from backoffice.payments.policies.postings import release_due_at
+from backoffice.rulebook.policies import CollectionRules, TimingRules
+
+# What a bank answers that wants to see the guest before it pays from a saved card.
+GUEST_MUST_ACT: Final = "authentication_required"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instalment:
+    """One payment of a stay. `amount` is in the currency that is charged, the parts are in the listing's."""
+
+    number: int
+    amount: Money
+    parts: Parts
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionPlan:
+    """How a stay is paid. The first instalment is the payment of the booking; `charge_at` says that it is charged to a
+    saved card then, `ask_host` that nothing is charged before the host says yes (and what is not charged later is reserved
+    meanwhile)."""
+
+    ask_host: bool
+    charge_at: datetime | None
+    first: Instalment
+    later: tuple[Instalment, ...]
+
+
+def collection_plan(
+    *,
+    price: PriceBreakdown,
+    check_in_at: datetime,
+    instant_book: bool,
+    rules: CollectionRules,
+    timings: TimingRules,
+    now: datetime,
+) -> CollectionPlan:
+    """How a stay that is paid for now is collected.
+
+    Funds may be held `hold_days` from the charge to the release (a day after check-in): what is further ahead is charged
+    that many days before the release. A later instalment is charged `pay_by_days` before its nights begin, so that a
+    failed one is settled, or the rest of the stay given up, before they do."""
+    due = _instalments(price, check_in_at, rules, now)
+    latest = release_due_at(check_in_at=check_in_at, timings=timings) - timedelta(days=rules.hold_days)
+    far = latest > now
+    return CollectionPlan(
+        ask_host=not instant_book,
+        charge_at=latest if far else None,
+        first=due[0],
+        later=due[1:],
+    )
+
+
+def _instalments(
+    price: PriceBreakdown, check_in_at: datetime, rules: CollectionRules, now: datetime
+) -> tuple[Instalment, ...]:
+    parts = captured_parts(price=price)
+    nights = price.nights
+    if rules.instalments_from is None or len(nights) < rules.instalments_from:
+        return (Instalment(number=1, amount=price.charge_total, parts=parts, due_at=now),)
+    size = rules.instalment_nights
+    weights = [
+        sum((night.price - night.discount + night.extra_guests).amount for night in nights[first : first + size])
+        for first in range(0, len(nights), size)
+    ]
+    shares = instalments(parts=parts, weights=weights) if any(weights) else (parts,)
+    charged = _charged(price.charge_total, [share.total for share in shares])
+    ahead = timedelta(days=rules.pay_by_days)
+    return tuple(
+        Instalment(
+            number=index + 1,
+            amount=amount,
+            parts=share,
+            due_at=check_in_at + timedelta(days=size * index) - ahead if index else now,
+        )
+        for index, (share, amount) in enumerate(zip(shares, charged, strict=True))
+    )
+
+
+def _charged(total: Money, shares: Sequence[Money]) -> list[Money]:
+    """The instalments in the currency that is charged: their own amounts, or the whole divided like them."""
+    if total.currency == shares[0].currency:
+        return list(shares)
+    return total.allocate([share.amount for share in shares])
+
+
+# What the provider charges at all -------------------------------------------------------------------------------------
+
+
+def check_chargeable(*, amount: Money, settled: Money, rules: CollectionRules) -> None:
+    """Raise Invalid (field `amount`) for an amount that the provider would refuse: below its least in the currency that it
+    settles, with decimals it does not take, or too many digits. `settled` is the amount in that currency, about."""
+    if amount.amount <= 0:
+        raise Invalid("amount: write an amount above zero.", field="amount")
+    least = rules.least_charge(settled.currency)
+    if settled < least:
+        raise Invalid(
+            f"amount: {amount} is less than cards can be charged (at least {least}); choose a longer stay or another "
+            "currency.",
+            field="amount",
+        )
+    step = amount.step
+    if amount.amount % step:
+        raise Invalid(
+            f"amount: cards are charged in {amount.currency} in steps of {Money(step, amount.currency)}, and {amount} is "
+            "none; choose another currency, or ask the host for round prices.",
+            field="amount",
+        )
+    digits = 12 if amount.currency == "IDR" else rules.most_digits
+    if len(str(amount.amount)) > digits:
+        raise Invalid(
+            f"amount: {amount} is more than one card payment may be; choose a shorter stay or another currency.",
+            field="amount",
+        )
+
+
+# A charge that failed -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AfterFailure:
+    """What follows a failed charge of a saved card: the next try by itself (None: the guest must act), and the last
+    date."""
+
+    next_try_at: datetime | None
+    pay_by: datetime
+
+
+def after_failure(
+    *, first_tried_at: datetime, pay_by: datetime | None, must_act: bool, rules: CollectionRules, now: datetime
+) -> AfterFailure:
+    """When a failed charge is tried again, and until when it can be paid. The plan runs from the first failure; a bank
+    that wants to ask the guest (`must_act`) would refuse every further try, so there is none."""
+    last = pay_by or first_tried_at + timedelta(days=rules.pay_by_days)
+    tries = (first_tried_at + timedelta(days=days) for days in rules.retry_days)
+    following = next((at for at in tries if now < at < last), None)
+    return AfterFailure(next_try_at=None if must_act else following, pay_by=last)
+
+
+# Requests and damage --------------------------------------------------------------------------------------------------
+
+
+def answer_by(
+    *, check_in_at: datetime, capture_before: datetime | None, rules: CollectionRules, now: datetime
+) -> datetime:
+    """Until when a host may answer a request: some hours, never past check-in, and early enough that what was reserved can
+    still be taken."""
+    limits = [now + timedelta(hours=rules.host_answer_hours), check_in_at]
+    if capture_before is not None:
+        limits.append(capture_before - timedelta(hours=rules.capture_margin_hours))
+    return min(limits)
+
+
+def check_damage(
+    *, amount: Money, check_in_at: datetime, check_out_at: datetime, rules: CollectionRules, now: datetime
+) -> None:
+    """Raise Conflict unless damage may be asked for now: from check-in to some days after check-out."""
+    until = check_out_at + timedelta(days=rules.damage_request_days)
+    if not check_in_at <= now <= until:
+        raise Conflict(
+            f"Damage is asked for between check-in and {rules.damage_request_days} days after check-out "
+            f"({check_in_at:%Y-%m-%d} to {until:%Y-%m-%d})."
+        )
+    if amount.amount <= 0:
+        raise Invalid("amount: write what the damage costs, above zero.", field="amount")
+
+
+def check_cover(*, amount: Money, rules: CollectionRules) -> None:
+    """Raise Conflict when the house does not bear that much of one damage."""
+    most = rules.cover_limit(amount.currency)
+    if amount > most:
+        raise Conflict(
+            f"At most {most} of one damage is covered; this one is {amount}. Try the guest's card again, or cancel it."
+        )

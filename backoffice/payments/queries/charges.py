@@ -1,0 +1,174 @@
+"""Questions about how a stay is paid: its plan, what is due to be charged, and the charges beside the payment."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from django.db.models import Q, QuerySet
+
+from backoffice.bookings.models import Booking
+from backoffice.bookings.policies import PriceBreakdown
+from backoffice.core.actor import Actor
+from backoffice.core.errors import Invalid, NotFound
+from backoffice.core.money import Money
+from backoffice.payments.models import ExtraCharge, Payment
+from backoffice.payments.policies import Parts, charges
+from backoffice.rulebook import queries as rulebook
+from backoffice.rulebook.policies import CollectionRules
+
+# Bookings in these need no money any more: what is reserved for them is let go.
+ENDED: Final = ("cancelled", "declined", "expired", "no_show")
+
+
+def collection_rules(*, payment: Payment) -> CollectionRules:
+    """The rules in force when the guest began to pay: later versions change no promise."""
+    return rulebook.collection(on=payment.created_at.date()).rules
+
+
+def collection_plan(*, booking: Booking, now: datetime) -> charges.CollectionPlan:
+    """How a booking that is paid for at `now` is collected."""
+    return charges.collection_plan(
+        price=PriceBreakdown.from_dict(booking.price),
+        check_in_at=booking.check_in_at,
+        instant_book=booking.listing.instant_book,
+        rules=rulebook.collection(on=now.date()).rules,
+        timings=rulebook.timings(on=now.date()).rules,
+        now=now,
+    )
+
+
+def later_instalments(*, payment: Payment) -> tuple[charges.Instalment, ...]:
+    """What is due besides the payment of a booking, by the plan it began with."""
+    return collection_plan(booking=payment.booking, now=payment.created_at).later
+
+
+def check_chargeable(*, amount: Money, now: datetime) -> None:
+    """Raise Invalid (field `amount`) for what the provider would refuse, before it is asked. The least amount holds for
+    what it settles; where there is no reference rate for that, only the provider knows."""
+    rules = rulebook.collection(on=now.date()).rules
+    settled_in = rulebook.settlement(on=now.date()).rules.currency_for(amount.currency)
+    try:
+        settled = rulebook.rate(base=amount.currency, quote=settled_in, on=now.date()).convert(amount)
+    except Invalid:
+        settled = rules.least_charge(settled_in)
+    charges.check_chargeable(amount=amount, settled=settled, rules=rules)
+
+
+# Payments -------------------------------------------------------------------------------------------------------------
+
+
+def captures_unanswered(*, older_than: datetime, limit: int = 100) -> list[str]:
+    """Codes of payments whose host said yes a while ago and whose capture we have not seen."""
+    rows = Payment.objects.filter(status="authorised", capture_asked_at__lt=older_than)
+    return list(rows.order_by("id").values_list("code", flat=True)[:limit])
+
+
+def authorisations_to_release(*, older_than: datetime, limit: int = 100) -> list[str]:
+    """Codes of payments that still reserve money for a booking that has ended."""
+    rows = Payment.objects.filter(
+        status="authorised", capture_asked_at=None, booking__status__in=ENDED, authorised_at__lt=older_than
+    )
+    return list(rows.order_by("id").values_list("code", flat=True)[:limit])
+
+
+def authorisations_lapsing(*, now: datetime, limit: int = 100) -> list[str]:
+    """Codes of payments whose capture window has passed: the provider has let them go, whether we heard of it or not."""
+    rows = Payment.objects.filter(status="authorised", capture_before__lte=now)
+    return list(rows.order_by("capture_before").values_list("code", flat=True)[:limit])
+
+
+def payments_to_charge(*, now: datetime, limit: int = 200) -> list[str]:
+    """Codes of payments whose saved card is due to be charged."""
+    rows = Payment.objects.filter(
+        next_try_at__lte=now, status="requires_payment", booking__status__in=["confirmed", "checked_in"]
+    )
+    return list(rows.order_by("next_try_at", "id").values_list("code", flat=True)[:limit])
+
+
+def payments_unpaid(*, now: datetime, limit: int = 200) -> list[str]:
+    """Codes of payments of a saved card whose last date has passed; a try that is under way is waited for."""
+    rows = Payment.objects.filter(
+        pay_by__lte=now,
+        status__in=["requires_payment", "requires_action"],
+        booking__status__in=["confirmed", "checked_in"],
+    )
+    return list(rows.order_by("pay_by", "id").values_list("code", flat=True)[:limit])
+
+
+def payment_by_code(*, code: str) -> Payment:
+    """One payment with its booking. Raises NotFound."""
+    found = Payment.objects.select_related("booking").filter(code=code).first()
+    if found is None:
+        raise NotFound(kind="payment")
+    return found
+
+
+# Extra charges --------------------------------------------------------------------------------------------------------
+
+
+def extra_charges() -> QuerySet[ExtraCharge]:
+    """Every instalment and damage charge with its booking, newest first."""
+    return ExtraCharge.objects.select_related(
+        "booking__listing", "booking__guest", "booking__host", "requested_by", "approved_by", "covered_by"
+    ).order_by("-id")
+
+
+def charges_of(*, booking_code: str, actor: Actor) -> list[ExtraCharge]:
+    """What is asked for beside the payment of one's own booking, in the order it is due. A guest sees damage once a second
+    person has approved it. Raises NotFound."""
+    found = Booking.objects.filter(code=booking_code)
+    if actor.kind in {"guest", "host"}:
+        found = found.filter(Q(guest_id=actor.id) | Q(host_id=actor.id))
+    else:
+        actor.must("payments.view")
+    booking = found.first()
+    if booking is None:
+        raise NotFound(kind="booking")
+    rows = extra_charges().filter(booking=booking).order_by("due_at", "id")
+    if actor.kind in {"guest", "host"}:
+        rows = rows.exclude(kind="damage", approved_at=None)
+    return list(rows)
+
+
+def extra_charge(*, code: str) -> ExtraCharge:
+    """One extra charge. Raises NotFound."""
+    found = extra_charges().filter(code=code).first()
+    if found is None:
+        raise NotFound(kind="charge")
+    return found
+
+
+def charge_seen(*, provider_id: str, reference: str) -> ExtraCharge | None:
+    """Our extra charge for what the provider shows: by its id, else by our code in its metadata."""
+    rows = ExtraCharge.objects.select_related("booking__host")
+    found = rows.filter(provider_id=provider_id).first() if provider_id else None
+    return found or rows.filter(code=reference).first()
+
+
+def parts_of_charge(*, charge: ExtraCharge) -> Parts:
+    """What an instalment is made of, in the booking's currency."""
+    return Parts.of(currency=charge.booking.currency, amounts=charge.parts)
+
+
+def charges_due(*, now: datetime, limit: int = 200) -> list[str]:
+    """Codes of extra charges whose saved card is due to be charged."""
+    rows = ExtraCharge.objects.filter(status__in=["scheduled", "failed"], next_try_at__lte=now)
+    return list(rows.order_by("next_try_at", "id").values_list("code", flat=True)[:limit])
+
+
+def charges_unanswered(*, older_than: datetime, limit: int = 100) -> list[str]:
+    """Codes of extra charges whose outcome we do not know."""
+    rows = ExtraCharge.objects.filter(status__in=["submitted", "indeterminate"], submitted_at__lt=older_than)
+    return list(rows.order_by("id").values_list("code", flat=True)[:limit])
+
+
+def charges_unpaid(*, now: datetime, limit: int = 200) -> list[str]:
+    """Codes of instalments whose last date has passed. Damage stays open for a person to decide."""
+    rows = ExtraCharge.objects.filter(
+        kind="instalment", status__in=["failed", "requires_action"], pay_by__lte=now, booking__status__in=_RUNNING
+    )
+    return list(rows.order_by("pay_by", "id").values_list("code", flat=True)[:limit])
+
+
+_RUNNING: Final = ("confirmed", "checked_in", "completed")

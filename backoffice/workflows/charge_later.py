@@ -1,0 +1,110 @@
+"""A stay further ahead than funds may be held: its saved card is charged when its day comes, again when that failed, and
+on the last date the unpaid booking is given up."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Final
+
+from django.db import transaction
+
+from backoffice.bookings import operations as bookings
+from backoffice.bookings.models import Booking
+from backoffice.core.actor import Actor, system
+from backoffice.core.errors import Conflict, StaydeskError
+from backoffice.core.money import Money
+from backoffice.notifications import operations as notifications
+from backoffice.payments import operations as payments
+from backoffice.payments import queries as payment_queries
+from backoffice.payments.models import Payment
+from backoffice.workflows.pay_booking import carry_out
+
+log = logging.getLogger(__name__)
+
+ACTOR: Final = system("time")
+
+
+def charge(*, payment_code: str, actor: Actor, now: datetime) -> Payment | None:
+    """Charge the saved card of a booking whose day has come, and take over the answer; None when it is not due, or another
+    try is under way. A decline plans the next try and tells the guest. Raises as the gateway does."""
+    known = payment_queries.payment_by_code(code=payment_code)
+    with transaction.atomic():
+        # The guest may be cancelling, or paying with another card, at this moment.
+        booking = bookings.lock(code=known.booking.code)
+        payment = payments.lock_payment(payment_id=known.id)
+        due = payment.next_try_at is not None and payment.next_try_at <= now
+        if not due or payment.status != "requires_payment" or booking.status not in {"confirmed", "checked_in"}:
+            return None
+        try:
+            attempt = payments.begin_attempt(booking=booking, payment_method="", off_session=True, actor=actor, now=now)
+        except Conflict:
+            return None
+    _, payment = carry_out(attempt_id=attempt.id, booking_code=booking.code, actor=actor, now=now)
+    return payment
+
+
+def charge_due(*, now: datetime) -> int:
+    """Charge every saved card whose day has come; returns how many were asked."""
+    done = 0
+    for code in payment_queries.payments_to_charge(now=now):
+        try:
+            done += int(charge(payment_code=code, actor=ACTOR, now=now) is not None)
+        except StaydeskError as error:  # one that cannot be charged now must not keep the others waiting
+            log.info("payment %s was not charged: %s", code, error)
+    return done
+
+
+def give_up_unpaid(*, now: datetime) -> int:
+    """Cancel the bookings that were not paid by their last date; returns how many. No money has moved."""
+    done = 0
+    for code in payment_queries.payments_unpaid(now=now):
+        known = payment_queries.payment_by_code(code=code)
+        with transaction.atomic():
+            booking = bookings.lock(code=known.booking.code)  # the guest may be paying at this moment
+            payment = payments.lock_payment(payment_id=known.id)
+            late = payment.pay_by is not None and payment.pay_by <= now
+            if not late or payment.status not in {"requires_payment", "requires_action"}:
+                continue
+            if booking.status not in {"confirmed", "checked_in"}:
+                continue
+            cancel_unpaid(
+                booking=booking,
+                amount=Money(payment.amount, payment.currency),
+                pay_by=payment.pay_by or now,
+                consequence="Nothing was charged; the nights are free again.",
+                actor=ACTOR,
+                now=now,
+            )
+            done += 1
+    return done
+
+
+def cancel_unpaid(
+    *, booking: Booking, amount: Money, pay_by: datetime, consequence: str, actor: Actor, now: datetime
+) -> None:
+    """End a booking that the caller has locked because money for it did not come in time; guest and host are told."""
+    bookings.end_by_cancellation(
+        booking=booking,
+        by="system",
+        decision={"rule": "not paid in time", "basis": f"{amount} was due by {pay_by:%Y-%m-%d %H:%M} UTC", "trace": []},
+        block_nights=False,
+        actor=actor.because("not paid in time"),
+        now=now,
+    )
+    payments.cancel_instalments(booking=booking, actor=actor, now=now)
+    payments.let_go(booking=booking, now=now)
+    for person in (booking.guest, booking.host):
+        notifications.tell(
+            topic="booking_unpaid",
+            recipient_id=person.id,
+            address=person.email,
+            context={
+                **bookings.facts_to_tell(booking),
+                "name": person.first_name,
+                "amount": amount.format(),
+                "pay_by": pay_by.strftime("%Y-%m-%d %H:%M UTC"),
+                "consequence": consequence,
+            },
+            now=now,
+        )

@@ -1,0 +1,156 @@
+"""Charges beside the payment of a booking are collected: from the saved card on their day, or paid by the guest with any
+card; what comes too late goes back, and an instalment that does not come ends the stay."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db import transaction
+
+from backoffice.bookings import operations as bookings
+from backoffice.core.actor import Actor, system
+from backoffice.core.errors import Indeterminate, PaymentDeclined, ProviderError, StaydeskError, UpstreamUnavailable
+from backoffice.core.money import Money
+from backoffice.payments import operations as payments
+from backoffice.payments import queries as payment_queries
+from backoffice.payments.gateway import submit
+from backoffice.payments.gateway.stripe import gateway
+from backoffice.payments.models import ExtraCharge
+from backoffice.payments.policies.seen import SeenPayment
+from backoffice.workflows.charge_later import cancel_unpaid
+from backoffice.workflows.pay_booking import CLOCKS_APART, GIVE_UP_AFTER, return_url
+
+log = logging.getLogger(__name__)
+
+ACTOR: Final = system("time")
+LOST_AFTER: Final = timedelta(seconds=60)
+
+
+def charge(*, charge_code: str, actor: Actor, now: datetime) -> ExtraCharge | None:
+    """Charge the saved card what is due, and take over the answer; None when it is not due or somebody else is at it. A
+    decline plans the next try and tells the guest. Raises as the gateway does."""
+    claimed = payments.claim_charge(charge_code=charge_code, actor=actor, now=now)
+    if claimed is None:
+        return None
+    _submit(claimed, actor, now)
+    return payment_queries.extra_charge(code=charge_code)
+
+
+def pay(*, charge_code: str, payment_method: str, actor: Actor, now: datetime) -> ExtraCharge:
+    """The guest pays a charge with any card (none: with the saved one), present to prove who they are.
+
+    Returns the charge: captured, or requires_action (send the guest to `next_action_url`). Raises PaymentDeclined,
+    Conflict when there is nothing to pay, NotFound for another's, Indeterminate (the outcome follows by itself)."""
+    payments.claim_charge(
+        charge_code=charge_code, payment_method=payment_method, off_session=False, actor=actor, now=now
+    )
+    seen = _submit(payment_queries.extra_charge(code=charge_code), actor, now)
+    if seen.status == "requires_payment":
+        raise PaymentDeclined(decline_code=seen.error_code or "declined", charge=charge_code)
+    return payment_queries.extra_charge(code=charge_code)
+
+
+def settle(*, seen: SeenPayment, actor: Actor, now: datetime) -> ExtraCharge | None:
+    """Take over the provider's present state of an extra charge, once and whole; None when it is not one of ours."""
+    known = payment_queries.charge_seen(provider_id=seen.id, reference=seen.reference)
+    if known is None:
+        return None
+    if (
+        known.status in payments.UNDER_WAY
+        and seen.status in {"requires_payment", "requires_action"}
+        and known.tries > 1
+    ):
+        return (
+            known  # perhaps of the try before: the answer under the present key is its own, and the sweep asks for it
+        )
+    payments.record_charge(charge_code=known.code, seen=seen, actor=actor, now=now)
+    return payment_queries.extra_charge(code=known.code)
+
+
+def resolve(*, charge_code: str, actor: Actor, now: datetime) -> SeenPayment | None:
+    """Find out what became of a try whose answer was lost. Raises as the gateway does.
+
+    The provider is asked what it has; only where it has nothing of this try is the call repeated, with the same key."""
+    charge = payment_queries.extra_charge(code=charge_code)
+    if charge.status not in payments.UNDER_WAY or charge.submitted_at is None:
+        return None
+    if charge.provider_id is not None:
+        seen: SeenPayment | None = gateway().payment(payment_id=charge.provider_id)
+    else:
+        seen = gateway().find_payment(reference=charge.code, since=charge.submitted_at - CLOCKS_APART)
+    runs = charge.booking.status not in payment_queries.ENDED
+    if seen is None and not runs:
+        payments.refuse_charge(charge_code=charge.code, error="never carried out", actor=actor, now=now)
+        return None
+    if seen is None or (runs and charge.tries > 1 and seen.status in {"requires_payment", "requires_action"}):
+        try:
+            return _submit(charge, actor, now)
+        except Indeterminate:
+            if now - charge.submitted_at > GIVE_UP_AFTER:
+                payments.refuse_charge(charge_code=charge.code, error="never carried out", actor=actor, now=now)
+            raise
+    payments.record_charge(charge_code=charge.code, seen=seen, actor=actor, now=now)
+    return seen
+
+
+def collect_due(*, now: datetime) -> int:
+    """Charge everything that is due; returns how many were asked."""
+    done = 0
+    for code in payment_queries.charges_due(now=now):
+        try:
+            done += int(charge(charge_code=code, actor=ACTOR, now=now) is not None)
+        except StaydeskError as error:  # one that cannot be charged now must not keep the others waiting
+            log.info("charge %s was not collected: %s", code, error)
+    return done
+
+
+def resolve_unanswered(*, now: datetime) -> int:
+    """Ask again wherever the answer to a charge was lost; returns how many were settled."""
+    done = 0
+    for code in payment_queries.charges_unanswered(older_than=now - LOST_AFTER):
+        try:
+            done += int(resolve(charge_code=code, actor=ACTOR, now=now) is not None)
+        except StaydeskError as error:
+            log.info("charge %s is still unsettled: %s", code, error)
+    return done
+
+
+def give_up_unpaid(*, now: datetime) -> int:
+    """End the stays whose instalment was not paid by its last date; returns how many. What was paid stays with its
+    nights; damage stays open for a person to decide."""
+    done = 0
+    for code in payment_queries.charges_unpaid(now=now):
+        known = payment_queries.extra_charge(code=code)
+        with transaction.atomic():
+            booking = bookings.lock(code=known.booking.code)  # the guest may be paying at this moment
+            charge = payments.lock_charge(charge_code=code)
+            late = charge.pay_by is not None and charge.pay_by <= now
+            if not late or charge.status not in {"failed", "requires_action"}:
+                continue
+            if booking.status not in {"confirmed", "checked_in"}:
+                continue
+            cancel_unpaid(
+                booking=booking,
+                amount=Money(charge.amount, charge.currency),
+                pay_by=charge.pay_by or now,
+                consequence="The nights that were paid stay as they are; those after them are free again.",
+                actor=ACTOR,
+                now=now,
+            )
+            done += 1
+    return done
+
+
+def _submit(charge: ExtraCharge, actor: Actor, now: datetime) -> SeenPayment:
+    try:
+        seen = submit.charge(charge=charge, gateway=gateway(), return_url=return_url(charge.booking.code))
+    except Indeterminate:
+        payments.lose_sight_of_charge(charge_code=charge.code, now=now)
+        raise
+    except (ProviderError, UpstreamUnavailable) as error:
+        payments.refuse_charge(charge_code=charge.code, error=str(error), actor=actor, now=now)
+        raise
+    payments.record_charge(charge_code=charge.code, seen=seen, actor=actor, now=now)
+    return seen
