@@ -61,6 +61,11 @@ def instant(value: datetime | None) -> SafeString:
     )
 
 
+def when(value: datetime) -> str:
+    """An instant inside a sentence."""
+    return f"{day_text(value.date())}, {value:%H:%M} UTC"
+
+
 def day_text(value: date) -> str:
     return f"{value.day} {value.strftime('%b %Y')}"
 

@@ -13,6 +13,7 @@ from django.urls import NoReverseMatch, reverse
 from backoffice.console.door import may
 from backoffice.notifications.models import OutboxMessage
 from backoffice.payments.models import Refund, WebhookEvent
+from backoffice.payouts.models import Payout, WriteOff
 from backoffice.reconciliation.models import Break
 from backoffice.reconciliation.states import FINDINGS
 
@@ -21,6 +22,8 @@ BADGES_KEY: Final = "console:badges"
 _BADGES_SECONDS: Final = 15
 # A badge says "there is much": beyond this the figure would cost a scan and tell nothing more.
 _MOST: Final = 99
+# What waits for a second person; the rest of the badges count what went wrong.
+_WAITING: Final = frozenset({"refunds", "write_offs"})
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,12 @@ GROUPS: Final[tuple[tuple[str, tuple[Item, ...]], ...]] = (
         (
             Item("Payments", "credit_card", "payments_payment", "payments.view"),
             Item("Refunds", "undo", "payments_refund", "refunds.view", badge="refunds"),
+            Item("Payouts", "outgoing_mail", "payouts_payout", "payouts.view", badge="payouts"),
+            Item("Payout holds", "front_hand", "payouts_payouthold", "payouts.view"),
+            Item("Hosts’ accounts", "badge", "payouts_hostaccount", "payouts.view"),
+            Item("Clawbacks", "keyboard_return", "payouts_clawback", "payouts.view"),
+            Item("Write-offs", "money_off", "payouts_writeoff", "payouts.view", badge="write_offs"),
+            Item("Bank payouts", "account_balance_wallet", "payouts_bankpayout", "payouts.view"),
             Item("Balance transactions", "sync_alt", "payments_balancetransaction", "payments.view"),
             Item("Ledger accounts", "account_balance", "ledger_account", "ledger.view"),
             Item("Journals", "menu_book", "ledger_journal", "ledger.view"),
@@ -60,6 +69,7 @@ GROUPS: Final[tuple[tuple[str, tuple[Item, ...]], ...]] = (
             Item("Reconciliation", "balance", "reconciliation_run", "breaks.view"),
             Item("Webhook inbox", "inbox", "payments_webhookevent", "webhooks.view", badge="webhooks"),
             Item("Outbox", "outbox", "notifications_outboxmessage", "jobs.view", badge="outbox"),
+            Item("Kill switches", "dangerous", "jobs_stop", "jobs.view"),
             Item("Job runs", "bolt", "jobs_jobrun", "jobs.view"),
             Item("Audit log", "policy", "audit_auditentry", "audit.view"),
         ),
@@ -96,7 +106,7 @@ def _entry(request: HttpRequest, item: Item, badges: dict[str, int]) -> dict[str
     count = badges.get(item.badge, 0)
     if count:
         entry["badge"] = f"{_MOST}+" if count > _MOST else str(count)
-        entry["badge_variant"] = "warning" if item.badge == "refunds" else "danger"
+        entry["badge_variant"] = "warning" if item.badge in _WAITING else "danger"
     return entry
 
 
@@ -116,6 +126,8 @@ def _up_to_most(rows: Any) -> int:
 COUNTS: Final[dict[str, Callable[[], int]]] = {
     "refunds": lambda: _up_to_most(Refund.objects.filter(status="requested")),
     "breaks": lambda: _up_to_most(Break.objects.filter(status__in=FINDINGS)),
+    "payouts": lambda: _up_to_most(Payout.objects.filter(status="failed")),
+    "write_offs": lambda: _up_to_most(WriteOff.objects.filter(status="proposed")),
     "outbox": lambda: _up_to_most(OutboxMessage.objects.filter(status="dead")),
     "webhooks": lambda: _up_to_most(WebhookEvent.objects.filter(status__in=["failed", "dead"])),
 }

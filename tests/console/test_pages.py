@@ -12,7 +12,7 @@ from django.urls import reverse
 from backoffice.audit import operations as audit
 from backoffice.audit.models import AuditEntry
 from backoffice.bookings.models import Booking
-from backoffice.console import cells, dashboard, filters, lists, story
+from backoffice.console import cells, dashboard, filters, lists, story, trail
 from backoffice.console.admin.bookings import BookingAdmin, figures
 from backoffice.core.actor import system
 from backoffice.core.errors import Conflict
@@ -21,6 +21,7 @@ from backoffice.ledger import queries as ledger
 from backoffice.ledger.models import Account, Journal
 from backoffice.payments import queries as money
 from backoffice.payments.models import Refund, WebhookEvent
+from backoffice.payouts.models import WriteOff
 from backoffice.people.models import User
 from tests import factories
 from tests.console.world import World, now, paid, refund
@@ -135,8 +136,11 @@ def test_an_account_is_explained_by_the_postings_behind_it(world: World) -> None
     account = Account.objects.get(code="2100", key=world.booking.code)
     response = world.client("auditor").get(page_of(account))
     (statement,) = response.context["page"].panels
-    balances = [row.cells[-1] for row in statement.rows]
-    assert "Cr" in balances[0] and len(balances) == 2  # the capture, and what the refund took
+    closing, *lines, opening = statement.rows
+    assert len(lines) == 2  # the capture, and what the refund took
+    balances = [row.cells[-1] for row in (closing, *lines)]
+    assert "Cr" in balances[0] and balances[0] == balances[1]
+    assert opening.cells[-1] == trail.side(0, "EUR")
     posted = sum(line.amount for line in account.lines.all())
     assert str(cells.money(abs(posted), "EUR")) in str(balances[0])
     assert page_of(Journal.objects.order_by("id")[0]) in response.content.decode()
@@ -144,7 +148,7 @@ def test_an_account_is_explained_by_the_postings_behind_it(world: World) -> None
 
 def test_a_journal_shows_its_lines_and_that_they_balance(world: World) -> None:
     journal = Journal.objects.get(kind="capture", subject=world.booking.code)
-    (table,) = world.client("finance").get(page_of(journal)).context["page"].panels
+    table = world.client("finance").get(page_of(journal)).context["page"].panels[0]
     assert len(table.rows) == journal.lines.count() + 1
     total = table.rows[-1]
     assert total.strong and total.cells[2] == total.cells[3] == cells.money(world.booking.charge_total, "EUR")
@@ -243,6 +247,7 @@ def test_badges_count_what_waits(world: World) -> None:
     assert (badges["Refunds"], badges["Webhook inbox"], badges["Breaks"], badges["Bookings"]) == ("1", "1", "1", None)
     WebhookEvent.objects.update(status="applied")
     Refund.objects.update(status="cancelled")
+    WriteOff.objects.update(status="rejected", decided_by=world.staff["admin"])
     assert world.client("finance").get(reverse(FINANCE_INDEX)).context["sidebar_navigation"] == shown  # kept a while
     dashboard.forget()
     shown = world.client("finance").get(reverse(FINANCE_INDEX)).context["sidebar_navigation"]

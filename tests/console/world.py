@@ -17,9 +17,10 @@ from backoffice.audit.models import AuditEntry
 from backoffice.bookings import operations as bookings
 from backoffice.bookings import queries as booking_queries
 from backoffice.bookings.models import Booking
+from backoffice.console import cells
 from backoffice.core.actor import system
 from backoffice.core.money import Money
-from backoffice.jobs.models import JobRun
+from backoffice.jobs.models import JobRun, Stop
 from backoffice.ledger.models import Account, Journal
 from backoffice.listings import operations as listings
 from backoffice.listings.models import Listing
@@ -27,6 +28,15 @@ from backoffice.notifications.models import OutboxMessage
 from backoffice.payments import operations as payments
 from backoffice.payments.models import BalanceTransaction, Payment, Refund, WebhookEvent
 from backoffice.payments.policies.seen import SeenBalanceTransaction, SeenEvent, SeenPayment
+from backoffice.payouts.models import (
+    BankPayout,
+    BankPayoutLine,
+    Clawback,
+    HostAccount,
+    Payout,
+    PayoutHold,
+    WriteOff,
+)
 from backoffice.people.models import User
 from backoffice.reconciliation.models import Break, Run
 from backoffice.workflows import refund_booking
@@ -145,6 +155,127 @@ def break_(booking: Booking) -> Break:
     )
 
 
+def payout(booking: Booking, **options: Any) -> Payout:
+    """A payout of a booking as the release would leave it: planned, unless `options` say otherwise."""
+    at = now()
+    facts = {
+        "number": 1 + Payout.objects.filter(booking=booking).count(),
+        "held": booking.payment.held,
+        "host_fee": booking.payment.host_fee,
+        "guest_fee": booking.payment.guest_fee,
+        "currency": booking.currency,
+        "due_at": booking.check_in_at + timedelta(hours=24),
+        "policy": "payouts-test",
+        "created_at": at,
+    }
+    return Payout.objects.create(booking=booking, host=booking.host, **{**facts, **options})
+
+
+def sent(booking: Booking, **options: Any) -> Payout:
+    """A payout whose transfer the provider has made."""
+    at = now()
+    share = booking.payment.held
+    facts = {
+        "status": "transferred",
+        "transfer_amount": share,
+        "transfer_currency": booking.currency,
+        "transfer_id": f"tr_{next(_number)}",
+        "source_charge": booking.payment.charge_id,
+        "released_at": at,
+        "submitted_at": at,
+        "transferred_at": at,
+        "tries": 1,
+    }
+    return payout(booking, **{**facts, **options})
+
+
+def hold(booking: Booking, staff: User, **options: Any) -> PayoutHold:
+    """An active hold on a booking's money."""
+    facts = {
+        "amount": 5_000,
+        "currency": booking.currency,
+        "cause": "dispute",
+        "reason": "The guest says there was no heating",
+        "owner": staff,
+        "placed_by": staff,
+        "placed_at": now(),
+        "expires_at": now() + timedelta(hours=72),
+    }
+    return PayoutHold.objects.create(booking=booking, **{**facts, **options})
+
+
+def host_account(booking: Booking, **options: Any) -> HostAccount:
+    facts = {
+        "provider_id": f"acct_{next(_number)}",
+        "country": "BE",
+        "status": "enabled",
+        "can_receive": True,
+        "can_pay_out": True,
+        "bank_hint": "KBC ··· 4321",
+        "created_at": now(),
+        "seen_at": now(),
+    }
+    return HostAccount.objects.create(host=booking.host, **{**facts, **options})
+
+
+def clawback(row: Payout, staff: User, **options: Any) -> Clawback:
+    facts = {
+        "amount": 1_000,
+        "currency": row.transfer_currency,
+        "status": "failed",
+        "reason": "Refunded after the release",
+        "failure": "The account holds too little.",
+        "tries": 1,
+        "requested_by": staff,
+        "requested_at": now(),
+    }
+    return Clawback.objects.create(payout=row, host=row.host, **{**facts, **options})
+
+
+def bank_payout(row: Payout, *lines: int, **options: Any) -> BankPayout:
+    """The provider's payout of a host's account to their bank, itemised by `lines`."""
+    facts = {
+        "host": row.host,
+        "account": "acct_bank",
+        "provider_id": f"po_{next(_number)}",
+        "status": "paid",
+        "amount": row.transfer_amount,
+        "currency": row.transfer_currency,
+        "automatic": True,
+        "created_at": now(),
+        "paid_at": now(),
+    }
+    made = BankPayout.objects.create(**{**facts, **options})
+    for net in lines:
+        BankPayoutLine.objects.create(
+            bank_payout=made,
+            provider_id=f"txn_{next(_number)}",
+            source_id=row.transfer_id or "",
+            reporting_category="transfer",
+            net=net,
+            currency=made.currency,
+            created=now(),
+        )
+    return made
+
+
+def write_off(host: User, staff: User, **options: Any) -> WriteOff:
+    facts = {
+        "amount": 4_475,
+        "currency": "EUR",
+        "reason": "The host has left the country",
+        "proposed_by": staff,
+        "proposed_at": now(),
+    }
+    return WriteOff.objects.create(host=host, **{**facts, **options})
+
+
+def stopped(scope: str = "refunds", *, ended: bool = False) -> Stop:
+    at = now()
+    over = {"ended_at": at, "ended_by": "Fay Finance", "ended_reason": "It was a false alarm"} if ended else {}
+    return Stop.objects.create(scope=scope, reason="Cards are charged twice", by="Otto On-call", since=at, **over)
+
+
 @dataclass
 class World:
     """The desk; `rows` names one row for every page there is."""
@@ -186,6 +317,7 @@ def build() -> World:
         error="The provider did not answer.",
     )
     found = break_(booking)
+    planned, paid_out = payout(booking), sent(paid())
     world = World(staff, booking, waiting, draft, event)
     world.rows = {
         User: booking.guest,
@@ -202,6 +334,13 @@ def build() -> World:
         OutboxMessage: OutboxMessage.objects.order_by("id")[0],
         Break: found,
         Run: found.first_seen,
+        Payout: planned,
+        PayoutHold: hold(booking, staff["support_l2"]),
+        HostAccount: host_account(booking),
+        Clawback: clawback(paid_out, staff["finance"]),
+        WriteOff: write_off(booking.host, staff["finance"]),
+        BankPayout: bank_payout(paid_out, paid_out.transfer_amount),
+        Stop: stopped(ended=True),
     }
     return world
 
@@ -221,7 +360,7 @@ def addresses(world: World) -> list[Address]:
     found = []
     for model, page in admin.site._registry.items():
         place = f"{model._meta.app_label}_{model._meta.model_name}"
-        key = str(getattr(world.rows[model], page.key))
+        key = str(cells.key_of(world.rows[model], page.key))
         found.append(Address("list", reverse(f"admin:{place}_changelist"), (page.verb,), f"{place}_changelist"))
         found.append(Address("page", reverse(f"admin:{place}_change", args=[key]), (page.verb,), f"{place}_change"))
         for overview in page.overviews:

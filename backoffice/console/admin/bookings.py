@@ -19,8 +19,7 @@ from backoffice.bookings import operations as bookings
 from backoffice.bookings import queries as booking_queries
 from backoffice.bookings.models import Booking
 from backoffice.bookings.policies import LineOutcome
-from backoffice.console import cells, exports, filters, story
-from backoffice.console.admin import ledger as ledger_pages
+from backoffice.console import cells, exports, filters, story, trail
 from backoffice.console.admin import refunds as refund_pages
 from backoffice.console.base import StaffAdmin
 from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm, answer, said
@@ -425,7 +424,7 @@ class BookingAdmin(StaffAdmin):
             panels.append(refund_pages.refunds_table(refunds))
         panels.append(_timeline(row, payment, refunds, desk))
         if desk.actor.may("ledger.view"):
-            panels.append(ledger_pages.trace_table(row, row.journals))
+            panels.append(trail.journals_table(row.journals, more=cells.list_of(Journal, f"subject={row.code}")))
         return Page(
             title=row.code,
             subtitle=row.listing.title,

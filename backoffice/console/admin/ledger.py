@@ -15,36 +15,17 @@ from import_export.fields import Field
 from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import display
 
-from backoffice.bookings.models import Booking
-from backoffice.console import cells, exports, filters
+from backoffice.console import cells, exports, filters, trail
 from backoffice.console.base import StaffAdmin
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search
-from backoffice.console.page import Column, Fact, Page, Row, Table
+from backoffice.console.page import Column, Fact, Overview, Page, Panel, Row, Table
+from backoffice.console.trail import account, credit, debit, name_of, side
 from backoffice.ledger import queries as ledger
 from backoffice.ledger.models import Account, Balance, Journal, JournalLine
+from backoffice.payments.models import BalanceTransaction
 
 _MOST = 100
-
-
-def name_of(code: str) -> str:
-    """An account's name in the chart."""
-    known = ledger.chart().get(code)
-    return known.name if known else "not in the chart"
-
-
-def debit(line: JournalLine) -> SafeString:
-    return cells.money(line.amount, line.currency) if line.amount > 0 else cells.NONE
-
-
-def credit(line: JournalLine) -> SafeString:
-    return cells.money(-line.amount, line.currency) if line.amount < 0 else cells.NONE
-
-
-def side(amount: int, currency: str) -> SafeString:
-    """A balance with the side it stands on."""
-    shown = cells.money(abs(amount), currency)
-    return format_html('{} <span class="sd-side-word">{}</span>', shown, "Dr" if amount > 0 else "Cr" if amount else "")
 
 
 def _sum_of_slots(column: str) -> Coalesce:
@@ -110,10 +91,11 @@ class AccountAdmin(StaffAdmin):
     empty_words = "The first captured payment opens the first accounts."
     searches = (Search("code", r"^\d{4}$"), Search("key"))
     search_help_text = "a code such as 2100, or a key: a booking, a charge, a host"
-    list_display = ("account", "kind", "key_shown", "money_balance", "lines_count")
+    list_display = ("account", "kind", "key_shown", "money_balance", "standing_since", "lines_count")
     list_filter = (OpenFilter, ChartFilter)
     lookups = ("key", "currency")
     list_select_related = ()
+    overviews = (Overview("trial_balance", "Trial balance", "balance"),)
     resource_classes = (AccountsExport,)
 
     def get_queryset(self, request: Any) -> QuerySet[Account]:
@@ -143,56 +125,151 @@ class AccountAdmin(StaffAdmin):
     def lines_count(self, row: Any) -> str:
         return f"{row.posted:,}"
 
+    @display(description="Standing since")
+    def standing_since(self, row: Any) -> SafeString:
+        open_ = getattr(row, "clearing", None)
+        if open_ is None:
+            return cells.NONE
+        return cells.two(cells.instant(open_.since), "overdue" if row.overdue else f"due {cells.when(open_.due)}")
+
+    def prepare(self, rows: list[Any], desk: Desk) -> None:
+        """How long what should have cleared has been standing: one question for the whole page."""
+        chart = ledger.chart()
+        if any(row.standing and row.code in chart and chart[row.code].clears_within for row in rows):
+            found = {(each.account, each.key, each.currency): each for each in ledger.clearing_open(now=desk.now)}
+            for row in rows:
+                row.clearing = found.get((row.code, row.key, row.currency))
+                row.overdue = row.clearing is not None and row.clearing.due <= desk.now
+
     def page(self, row: Any, desk: Desk) -> Page:
         known = ledger.chart().get(row.code)
-        lines = list(JournalLine.objects.filter(account=row).select_related("journal").order_by("-id")[: _MOST + 1])
-        more = len(lines) > _MOST
-        balance = row.standing
-        rows = []
-        for line in lines[:_MOST]:
-            journal = line.journal
-            rows.append(
-                Row(
-                    (
-                        cells.instant(journal.effective_at),
-                        cells.two(cells.link(journal, cells.words(journal.kind)), journal.memo or journal.reference),
-                        subject(journal.subject),
-                        debit(line),
-                        credit(line),
-                        side(balance, row.currency),
-                    )
-                )
+        self.prepare([row], desk)
+        clearing = getattr(row, "clearing", None)
+        statement, whole = _statement(row, desk)
+        warnings = []
+        if clearing is not None and row.overdue:
+            warnings.append(
+                f"This should have been zero by {clearing.due:%d %b %Y, %H:%M} UTC: something did not happen, "
+                "happened twice, or differs. The lines say what is missing its counterpart."
             )
-            balance -= line.amount
-        note = "The postings behind the balance, newest first, with the balance after each."
+        if not whole:
+            warnings.append("The balance that is kept is not the sum of these lines. Tell on-call: `ops ledger check`.")
         return Page(
             title=f"{row.code} {name_of(row.code)}",
-            subtitle=" ".join(part for part in (row.key, row.currency) if part),
+            subtitle=format_html("{} {}", cells.lead(row.key) if row.key else "", row.currency),
+            warnings=warnings,
             facts=(
                 Fact("Balance", side(row.standing, row.currency)),
                 Fact("Lines", f"{row.posted:,}"),
                 Fact("Kind", known.kind.capitalize() if known else ""),
-                Fact(f"Key ({known.dimension})" if known and known.dimension else "Key", cells.code(row.key)),
+                Fact(f"Key ({known.dimension})" if known and known.dimension else "Key", cells.lead(row.key)),
                 Fact("Should clear within", _within(row.code)),
+                Fact("Standing since", cells.instant(clearing.since) if clearing else ""),
+                Fact("Should be zero by", cells.instant(clearing.due) if clearing else ""),
                 Fact("Other accounts of this key", _same_key(row)),
+                Fact("What it is for", known.note if known else ""),
             ),
-            panels=(
-                Table(
-                    title="Statement",
-                    note=f"{note} Only the latest {_MOST} are shown." if more else note,
-                    columns=(
-                        Column("When"),
-                        Column("Journal"),
-                        Column("About"),
-                        Column("Debit", "money"),
-                        Column("Credit", "money"),
-                        Column("Balance", "money"),
-                    ),
-                    rows=rows,
-                    empty="Nothing was ever posted here.",
-                ),
-            ),
+            panels=(statement,),
         )
+
+    def trial_balance(self, desk: Desk) -> Page:
+        """Every code with what stands on it, by currency: debits equal credits, or something is broken."""
+        rows = ledger.trial_balance()
+        panels: list[Panel] = []
+        for currency in sorted({row.currency for row in rows}):
+            of = [row for row in rows if row.currency == currency and (row.debit or row.credit)]
+            debits, credits = sum(row.debit for row in of), sum(row.credit for row in of)
+            panels.append(_trial_of(currency, of, debits, credits))
+        return Page(
+            title="Trial balance",
+            subtitle="What stands on every account now. Each leads to the accounts behind it.",
+            status=cells.status("ok", "adds up")
+            if all(
+                sum(row.debit - row.credit for row in rows if row.currency == currency) == 0
+                for currency in {row.currency for row in rows}
+            )
+            else cells.status("failed", "does not add up"),
+            panels=panels
+            or [Table(title="Nothing posted yet", empty="The first captured payment makes the first journal.")],
+        )
+
+
+def _trial_of(currency: str, rows: list[ledger.TrialRow], debits: int, credits: int) -> Table:
+    shown = [
+        Row(
+            (
+                format_html(
+                    '<a class="sd-link" href="{}">{} {}</a>',
+                    cells.list_of(Account, f"code={row.code}&currency={currency}&standing=open"),
+                    row.code,
+                    row.name,
+                ),
+                row.kind.capitalize(),
+                cells.money(row.debit, currency) if row.debit else cells.NONE,
+                cells.money(row.credit, currency) if row.credit else cells.NONE,
+            )
+        )
+        for row in rows
+    ]
+    shown.append(Row(("Together", "", cells.money(debits, currency), cells.money(credits, currency)), strong=True))
+    return Table(
+        title=currency,
+        columns=(Column("Account"), Column("Kind"), Column("Debit", "money"), Column("Credit", "money")),
+        rows=shown,
+    )
+
+
+def _statement(row: Any, desk: Desk) -> tuple[Table, bool]:
+    """The account's lines, newest first, between what it closes and what it opens with; and whether all of it adds up.
+
+    `?before=LINE` is the page of older lines, closing with what stood before that line."""
+    asked = desk.request.GET.get("before", "")
+    before = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 19 else 0
+    lines = JournalLine.objects.filter(account=row)
+    closing = row.standing
+    if before:
+        lines = lines.filter(id__lt=before)
+        closing = lines.aggregate(total=Sum("amount", default=0))["total"]
+    found = list(lines.select_related("journal").order_by("-id")[: _MOST + 1])
+    older, found = len(found) > _MOST, found[:_MOST]
+    balance = closing
+    rows = [_edge("Closing balance", side(closing, row.currency))]
+    for line in found:
+        rows.append(Row((*_told(line.journal), debit(line), credit(line), side(balance, row.currency))))
+        balance -= line.amount
+    rows.append(_edge("Opening balance", side(balance, row.currency)))
+    table = Table(
+        title="Statement",
+        note="Opening balance + lines = closing balance, newest first, with the balance after each line.",
+        columns=(
+            Column("When"),
+            Column("Journal"),
+            Column("About"),
+            Column("Provider’s id"),
+            Column("Debit", "money"),
+            Column("Credit", "money"),
+            Column("Balance", "money"),
+        ),
+        rows=rows if found else [],
+        empty="Nothing was ever posted here.",
+        more=f"?before={found[-1].pk}" if older else ("?" if before else ""),
+        more_text="Older lines" if older else "Newest lines",
+    )
+    return table, older or balance == 0
+
+
+def _edge(label: str, balance: SafeString) -> Row:
+    return Row(("", label, "", "", "", "", balance), strong=True)
+
+
+def _told(journal: Journal) -> tuple[SafeString, SafeString, SafeString, SafeString]:
+    """A journal in the columns of a statement: when, what, about what, and under which id the provider knows it."""
+    return (
+        cells.instant(journal.effective_at),
+        cells.two(cells.link(journal, cells.words(journal.kind)), journal.memo),
+        subject(journal.subject),
+        cells.lead(journal.reference),
+    )
 
 
 def _within(code: str) -> str:
@@ -217,7 +294,7 @@ def subject(code: str) -> SafeString:
             reverse("admin:bookings_booking_change", args=[code]),
             code,
         )
-    return cells.code(code)
+    return cells.lead(code)
 
 
 class JournalsExport(exports.Resource):
@@ -274,7 +351,7 @@ class JournalAdmin(StaffAdmin):
 
     @display(description="Reference")
     def reference_shown(self, row: Journal) -> SafeString:
-        return cells.code(row.reference)
+        return cells.lead(row.reference)
 
     @display(description="Moved")
     def moved(self, row: Journal) -> SafeString:
@@ -290,8 +367,8 @@ class JournalAdmin(StaffAdmin):
         rows = [
             Row(
                 (
-                    cells.link(line.account, f"{line.account.code} {name_of(line.account.code)}"),
-                    cells.code(line.account.key),
+                    account(line.account),
+                    cells.lead(line.account.key),
                     debit(line),
                     credit(line),
                 )
@@ -308,7 +385,7 @@ class JournalAdmin(StaffAdmin):
             status=cells.status("failed", "reversed") if reversal else "",
             facts=(
                 Fact("About", subject(row.subject)),
-                Fact("Reference", cells.code(row.reference)),
+                Fact("Provider’s id", cells.lead(row.reference)),
                 Fact("Effective", cells.instant(row.effective_at)),
                 Fact("Recorded", cells.instant(row.recorded_at)),
                 Fact("By", row.actor),
@@ -324,8 +401,22 @@ class JournalAdmin(StaffAdmin):
                     rows=rows,
                     empty="A journal without lines cannot exist; call on-call.",
                 ),
+                *_origin(row, desk),
             ),
         )
+
+
+def _origin(row: Journal, desk: Desk) -> list[Panel]:
+    """Where the provider told of it: the movement it was posted from, and the webhooks about the object behind it."""
+    if not row.reference:
+        return []
+    movement = BalanceTransaction.objects.filter(provider_id=row.reference).first()
+    panels: list[Panel] = []
+    if movement is not None and desk.actor.may("payments.view"):
+        panels.append(trail.movements_table([movement.source_id], title="The provider’s movements of the same object"))
+    if desk.actor.may("webhooks.view"):
+        panels.append(trail.webhooks_table([row.reference, movement.source_id if movement else ""]))
+    return panels
 
 
 def lines_of(row: Journal) -> SafeString:
@@ -336,36 +427,3 @@ def lines_of(row: Journal) -> SafeString:
     largest = max(debits, key=lambda line: line.amount)
     others = f" and {len(debits) - 1} more" if len(debits) > 1 else ""
     return cells.two(cells.money(largest.amount, largest.currency), f"to {name_of(largest.account.code)}{others}")
-
-
-def trace_table(booking: Booking, journals: list[Journal]) -> Table:
-    """Every posting about a booking, first to last."""
-    rows = []
-    for journal in journals:
-        for index, line in enumerate(journal.lines.all()):
-            rows.append(
-                Row(
-                    (
-                        cells.instant(journal.effective_at) if index == 0 else "",
-                        cells.link(journal, cells.words(journal.kind)) if index == 0 else "",
-                        cells.link(line.account, f"{line.account.code} {name_of(line.account.code)}"),
-                        debit(line),
-                        credit(line),
-                    ),
-                    quiet=index > 0,
-                )
-            )
-    return Table(
-        title="Postings",
-        note="Every journal about this booking, as the ledger holds it.",
-        columns=(
-            Column("When"),
-            Column("Journal"),
-            Column("Account"),
-            Column("Debit", "money"),
-            Column("Credit", "money"),
-        ),
-        rows=rows,
-        empty="No money has moved for this booking yet.",
-        more=cells.list_of(Journal, f"subject={booking.code}"),
-    )

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from django.contrib import admin
 from django.utils.safestring import SafeString
 from import_export.fields import Field
 from unfold.decorators import display
 
-from backoffice.console import cells, exports, filters, story
+from backoffice.console import cells, exports, filters, story, trail
+from backoffice.console.admin.payouts import payouts_table
 from backoffice.console.admin.refunds import PART_WORDS, refunds_table
 from backoffice.console.base import StaffAdmin
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search
-from backoffice.console.page import Column, Fact, Page, Panel, Row, Table
+from backoffice.console.page import Column, Fact, Figure, Figures, Page, Panel, Row, Table
+from backoffice.core.money import Money
+from backoffice.ledger import queries as ledger
 from backoffice.ledger.models import Journal
-from backoffice.payments.models import PARTS, BalanceTransaction, Payment, Refund, WebhookEvent
+from backoffice.payments.models import PARTS, BalanceTransaction, Chargeback, Payment, Refund
+from backoffice.payouts.models import Payout
 
 
 class PaymentsExport(exports.Resource):
@@ -79,17 +83,28 @@ class PaymentAdmin(StaffAdmin):
 
     def page(self, row: Payment, desk: Desk) -> Page:
         refunds = list(Refund.objects.filter(payment=row).select_related("requested_by", "approved_by").order_by("-id"))
-        panels: list[Panel] = [_parts(row), _attempts(row)]
+        payouts = list(Payout.objects.filter(booking=row.booking).select_related("host").order_by("number"))
+        disputes = list(row.chargebacks.order_by("-id"))
+        journals = ledger.trace(row.booking.code)
+        panels: list[Panel] = [*_money(row, journals, desk), _attempts(row)]
         if desk.actor.may("refunds.view"):
             panels.append(refunds_table(refunds))
-        panels.append(_movements(row, refunds))
+        if desk.actor.may("payouts.view"):
+            panels.append(payouts_table(payouts))
+        if disputes and desk.actor.may("chargebacks.view"):
+            panels.append(chargebacks_table(disputes))
+        sources = _sources(row, refunds, payouts, disputes)
+        panels.append(trail.movements_table(sources))
+        if desk.actor.may("ledger.view"):
+            panels.append(trail.journals_table(journals, more=cells.list_of(Journal, f"subject={row.booking.code}")))
         if desk.actor.may("webhooks.view"):
-            panels.append(_webhooks(row, refunds))
+            panels.append(trail.webhooks_table([row.provider_id or "", *sources]))
         things = [("payment", row.code), *(("refund", each.code) for each in refunds)]
         return Page(
             title=row.code,
             subtitle=f"Payment of {row.booking.guest.name} for {row.booking.code}",
             status=cells.status(row.status),
+            warnings=_warnings(row, disputes),
             facts=(
                 Fact("Booking", cells.link(row.booking)),
                 Fact("Guest", cells.link(row.booking.guest, row.booking.guest.name)),
@@ -105,17 +120,78 @@ class PaymentAdmin(StaffAdmin):
         )
 
 
-def _parts(row: Payment) -> Table:
-    currency = row.booking.currency
-    return Table(
+def _warnings(row: Payment, disputes: list[Chargeback]) -> list[str]:
+    said = [open_dispute(each) for each in disputes if each.closed_at is None]
+    for warning in row.fraud_warnings.order_by("id"):
+        said.append(
+            f"The card’s bank warned that this may be fraud ({cells.words(warning.kind)}): expect a chargeback."
+        )
+    return said
+
+
+def open_dispute(row: Chargeback) -> str:
+    """One open chargeback as a sentence for the pages of what it is about."""
+    until = f" The provider’s deadline is {cells.when(row.due_by)}." if row.due_by else ""
+    what = "inquiry" if row.kind == "inquiry" else "chargeback"
+    return f"An {what} is open".replace("An c", "A c") + (
+        f": {row.code}, {Money(row.amount, row.currency)}, {cells.words(row.status)}.{until}"
+    )
+
+
+_ACCOUNT_OF: Final = {"held": "2100", "host_fee": "2111", "guest_fee": "2110", "vat": "2310", "occupancy_tax": "2300"}
+
+
+def _money(row: Payment, journals: list[Journal], desk: Desk) -> list[Panel]:
+    """What was captured and of what it is made; then what became of it. Each figure unfolds into its postings."""
+    currency, may = row.booking.currency, desk.actor.may("ledger.view")
+    captures = [journal for journal in journals if journal.kind == "capture"]
+
+    def part(name: str) -> Figure:
+        found = trail.postings(captures, _ACCOUNT_OF[name], credited=True) if may else None
+        return Figure(PART_WORDS[name], cells.money(row.parts[name], currency), "", False, found)
+
+    charged = Figure(
+        "Charged",
+        cells.money(row.amount, row.currency),
+        "what the guest’s card was asked for",
+        True,
+        trail.postings(captures, "1150") if may else None,
+    )
+    made_of = Figures(
         title="What it is for",
         note=f"In the home’s currency, {currency}." if currency != row.currency else "",
-        columns=(Column("Part"), Column("Amount", "money")),
-        rows=[
-            *(Row((PART_WORDS[part], cells.money(row.parts[part], currency))) for part in PARTS),
-            Row(("Together", cells.money(sum(row.parts.values()), currency)), strong=True),
-        ],
+        figures=(
+            charged,
+            *(part(name) for name in PARTS),
+            Figure("Together", cells.money(sum(row.parts.values()), currency), "host, us and taxes", True),
+        ),
     )
+    if not captures:
+        return [made_of]
+
+    def became(label: str, words: str, *codes: str, credited: bool = False, only: int = 0) -> Figure:
+        found = [
+            posting
+            for posting in trail.postings(journals, *codes, credited=credited)
+            if not only or posting.line.amount * only > 0
+        ]
+        return trail.figure(label, found, words=words, currency=row.currency, open=may)
+
+    return [
+        made_of,
+        Figures(
+            title="What became of it",
+            note="As the ledger holds it now, all of this booking’s journals together.",
+            figures=(
+                became("Still held for the host", "until it is released", "2100", credited=True),
+                became("Released to the host", "payable, sent or netted", "2200", credited=True, only=-1),
+                became("Sent to the host", "transfers asked for", "2210", credited=True, only=-1),
+                became("Given back to the guest", "refunds asked for", "2400", credited=True, only=-1),
+                became("Taken by chargebacks", "while their outcome is open", "1320"),
+                became("Provider’s fees", "from its own records", "5100", "5110"),
+            ),
+        ),
+    ]
 
 
 def _attempts(row: Payment) -> Table:
@@ -139,56 +215,41 @@ def _attempts(row: Payment) -> Table:
     )
 
 
-def _sources(row: Payment, refunds: list[Refund]) -> list[str]:
-    return [each for each in (row.charge_id, *(refund.provider_id for refund in refunds)) if each]
+def _sources(row: Payment, refunds: list[Refund], payouts: list[Payout], disputes: list[Chargeback]) -> list[str]:
+    """The provider's objects that move this payment's money."""
+    named = (
+        row.charge_id,
+        *(refund.provider_id for refund in refunds),
+        *(payout.transfer_id for payout in payouts),
+        *(dispute.provider_id for dispute in disputes),
+    )
+    return [each for each in named if each]
 
 
-def _movements(row: Payment, refunds: list[Refund]) -> Table:
-    found = BalanceTransaction.objects.filter(source_id__in=_sources(row, refunds)).order_by("-id")[:20]
+def chargebacks_table(rows: list[Chargeback]) -> Table:
+    """The chargebacks of one payment, newest first."""
     return Table(
-        title="Balance transactions",
-        note="What the provider says has moved; each is posted to the ledger once.",
+        title="Chargebacks",
         columns=(
-            Column("Movement"),
-            Column("Kind"),
+            Column("Chargeback"),
+            Column("Status"),
+            Column("Reason"),
+            Column("Deadline"),
             Column("Amount", "money"),
-            Column("Fee", "money"),
-            Column("Net", "money"),
         ),
         rows=[
             Row(
                 (
-                    cells.two(cells.link(each), cells.instant(each.created)),
-                    cells.words(each.reporting_category),
-                    cells.money(each.amount, each.currency),
-                    cells.money(each.fee, each.currency),
-                    cells.money(each.net, each.currency),
-                )
-            )
-            for each in found
-        ],
-        empty="The provider has not reported a movement yet.",
-    )
-
-
-def _webhooks(row: Payment, refunds: list[Refund]) -> Table:
-    objects = [each for each in (row.provider_id, *_sources(row, refunds)) if each]
-    found = WebhookEvent.objects.filter(object_id__in=objects).defer("payload").order_by("-id")[:20]
-    return Table(
-        title="Webhooks",
-        columns=(Column("Event"), Column("About"), Column("Status"), Column("Received")),
-        rows=[
-            Row(
-                (
-                    cells.two(cells.link(each, each.type), cells.code(each.event_id)),
-                    cells.code(each.object_id),
+                    cells.two(cells.lead(each.code), cells.code(each.provider_id)),
                     cells.status(each.status),
-                    cells.instant(each.received_at),
-                )
+                    cells.words(each.reason).capitalize(),
+                    cells.instant(each.due_by),
+                    cells.money(each.amount, each.currency),
+                ),
+                quiet=each.closed_at is not None,
             )
-            for each in found
+            for each in rows
         ],
-        empty="The provider has not told us anything about it.",
     )
 
 
@@ -240,7 +301,7 @@ class MovementAdmin(StaffAdmin):
 
     @display(description="Source")
     def source(self, row: BalanceTransaction) -> SafeString:
-        return cells.code(row.source_id)
+        return cells.lead(row.source_id)
 
     @display(description="Amount")
     def money_amount(self, row: BalanceTransaction) -> SafeString:
@@ -259,7 +320,7 @@ class MovementAdmin(StaffAdmin):
         return cells.instant(row.created)
 
     def page(self, row: BalanceTransaction, desk: Desk) -> Page:
-        journal = Journal.objects.filter(id=row.journal_id).first() if row.journal_id else None
+        journal = ledger.journals().filter(id=row.journal_id).first() if row.journal_id else None
         shown = (
             cells.link(journal, f"journal #{journal.pk}")
             if journal and desk.actor.may("ledger.view")
@@ -272,14 +333,14 @@ class MovementAdmin(StaffAdmin):
                 Fact("Amount", cells.money(row.amount, row.currency)),
                 Fact("Fee", cells.money(row.fee, row.currency)),
                 Fact("Net", cells.money(row.net, row.currency)),
-                Fact("Source", cells.code(row.source_id)),
+                Fact("Source", cells.lead(row.source_id)),
                 Fact("Type", cells.words(row.type)),
                 Fact("Exchange rate", row.exchange_rate),
                 Fact("Created", cells.instant(row.created)),
                 Fact("Available", cells.instant(row.available_on)),
                 Fact("Imported", cells.instant(row.imported_at)),
                 Fact("Posted as", shown),
-                Fact("Bank payout", cells.code(row.payout_id)),
+                Fact("Bank payout", cells.lead(row.payout_id)),
             ),
             panels=(
                 Table(
@@ -298,5 +359,16 @@ class MovementAdmin(StaffAdmin):
                     ],
                     empty="None.",
                 ),
+                *_behind(row, journal, desk),
             ),
         )
+
+
+def _behind(row: BalanceTransaction, journal: Journal | None, desk: Desk) -> list[Panel]:
+    """The journal a movement was posted as, and the webhooks about the object it came from."""
+    panels: list[Panel] = []
+    if journal is not None and desk.actor.may("ledger.view"):
+        panels.append(trail.journals_table([journal], title="How it was posted"))
+    if desk.actor.may("webhooks.view"):
+        panels.append(trail.webhooks_table([row.source_id]))
+    return panels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from django.contrib import admin
 from django.utils.html import format_html
@@ -11,12 +11,12 @@ from django.utils.safestring import SafeString
 from import_export.fields import Field
 from unfold.decorators import display
 
-from backoffice.console import cells, exports, filters, story
+from backoffice.console import cells, exports, filters, story, trail
 from backoffice.console.base import StaffAdmin
 from backoffice.console.dialogs import Dialog, DialogForm, said
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search
-from backoffice.console.page import Column, Fact, Page, Row, Table
+from backoffice.console.page import Column, Fact, Figure, Figures, Page, Panel, Row, Table
 from backoffice.core.errors import StaydeskError
 from backoffice.core.money import Money
 from backoffice.payments import operations as payments
@@ -250,20 +250,61 @@ class RefundAdmin(StaffAdmin):
                 Fact("At the provider", cells.code(row.provider_id)),
                 Fact("Failure", row.failure_reason),
             ),
-            panels=(
-                Table(
-                    title="Who gives what",
-                    columns=(Column("Share"), Column("Amount", "money")),
-                    rows=[Row(pair) for pair in shares(row)],
-                ),
-                Table(
-                    title="Parts given back",
-                    columns=(Column("Part"), Column("Amount", "money")),
-                    rows=[Row((PART_WORDS[part], cells.money(row.parts[part], booking.currency))) for part in PARTS],
-                ),
-                story.audit_panel([("refund", row.code)], desk),
-            ),
+            panels=(*_money(row, desk), story.audit_panel([("refund", row.code)], desk)),
         )
+
+
+# Who gives what, as the accounts that are debited for it; what is not yet posted is shown as it was asked for.
+_GIVERS: Final = (
+    ("Host gives up", ("2100", "1310"), "held", "what was held for them, or what they then owe"),
+    ("We give up", ("2110", "2111", "4100", "4110"), "fees", "our fees"),
+    ("Taxes given back", ("2300", "2310"), "taxes", ""),
+    ("We bear besides", ("5210",), "platform", "goodwill and protection"),
+)
+
+
+def _money(row: Refund, desk: Desk) -> list[Panel]:
+    currency, may = row.payment.booking.currency, desk.actor.may("ledger.view")
+    names = [row.code, row.provider_id or ""]
+    journals = trail.journals_about(names)
+    asked = {
+        "held": row.held,
+        "fees": row.host_fee + row.guest_fee,
+        "taxes": row.vat + row.occupancy_tax,
+        "platform": row.platform_share,
+    }
+    figures = [
+        Figure(
+            "Guest receives",
+            cells.money(row.amount, row.currency),
+            "to the card" if row.method == "card" else "another way than the card",
+            True,
+            trail.postings(journals, "2400", key=row.code, credited=True) if may else None,
+        )
+    ]
+    for label, codes, part, words in _GIVERS:
+        if part == "platform" and not asked[part]:
+            continue
+        found = trail.postings(journals, *codes) if may else None
+        figures.append(Figure(label, cells.money(asked[part], currency), words, False, found))
+    panels: list[Panel] = [
+        Figures(
+            title="Who gives what",
+            note=f"In the home’s currency, {currency}." if currency != row.currency else "",
+            figures=figures,
+        ),
+        Table(
+            title="Parts given back",
+            columns=(Column("Part"), Column("Amount", "money")),
+            rows=[Row((PART_WORDS[part], cells.money(row.parts[part], currency))) for part in PARTS],
+        ),
+        trail.movements_table([row.provider_id or ""]),
+    ]
+    if may:
+        panels.append(trail.journals_table(journals, empty="A refund is posted when it is approved."))
+    if desk.actor.may("webhooks.view"):
+        panels.append(trail.webhooks_table([row.provider_id or ""]))
+    return panels
 
 
 def status(row: Refund) -> SafeString:

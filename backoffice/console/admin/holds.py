@@ -1,0 +1,116 @@
+"""Payout holds: what is kept back from hosts, why, by whom and until when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.utils.safestring import SafeString
+from unfold.decorators import display
+
+from backoffice.console import cells, filters, story
+from backoffice.console.admin.payouts import everything, hold_amount, hold_status, payouts_table
+from backoffice.console.base import StaffAdmin
+from backoffice.console.door import Desk
+from backoffice.console.lists import Search, View
+from backoffice.console.page import Fact, Page, Text
+from backoffice.payouts.models import Payout, PayoutHold
+
+
+def active(rows: QuerySet[PayoutHold], desk: Desk) -> QuerySet[PayoutHold]:
+    return rows.filter(status="active")
+
+
+@admin.register(PayoutHold)
+class HoldAdmin(StaffAdmin):
+    verb = "payouts.view"
+    singular, plural = "hold", "payout holds"
+    list_words = (
+        "Money kept back from release. A hold ends by itself; holding before the release is the only control that always "
+        "works, since what was sent has to be asked back."
+    )
+    empty_words = "A hold is placed from a payout’s or a booking’s page."
+    searches = (
+        Search("booking__host__email__startswith", "@", str.lower),
+        Search("booking__code", r"^BK-", str.upper),
+        Search("code__startswith", case=str.upper),
+    )
+    search_help_text = "HD- or BK- code, host’s e-mail"
+    views = (
+        View("active", "Active, expiring first", active, soonest="expires_at"),
+        View("all", "All", everything),
+    )
+    list_display = ("hold", "host_name", "status_shown", "money_amount", "why", "expires", "owned")
+    list_filter = (("status", filters.Choices), ("cause", filters.Choices), ("expires_at", filters.Days))
+    lookups = ("booking__code", "owner__code")
+    list_select_related = ("booking__host", "owner", "placed_by", "ended_by")
+
+    @display(description="Hold")
+    def hold(self, row: PayoutHold) -> SafeString:
+        return cells.two(cells.code(row.code), f"on {row.booking.code}")
+
+    @display(description="Host")
+    def host_name(self, row: PayoutHold) -> str:
+        return row.booking.host.name
+
+    @display(description="Status")
+    def status_shown(self, row: PayoutHold) -> SafeString:
+        return hold_status(row)
+
+    @display(description="Kept back")
+    def money_amount(self, row: PayoutHold) -> SafeString | str:
+        return hold_amount(row)
+
+    @display(description="Why")
+    def why(self, row: PayoutHold) -> SafeString:
+        return cells.two(cells.words(row.cause).capitalize(), row.reason)
+
+    @display(description="Ends")
+    def expires(self, row: PayoutHold) -> SafeString:
+        return cells.instant(row.ended_at or row.expires_at)
+
+    @display(description="Owner")
+    def owned(self, row: PayoutHold) -> SafeString:
+        placed = row.placed_by.name if row.placed_by else "rule"
+        return cells.two(row.owner.name if row.owner else "nobody", f"placed by {placed}")
+
+    def page(self, row: PayoutHold, desk: Desk) -> Page:
+        payouts = list(Payout.objects.filter(booking=row.booking).order_by("number"))
+        warnings = []
+        if row.status == "active" and row.expires_at <= desk.now:
+            warnings.append("It has expired; the next sweep ends it and the money is released.")
+        return Page(
+            title=row.code,
+            subtitle=f"Keeps money of {row.booking.code} back from {row.booking.host.name}",
+            status=hold_status(row),
+            warnings=warnings,
+            facts=(
+                Fact("Booking", cells.link(row.booking)),
+                Fact("Host", cells.link(row.booking.host, row.booking.host.name)),
+                Fact("Kept back", hold_amount(row)),
+                Fact("Cause", cells.words(row.cause).capitalize()),
+                Fact("Owner", _person(row.owner)),
+                Fact("Placed by", _person(row.placed_by) or "by rule"),
+                Fact("Placed", cells.instant(row.placed_at)),
+                Fact("Expires", cells.instant(row.expires_at)),
+                Fact("Ended", cells.instant(row.ended_at)),
+                Fact("Ended by", _ended_by(row)),
+                Fact("Because", row.ended_reason),
+            ),
+            panels=(
+                Text(title="Why it is held", text=row.reason),
+                payouts_table(payouts, title="Payouts of this stay"),
+                story.audit_panel([("payout_hold", row.code)], desk),
+            ),
+        )
+
+
+def _person(person: Any) -> SafeString | str:
+    return cells.link(person, person.name) if person is not None else ""
+
+
+def _ended_by(row: PayoutHold) -> SafeString | str:
+    if row.ended_at is None:
+        return ""
+    return _person(row.ended_by) or ("itself" if row.status == "expired" else "rule")

@@ -1,0 +1,199 @@
+"""Clawbacks and write-offs: what hosts owe, taken back or given up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.decorators import display
+
+from backoffice.console import cells, filters, story, trail
+from backoffice.console.admin.payouts import everything
+from backoffice.console.base import StaffAdmin
+from backoffice.console.door import Desk
+from backoffice.console.lists import Search, View
+from backoffice.console.page import Fact, Figure, Figures, Page, Panel, Text
+from backoffice.payouts.models import Clawback, WriteOff
+
+
+def _by(person: Any, at: Any) -> SafeString | str:
+    if at is None:
+        return ""
+    return cells.two(cells.link(person, person.name) if person else "by rule", cells.instant(at))
+
+
+@admin.register(Clawback)
+class ClawbackAdmin(StaffAdmin):
+    verb = "payouts.view"
+    singular, plural = "clawback", "clawbacks"
+    list_words = "Transfers asked back from hosts, after netting against their next payouts has had its chance."
+    empty_words = "A clawback is asked for from a payout that was sent."
+    searches = (
+        Search("host__email__startswith", "@", str.lower),
+        Search("payout__code", r"^PO-", str.upper),
+        Search("provider_id", r"^trr_"),
+        Search("code__startswith", case=str.upper),
+    )
+    search_help_text = "CW- or PO- code, trr_ id, host’s e-mail"
+    views = (
+        View("all", "All", everything),
+        View("attention", "Needs attention", lambda rows, desk: rows.filter(status__in=["failed", "indeterminate"])),
+    )
+    list_display = ("clawback", "host_name", "clawback_status", "money_amount", "why", "asked")
+    list_filter = (("status", filters.Choices), ("requested_at", filters.Days))
+    lookups = ("host__code", "payout__code")
+    list_select_related = ("payout__booking", "host", "requested_by")
+
+    @display(description="Clawback")
+    def clawback(self, row: Clawback) -> SafeString:
+        return cells.two(cells.code(row.code), f"of {row.payout.code}")
+
+    @display(description="Host")
+    def host_name(self, row: Clawback) -> str:
+        return row.host.name
+
+    @display(description="Status")
+    def clawback_status(self, row: Clawback) -> SafeString:
+        return cells.two(cells.status(row.status), row.failure) if row.failure else cells.status(row.status)
+
+    @display(description="Amount")
+    def money_amount(self, row: Clawback) -> SafeString:
+        return cells.money(row.amount, row.currency)
+
+    @display(description="Why")
+    def why(self, row: Clawback) -> str:
+        return row.reason
+
+    @display(description="Asked for")
+    def asked(self, row: Clawback) -> SafeString:
+        return cells.two(cells.instant(row.requested_at), row.requested_by.name if row.requested_by else "by rule")
+
+    def page(self, row: Clawback, desk: Desk) -> Page:
+        may = desk.actor.may("ledger.view")
+        payout = row.payout
+        journals = trail.journals_about([row.code, row.provider_id or ""])
+        asked = trail.postings(journals, "1170", key=row.code) if may else None
+        left = payout.transfer_amount - payout.reversed_amount
+        panels: list[Panel] = [
+            Figures(
+                title="How it adds up",
+                figures=(
+                    Figure(
+                        "The payout’s transfer",
+                        cells.money(payout.transfer_amount, payout.transfer_currency),
+                        payout.code,
+                        href=cells.address_of(payout),
+                    ),
+                    Figure("Asked back by this", cells.money(-row.amount, row.currency), row.reason, False, asked),
+                    Figure(
+                        "Left with the host now",
+                        cells.money(left, payout.transfer_currency),
+                        "all clawbacks that succeeded counted",
+                        True,
+                    ),
+                ),
+            ),
+            trail.movements_table([row.provider_id or ""]),
+        ]
+        if may:
+            panels.append(trail.journals_table(journals))
+        if desk.actor.may("webhooks.view"):
+            panels.append(trail.webhooks_table([row.provider_id or "", payout.transfer_id or ""]))
+        return Page(
+            title=row.code,
+            subtitle=format_html("{} back from {}", cells.money(row.amount, row.currency), row.host.name),
+            status=cells.status(row.status),
+            warnings=[f"The provider refused: {row.failure} The host still owes it."] if row.failure else (),
+            facts=(
+                Fact("Payout", cells.link(payout)),
+                Fact("Booking", cells.link(payout.booking)),
+                Fact("Host", cells.link(row.host, row.host.name)),
+                Fact("Reason", row.reason),
+                Fact("Asked for by", _by(row.requested_by, row.requested_at)),
+                Fact("Sent", cells.instant(row.submitted_at)),
+                Fact("Settled", cells.instant(row.settled_at)),
+                Fact("Tries", str(row.tries) if row.tries > 1 else ""),
+                Fact("At the provider", cells.code(row.provider_id)),
+            ),
+            panels=(*panels, story.audit_panel([("clawback", row.code)], desk)),
+        )
+
+
+@admin.register(WriteOff)
+class WriteOffAdmin(StaffAdmin):
+    verb = "payouts.view"
+    singular, plural = "write-off", "write-offs"
+    list_words = "Debts of hosts that are given up: one person of finance proposes, another decides."
+    empty_words = "A write-off is proposed from a host’s account page."
+    searches = (
+        Search("host__email__startswith", "@", str.lower),
+        Search("host__code", r"^PN-", str.upper),
+        Search("code__startswith", case=str.upper),
+    )
+    search_help_text = "WO- or PN- code, host’s e-mail"
+    views = (
+        View("all", "All", everything),
+        View("waiting", "Waiting for a second person", lambda rows, desk: rows.filter(status="proposed")),
+    )
+    list_display = ("write_off", "host_name", "write_off_status", "money_amount", "why", "proposed", "decided")
+    list_filter = (("status", filters.Choices), ("proposed_at", filters.Days))
+    lookups = ("host__code",)
+    list_select_related = ("host", "proposed_by", "decided_by")
+
+    @display(description="Write-off")
+    def write_off(self, row: WriteOff) -> SafeString:
+        return cells.code(row.code)
+
+    @display(description="Host")
+    def host_name(self, row: WriteOff) -> str:
+        return row.host.name
+
+    @display(description="Status")
+    def write_off_status(self, row: WriteOff) -> SafeString:
+        return write_off_status(row)
+
+    @display(description="Amount")
+    def money_amount(self, row: WriteOff) -> SafeString:
+        return cells.money(row.amount, row.currency)
+
+    @display(description="Why")
+    def why(self, row: WriteOff) -> str:
+        return row.reason
+
+    @display(description="Proposed")
+    def proposed(self, row: WriteOff) -> SafeString:
+        return cells.two(cells.instant(row.proposed_at), row.proposed_by.name)
+
+    @display(description="Decided")
+    def decided(self, row: WriteOff) -> SafeString:
+        if row.decided_at is None:
+            return cells.NONE
+        return cells.two(cells.instant(row.decided_at), row.decided_by.name if row.decided_by else "")
+
+    def page(self, row: WriteOff, desk: Desk) -> Page:
+        panels: list[Panel] = [Text(title="Why it is given up", text=row.reason)]
+        if desk.actor.may("ledger.view"):
+            journals = trail.journals_about([row.code])
+            panels.append(trail.journals_table(journals, empty="It is posted when a second person approves it."))
+        waiting = ["It waits for a second person in finance, never whoever proposed it."]
+        return Page(
+            title=row.code,
+            subtitle=format_html("{} that {} owes", cells.money(row.amount, row.currency), row.host.name),
+            status=write_off_status(row),
+            warnings=waiting if row.status == "proposed" else (),
+            facts=(
+                Fact("Host", cells.link(row.host, row.host.name)),
+                Fact("Amount", cells.money(row.amount, row.currency)),
+                Fact("Proposed by", _by(row.proposed_by, row.proposed_at)),
+                Fact("Decided by", _by(row.decided_by, row.decided_at)),
+            ),
+            panels=(*panels, story.audit_panel([("write_off", row.code)], desk)),
+        )
+
+
+def write_off_status(row: WriteOff) -> SafeString:
+    if row.status == "proposed":
+        return cells.status("requested", "waits for approval")
+    return cells.status(row.status)
