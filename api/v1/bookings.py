@@ -23,7 +23,7 @@ from backoffice.core.errors import Invalid
 from backoffice.core.money import Money
 from backoffice.payments import queries as payments
 from backoffice.payments.states import PAYMENT
-from backoffice.workflows import cancel_booking, pay_booking
+from backoffice.workflows import cancel_booking, decide_request, pay_booking
 
 TAG = "Booking"
 STATUSES = ("pending", *(status for status in BOOKING.statuses if status not in PENDING))
@@ -35,12 +35,22 @@ class BookIn(Input):
 
 
 class PayIn(Input):
-    payment_method = Text(max_length=120, help_text="the provider's token for a card, pm_…")
+    payment_method = Text(
+        max_length=120,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="the provider's token for a card, pm_…; without it the card that was saved",
+    )
 
 
 class CancelIn(Input):
     token = Text(max_length=4000, help_text="from the cancellation quote")
     reason = Text(max_length=2000, required=False, allow_blank=True, default="")
+
+
+class DeclineIn(Input):
+    reason = Text(max_length=2000, help_text="what the guest is told")
 
 
 class BookingOut(PricedOut):
@@ -123,6 +133,12 @@ class PaymentOut(serializers.Serializer[Any]):
     status = serializers.ChoiceField(choices=PAYMENT.statuses)
     amount = MoneyOf("amount")
     next_action_url = serializers.CharField(help_text="send the guest there when the status is requires_action")
+    charge_at = serializers.DateTimeField(
+        allow_null=True, help_text="nothing is charged before: the stay is far ahead and the card was saved"
+    )
+    pay_by = serializers.DateTimeField(
+        allow_null=True, help_text="the saved card was declined: unpaid then, the booking is cancelled"
+    )
 
 
 class PaidOut(serializers.Serializer[Any]):
@@ -202,7 +218,7 @@ class OneBooking(Endpoint):
 class Pay(Endpoint):
     @documented(
         "pay_booking",
-        "Pay with a card; 202 when the bank asks the guest or takes its time",
+        "Pay with a card, reserve for a request, or save it for a stay far ahead; 202 when the bank asks the guest",
         tag=TAG,
         request=PayIn,
         answers={200: PaidOut, 202: PaidOut},
@@ -216,10 +232,48 @@ class Pay(Endpoint):
             payment = pay_booking.pay(booking_code=code, payment_method=method, actor=self.actor, now=self.now)
             booking = queries.booking(code=code, actor=self.actor)
             answer = {"payment": PaymentOut(payment).data, "booking": _detail(self, booking)}
-            done = payment.status == "captured"
-            return Response(answer, status=status.HTTP_200_OK if done else status.HTTP_202_ACCEPTED)
+            waits = payment.status in {"requires_action", "processing"}
+            return Response(answer, status=status.HTTP_202_ACCEPTED if waits else status.HTTP_200_OK)
 
         return once(self, request, work, one_transaction=False)
+
+
+class Accept(Endpoint):
+    @documented(
+        "accept_booking",
+        "A host says yes to a request: what the guest reserved is taken",
+        tag=TAG,
+        answers={200: BookingDetailOut, 202: BookingDetailOut},
+        errors=(404, 409, 502, 503),
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    def post(self, request: Request, code: str) -> Response:
+        def work() -> Response:
+            booking = decide_request.accept(booking_code=code, actor=self.actor, now=self.now)
+            done = booking.status == "confirmed"
+            return Response(_detail(self, booking), status=status.HTTP_200_OK if done else status.HTTP_202_ACCEPTED)
+
+        return once(self, request, work, one_transaction=False)
+
+
+class Decline(Endpoint):
+    @documented(
+        "decline_booking",
+        "A host says no to a request, and why: nothing is charged",
+        tag=TAG,
+        request=DeclineIn,
+        answers={200: BookingDetailOut},
+        errors=(404, 409),
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    def post(self, request: Request, code: str) -> Response:
+        reason = DeclineIn.read(request.data)["reason"]
+
+        def work() -> Response:
+            decide_request.decline(booking_code=code, reason=reason, actor=self.actor, now=self.now)
+            return Response(_detail(self, queries.booking(code=code, actor=self.actor)))
+
+        return once(self, request, work, one_transaction=True)
 
 
 class CancellationQuote(Endpoint):

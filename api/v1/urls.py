@@ -9,7 +9,7 @@ from rest_framework.permissions import AllowAny
 
 from api.endpoint import Nowhere
 from api.fields import BIGINT_PATTERN
-from api.v1 import auth, bookings, earnings, listings, me, payouts, quotes, receipts
+from api.v1 import auth, bookings, charges, earnings, listings, me, payouts, quotes, receipts
 
 
 class Code(StringConverter):
@@ -55,6 +55,10 @@ urlpatterns = [
     path("bookings", bookings.Bookings.as_view()),
     path("bookings/<code:code>", bookings.OneBooking.as_view()),
     path("bookings/<code:code>/pay", bookings.Pay.as_view()),
+    path("bookings/<code:code>/accept", bookings.Accept.as_view()),
+    path("bookings/<code:code>/decline", bookings.Decline.as_view()),
+    path("bookings/<code:code>/charges", charges.Charges.as_view()),
+    path("charges/<code:code>/pay", charges.PayCharge.as_view()),
     path("bookings/<code:code>/cancellation-quote", bookings.CancellationQuote.as_view()),
     path("bookings/<code:code>/cancel", bookings.Cancel.as_view()),
     path("bookings/<code:code>/receipt", receipts.Receipt.as_view()),

@@ -107,6 +107,7 @@ def confirm(*, booking_code: str, token: str, reason: str, actor: Actor, now: da
 
 def _preview(booking: Booking, by: str, actor: Actor, now: datetime) -> CancellationPreview:
     BOOKING.after(booking.status, "cancel")  # raises when it is too late
+    payments.not_while_captured(booking=booking)
     payment = payment_queries.payment_of(booking=booking)
     zero = Money.zero(booking.currency)
     decision: CancellationDecision | None = None
@@ -187,6 +188,8 @@ def _carry_out(booking: Booking, terms: CancellationPreview, actor: Actor, now: 
         actor=actor,
         now=now,
     )
+    payments.cancel_instalments(booking=booking, actor=actor, now=now)
+    payments.let_go(booking=booking, now=now)
     if payment is not None and terms.refund:
         payment = payments.lock_payment(payment_id=payment.id)
         payment.booking = booking

@@ -12,12 +12,13 @@ from backoffice.bookings import operations as bookings
 from backoffice.bookings import queries as booking_queries
 from backoffice.bookings.models import Booking
 from backoffice.core.actor import Actor, system
-from backoffice.core.errors import Conflict, NotFound, ProviderError, Refused, StaydeskError
+from backoffice.core.errors import Conflict, Indeterminate, NotFound, ProviderError, Refused, StaydeskError
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway import submit
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import Payment
+from backoffice.workflows.pay_booking import GIVE_UP_AFTER
 from backoffice.workflows.settle_payment import confirm_saved, settle
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,23 @@ def take(*, payment_code: str, actor: Actor, now: datetime) -> Payment:
     return settled
 
 
+def take_again(*, payment_code: str, actor: Actor, now: datetime) -> Payment:
+    """Find out what became of a capture whose answer was lost: the provider is asked what it has; only where it still holds
+    the authorisation is the call repeated, with the same key. One that is never carried out is withdrawn after a while, so
+    that the host can say yes anew. Raises as the gateway does."""
+    payment = ask(payment_code=payment_code, actor=actor, now=now)
+    if payment.status != "authorised" or payment.capture_asked_at is None:
+        return payment
+    try:
+        return take(payment_code=payment_code, actor=actor, now=now)
+    except Indeterminate:
+        if now - payment.capture_asked_at > GIVE_UP_AFTER:
+            with transaction.atomic():
+                booking = bookings.lock(code=payment.booking.code)  # an event may bring the capture at this moment
+                payments.withdraw_capture(payment=_payment(booking), actor=actor, now=now)
+        raise
+
+
 def release(*, payment_code: str, actor: Actor, now: datetime) -> Payment:
     """Let go what was reserved for a booking that has ended, and take over the answer; repeating it has no second effect.
     A payment that was captured in the meantime goes back by itself."""
@@ -93,7 +111,7 @@ def release(*, payment_code: str, actor: Actor, now: datetime) -> Payment:
     if payment.booking.status not in payment_queries.ENDED:
         return payment
     try:
-        seen = submit.release(payment=payment, gateway=gateway())
+        seen = submit.release(payment=payment, gateway=gateway(), now=now)
     except ProviderError:
         seen = gateway().payment(payment_id=payment.provider_id)
     settled = settle(seen=seen, actor=actor, now=now)
@@ -123,7 +141,7 @@ def sweep(*, now: datetime) -> int:
     lost = now - LOST_AFTER
     done = 0
     for code in payment_queries.captures_unanswered(older_than=lost):
-        done += _quietly(code, take, now)
+        done += _quietly(code, take_again, now)
     for code in payment_queries.authorisations_to_release(older_than=lost):
         done += _quietly(code, release, now)
     for code in payment_queries.authorisations_lapsing(now=now):

@@ -71,15 +71,19 @@ def _attempt(claimed: PaymentAttempt, gateway: Gateway, return_url: str) -> Seen
 def capture(*, payment: Payment, gateway: Gateway) -> SeenPayment:
     """Take what was authorised for a payment whose host said yes; the same key however often. Raises as the gateway."""
     _outside_transaction()
-    assert payment.provider_id is not None  # what is authorised has been seen at the provider
-    return gateway.capture(payment_id=payment.provider_id, key=f"capture:{payment.code}")
+    # What is authorised has been seen at the provider, and the host's yes has its instant: another yes, another key.
+    assert payment.provider_id is not None and payment.capture_asked_at is not None
+    key = f"capture:{payment.code}:{payment.capture_asked_at.timestamp():.0f}"
+    return gateway.capture(payment_id=payment.provider_id, key=key)
 
 
-def release(*, payment: Payment, gateway: Gateway) -> SeenPayment:
-    """Let go what was reserved for a booking that has ended; the same key however often. Raises as the gateway."""
+def release(*, payment: Payment, gateway: Gateway, now: datetime) -> SeenPayment:
+    """Let go what was reserved for a booking that has ended. Doing it twice is refused and changes nothing, so that a
+    failure which the provider has saved under one key does not keep the next from trying. Raises as the gateway."""
     _outside_transaction()
     assert payment.provider_id is not None
-    return gateway.cancel_payment(payment_id=payment.provider_id, key=f"cancel:{payment.code}")
+    key = f"cancel:{payment.code}:{now.timestamp():.0f}"
+    return gateway.cancel_payment(payment_id=payment.provider_id, key=key)
 
 
 def charge(*, charge: ExtraCharge, gateway: Gateway, return_url: str) -> SeenPayment:

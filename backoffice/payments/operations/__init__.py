@@ -14,6 +14,7 @@ from backoffice.payments.operations.attempts import (
     record_setup,
     touch,
     waits_for_card,
+    withdraw_capture,
 )
 from backoffice.payments.operations.chargebacks import (
     bear_loss,
@@ -129,5 +130,6 @@ __all__ = [
     "stop_refund",
     "touch",
     "waits_for_card",
+    "withdraw_capture",
     "withdraw_chargeback_claim",
 ]

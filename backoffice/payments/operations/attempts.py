@@ -95,6 +95,25 @@ def ask_to_capture(*, payment: Payment, actor: Actor, now: datetime) -> None:
     )
 
 
+def withdraw_capture(*, payment: Payment, actor: Actor, now: datetime) -> None:
+    """The provider has not carried out a capture that was asked for long ago, of a payment that the caller has locked:
+    the host may say yes anew, which asks under another key."""
+    if payment.status != "authorised" or payment.capture_asked_at is None:
+        return
+    payment.capture_asked_at = None
+    payment.version += 1
+    payment.save(update_fields=["capture_asked_at", "version"])
+    audit.record(
+        actor=actor,
+        verb="payments.withdraw_capture",
+        kind="payment",
+        id=payment.code,
+        after={"booking": payment.booking.code},
+        reason="never carried out by the provider",
+        now=now,
+    )
+
+
 def being_captured(*, booking: Booking) -> bool:
     """Whether the host of a booking that the caller has locked said yes, and the provider's answer is not known yet."""
     return Payment.objects.filter(booking=booking, status="authorised", capture_asked_at__isnull=False).exists()
