@@ -214,6 +214,21 @@ TOPICS: Final[Mapping[str, Mapping[str, Words]]] = {
             "Payouts will go to {bank} from now on. For your safety nothing is sent there during the first {hours} hours, "
             "and our finance team looks at the change. If this was not you, write to us at once.",
         ),
+        "payout_sent": Words(
+            "{amount} is on its way to you for booking {booking}",
+            "We sent {amount} to your account at the payment provider for {listing}, booking {booking} (payout {payout}). "
+            "It goes to your bank from there by itself.",
+        ),
+        "payout_failed": Words(
+            "Your payout of {amount} for booking {booking} was refused",
+            "The payment provider refused to take {amount} for {listing}, booking {booking} (payout {payout}): {reason} The "
+            "money is kept for you and is sent again by itself; check your payout settings meanwhile.",
+        ),
+        "payout_held": Words(
+            "Part of what you earned with booking {booking} waits",
+            "We keep back {amount} of booking {booking}, {listing}, until {until} at the latest: {reason} The rest is paid as "
+            "planned.",
+        ),
         "bank_payout_failed": Words(
             "Your bank sent {amount} back",
             "The payout of {amount} did not reach your bank: {reason} The money is kept for you. "

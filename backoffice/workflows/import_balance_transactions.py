@@ -11,6 +11,7 @@ from backoffice.jobs import queries as jobs_queries
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway.stripe import gateway
+from backoffice.workflows import work_chargebacks
 
 ACTOR: Final = system("balance transactions")
 CURSOR: Final = "provider.balance_transactions"
@@ -26,7 +27,9 @@ def run(*, now: datetime, since: datetime | None = None) -> int:
         since = datetime.fromisoformat(seen["until"]) - OVERLAP if seen else now - BEGINNING
     rows = list(gateway().balance_transactions(since=since))
     unknown = payment_queries.unknown_transactions(ids=(row.id for row in rows))
-    imported = payments.import_transactions(rows=[row for row in rows if row.id in unknown], actor=ACTOR, now=now)
+    new = [row for row in rows if row.id in unknown]
+    imported = payments.import_transactions(rows=new, actor=ACTOR, now=now)
+    work_chargebacks.follow_money(sources=(row.source_id for row in new), actor=ACTOR, now=now)
     latest = max((row.created for row in rows), default=since)
     jobs.set_cursor(name=CURSOR, value={"until": latest.isoformat()}, now=now)
     return imported

@@ -64,6 +64,7 @@ def preview(
     booking = booking_queries.booking(code=booking_code, actor=actor)
     bookings.not_for_oneself(booking=booking, actor=actor)
     payment = _captured_payment(booking)
+    payment_queries.assert_refundable(payment=payment)
     limits = payment_queries.refund_limits(payment=payment)
     wanted = limits.charged if amount is None else amount
     taken: dict[str, Money] = {}
@@ -102,7 +103,7 @@ def request(
 
     Within the actor's limits it is approved and sent; over them it waits for a second person (status requested). The same
     key again returns the same refund. Raises NotAllowed, Refused without a reason, RefundTooLarge, StaleVersion when the
-    payment changed since it was shown, KeyReused, Stopped."""
+    payment changed since it was shown, KeyReused, Stopped, Conflict while a card network holds the money."""
     actor.must("refunds.request")
     jobs.assert_not_stopped(scope="refunds")
     if not reason.strip():
@@ -121,6 +122,7 @@ def request(
             return _same(repeated, amount=amount, cause=cause, bearer=bearer)
         if payment.version != version:
             raise StaleVersion(kind="payment")
+        payment_queries.assert_refundable(payment=payment)
         taken: dict[str, Money] = {}
         if lines:
             wanted, taken = _of_lines(payment, lines)

@@ -149,6 +149,23 @@ def cancel_refund(*, refund_code: str, version: int, actor: Actor, now: datetime
         return _move_refund(refund, "cancel", actor=actor, now=now)
 
 
+def stop_refund(*, refund: Refund, actor: Actor, now: datetime) -> None:
+    """Take back a refund that waits or has not been sent, because a card network has taken the money; the actor says why.
+    The caller has locked booking and payment.
+
+    One that is being sent is left alone: the provider answers whether it went out before the network took the charge."""
+    # A worker may be claiming it at this moment.
+    rows = Refund.objects.select_for_update(of=("self",)).select_related("payment__booking__guest")
+    refund = rows.get(id=refund.pk)
+    if refund.status not in {"requested", "approved"}:
+        return
+    posted = refund.status == "approved"
+    _move_refund(refund, "cancel", actor=actor, now=now)
+    if posted:
+        _unpost(refund, f"refund-stopped:{refund.code}", actor.reason, actor, now)
+    _tell_guest(refund, "refund_stopped", now)
+
+
 def claim_refund(*, refund_code: str, now: datetime) -> Refund | None:
     """Claim an approved refund for sending, or one whose answer was lost; None when somebody else has it."""
     with transaction.atomic():
@@ -209,6 +226,7 @@ def fail_refund(*, refund_code: str, failure: str, at_provider: bool, actor: Act
 def _check_room(payment: Payment, amount: Money, parts: policies.Parts) -> None:
     if payment.status != "captured":
         raise Conflict("Nothing has been paid yet; there is nothing to refund.")
+    queries.assert_refundable(payment=payment)
     if amount.currency != payment.currency:
         raise Invalid(f"amount: this booking was charged in {payment.currency}.", field="amount")
     if amount.amount <= 0:
@@ -255,15 +273,13 @@ def _fail(refund: Refund, payment: Payment, failure: str, *, at_provider: bool, 
     refund.unclaimed = at_provider  # the provider took the money and gives it back: it stands on 2410 for the guest
     _move_refund(refund, "fail", actor=actor, now=now, fields=["failure_reason", "settled_at", "unclaimed"])
     if not at_provider:
-        posted = ledger_queries.journals().get(idempotency_key=f"refund:{refund.code}")
-        ledger.reverse(
-            journal_id=posted.id,
-            key=f"refund-refused:{refund.code}",
-            reason=f"refused by the provider: {failure}",
-            actor=actor,
-            now=now,
-        )
+        _unpost(refund, f"refund-refused:{refund.code}", f"refused by the provider: {failure}", actor, now)
     _tell_guest(refund, "refund_failed", now)
+
+
+def _unpost(refund: Refund, key: str, reason: str, actor: Actor, now: datetime) -> None:
+    posted = ledger_queries.journals().get(idempotency_key=f"refund:{refund.code}")
+    ledger.reverse(journal_id=posted.id, key=key, reason=reason, actor=actor, now=now)
 
 
 def _lock_refund(refund_code: str, version: int | None) -> tuple[Refund, Payment]:

@@ -22,8 +22,8 @@ from backoffice.rulebook import queries as rulebook
 # What a dispute's movements are called; fees of the network come as `fee` of the same source.
 WITHDRAWN: Final = "dispute"
 REINSTATED: Final = "dispute_reversal"
-# How long an answer of the provider may be outstanding before it is asked for again.
-LOST_AFTER: Final = timedelta(seconds=60)
+# A row that was made while its movement was imported is found by the sweep within minutes, not days.
+UNNOTICED: Final = timedelta(days=3)
 
 
 def chargebacks() -> QuerySet[Chargeback]:
@@ -207,7 +207,7 @@ def urgency_of(*, chargeback: Chargeback, now: datetime) -> rules.Urgency:
     )
 
 
-def to_remind(*, now: datetime, limit: int = 100) -> list[Chargeback]:
+def chargebacks_to_remind(*, now: datetime, limit: int = 100) -> list[Chargeback]:
     """Those whose internal deadline has passed without an answer, and the provider's has not."""
     rows = chargebacks().filter(
         status__in=rules.ANSWERABLE, submitted_at=None, accepted_at=None, internal_due_at__lte=now, due_by__gt=now
@@ -215,10 +215,15 @@ def to_remind(*, now: datetime, limit: int = 100) -> list[Chargeback]:
     return list(rows.order_by("internal_due_at", "id")[:limit])
 
 
-def to_ask_about(*, older_than: datetime, limit: int = 100) -> list[str]:
+def chargebacks_to_ask_about(*, older_than: datetime, limit: int = 100) -> list[str]:
     """Provider ids of the open ones that were last asked about before then, the longest ago first."""
     rows = Chargeback.objects.exclude(status__in=rules.CLOSED).filter(seen_at__lt=older_than)
     return list(rows.order_by("seen_at", "id").values_list("provider_id", flat=True)[:limit])
+
+
+def is_news(*, dispute_id: str, status: str) -> bool:
+    """Whether we know nothing of a dispute, or know it in another state."""
+    return not Chargeback.objects.filter(provider_id=dispute_id, status=status).exists()
 
 
 def unanswered_claims(*, older_than: datetime, limit: int = 100) -> list[str]:
@@ -229,19 +234,23 @@ def unanswered_claims(*, older_than: datetime, limit: int = 100) -> list[str]:
     return list(rows.order_by("id").values_list("code", flat=True)[:limit])
 
 
-def unsettled(*, limit: int = 100) -> list[str]:
-    """Provider ids of chargebacks whose row does not say yet what their movements do, or whose loss is not posted."""
+def unsettled_chargebacks(*, now: datetime, limit: int = 100) -> list[str]:
+    """Provider ids of chargebacks whose loss is not posted or not reversed, or whose row does not say yet what the
+    movements of the last days do."""
     # Lost: whatever was withdrawn and not given back is a loss. Won: no loss stands.
     wanted = Q(status="lost", loss_posted_at__isnull=True, withdrawn__gt=F("reinstated"))
     wanted |= Q(status="won", loss_posted_at__isnull=False)
     rows = Chargeback.objects.filter(wanted).order_by("id").values_list("provider_id", flat=True)
-    return list(dict.fromkeys([*rows[:limit], *_moved_unnoticed(limit)]))
+    return list(dict.fromkeys([*rows[:limit], *_moved_unnoticed(now - UNNOTICED, limit)]))
 
 
-def _moved_unnoticed(limit: int) -> Iterable[str]:
+def _moved_unnoticed(since: datetime, limit: int) -> Iterable[str]:
     """Whose movements were imported at the very moment at which their row was made, so that neither saw the other."""
+    recent = BalanceTransaction.objects.filter(reporting_category__in=[WITHDRAWN, REINSTATED], created__gte=since)
     moved = (
-        BalanceTransaction.objects.filter(reporting_category__in=[WITHDRAWN, REINSTATED])
+        BalanceTransaction.objects.filter(
+            source_id__in=recent.values("source_id"), reporting_category__in=[WITHDRAWN, REINSTATED]
+        )
         .order_by()
         .values("source_id")
         .annotate(

@@ -1,0 +1,203 @@
+"""Chargebacks from the first news to the last: taken over from the provider, their money followed, answered once.
+
+The provider is called between two transactions: what a person decided is written down first, under a key that makes the
+repeat of a lost call the same call."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from backoffice.core.actor import Actor, system
+from backoffice.core.errors import ProviderError, StaydeskError
+from backoffice.jobs import operations as jobs
+from backoffice.jobs import queries as jobs_queries
+from backoffice.payments import operations as payments
+from backoffice.payments import queries as payment_queries
+from backoffice.payments.gateway.stripe import gateway
+from backoffice.payments.models import Chargeback, FraudWarning
+from backoffice.payments.operations.chargebacks import Answer
+from backoffice.payments.policies.chargebacks import ANSWERABLE, SeenDispute
+from backoffice.payments.policies.evidence import FIELDS
+
+log = logging.getLogger(__name__)
+
+ACTOR: Final = system("chargebacks")
+POLLED: Final = "provider.disputes"
+# Disputes that no event told of are looked for this far back, from where the last look was.
+LOOK_BACK: Final = timedelta(hours=2)
+BEGINNING: Final = timedelta(days=400)
+# An open one is asked about again when no event has come for this long; issuers take weeks.
+ASK_AGAIN: Final = timedelta(hours=1)
+LOST_AFTER: Final = timedelta(seconds=60)
+
+
+# What the provider says ----------------------------------------------------------------------------------------------
+
+
+def take_over(*, dispute_id: str, actor: Actor, now: datetime) -> Chargeback:
+    """Ask the provider how a dispute stands and take that over; whoever asks first brings the news, once."""
+    return _record(gateway().dispute(dispute_id=dispute_id), actor, now)
+
+
+def take_over_warning(*, warning_id: str, actor: Actor, now: datetime) -> FraudWarning:
+    """Take over an issuer's early fraud warning. A refund is offered to finance, never made by itself."""
+    return payments.record_warning(seen=gateway().fraud_warning(warning_id=warning_id), actor=actor, now=now)
+
+
+def follow_money(*, sources: Iterable[str], actor: Actor, now: datetime) -> int:
+    """Post what newly imported movements of disputes mean for their outcome; returns how many were chargebacks known here."""
+    return sum(
+        payments.follow_chargeback_money(provider_id=source, actor=actor, now=now) is not None
+        for source in dict.fromkeys(sources)
+        if source.startswith(("du_", "dp_"))
+    )
+
+
+# Answering it --------------------------------------------------------------------------------------------------------
+
+
+def draft(*, code: str, actor: Actor) -> dict[str, str]:
+    """A first draft of the evidence from what the desk knows, field by field; nothing is kept or sent. Empty for a charge
+    that is none of ours."""
+    actor.must("chargebacks.work")
+    return payment_queries.evidence_draft(chargeback=payment_queries.chargeback(code=code))
+
+
+def stage(*, code: str, evidence: Mapping[str, str], version: int | None, actor: Actor, now: datetime) -> Chargeback:
+    """Keep evidence and lay it beside the dispute at the provider, unsubmitted; an empty text takes a field back.
+
+    When the provider does not answer (UpstreamUnavailable) it is kept here, and goes out with the submission at the
+    latest."""
+    row = payments.save_evidence(code=code, evidence=evidence, version=version, actor=actor, now=now)
+    return _give(row, actor, now)
+
+
+def upload(*, code: str, field: str, name: str, content: bytes, actor: Actor, now: datetime) -> Chargeback:
+    """Send a file to the provider and make it the evidence of its field. The same file for the same field is one file,
+    however often it is sent."""
+    digest = payments.check_evidence_file(code=code, field=field, name=name, content=content, actor=actor, now=now)
+    key = f"evidence-file:{code}:{field}:{digest}"
+    file_id = gateway().upload_evidence(name=name, content=content, key=key)
+    row = payments.keep_evidence_file(
+        code=code,
+        field=field,
+        name=name,
+        digest=digest,
+        size=len(content),
+        provider_id=file_id,
+        actor=actor,
+        now=now,
+    )
+    return _give(row, actor, now)
+
+
+def submit(*, code: str, version: int, actor: Actor, now: datetime) -> Chargeback:
+    """Hand the evidence to the issuer: once, by a person who may, before the deadline. Whoever else does it at the same
+    moment is refused. When the answer is lost it is asked for again with the same key."""
+    row = payments.claim_answer(code=code, answer="submit", version=version, actor=actor, now=now)
+    return _answer(row, "submit", actor, now)
+
+
+def accept(*, code: str, version: int, reason: str, actor: Actor, now: datetime) -> Chargeback:
+    """Give the money up: the dispute is closed at the provider as lost, and there is no way back."""
+    row = payments.claim_answer(code=code, answer="accept", version=version, reason=reason, actor=actor, now=now)
+    return _answer(row, "accept", actor, now)
+
+
+# By itself -----------------------------------------------------------------------------------------------------------
+
+
+def run(*, now: datetime) -> int:
+    """Find disputes that no event told of, ask about those that are open, send again what was lost, follow the money,
+    remind; returns how many of these were done. Running it twice does no harm."""
+    done = _poll(now)
+    for dispute_id in payment_queries.chargebacks_to_ask_about(older_than=now - ASK_AGAIN):
+        done += _quietly(lambda: take_over(dispute_id=dispute_id, actor=ACTOR, now=now))  # noqa: B023 — called at once
+    for code in payment_queries.unanswered_claims(older_than=now - LOST_AFTER):
+        done += _quietly(lambda: answer_again(code=code, actor=ACTOR, now=now))  # noqa: B023 — called at once
+    for source in payment_queries.unsettled_chargebacks(now=now):
+        done += _quietly(lambda: payments.follow_chargeback_money(provider_id=source, actor=ACTOR, now=now))  # noqa: B023
+    for row in payment_queries.chargebacks_to_remind(now=now):
+        payments.remind_of_chargeback(code=row.code, actor=ACTOR, now=now)
+    return done
+
+
+def answer_again(*, code: str, actor: Actor, now: datetime) -> Chargeback:
+    """An answer that a person gave has not been heard to arrive: ask how it stands, and give it again if it did not.
+
+    Then under a new key: a failure that the provider saved under the first would be answered for a day, and the dispute
+    itself shows that nothing was handed in; it would refuse a second answer."""
+    row = payment_queries.chargeback(code=code)
+    seen = gateway().dispute(dispute_id=row.provider_id)
+    row = _record(seen, actor, now)
+    if _was_answered(seen):
+        return row
+    given: Answer | None = "submit" if row.submitted_at else "accept" if row.accepted_at else None
+    return row if given is None else _answer(row, given, actor, now, again=f":{now.timestamp()}")
+
+
+# Private -------------------------------------------------------------------------------------------------------------
+
+
+def _record(seen: SeenDispute, actor: Actor, now: datetime) -> Chargeback:
+    return payments.record_dispute(seen=seen, actor=actor, now=now)[0]
+
+
+def _give(row: Chargeback, actor: Actor, now: datetime) -> Chargeback:
+    """All of the evidence as it now is, fields that were taken back too."""
+    seen = gateway().stage_evidence(
+        dispute_id=row.provider_id,
+        evidence={field: row.evidence.get(field, "") for field in FIELDS},
+        key=f"evidence:{row.code}:{row.version}",
+    )
+    payments.note_evidence_staged(code=row.code, version=row.version, now=now)
+    return _record(seen, actor, now)
+
+
+def _was_answered(seen: SeenDispute) -> bool:
+    return seen.status not in ANSWERABLE or seen.submissions > 0
+
+
+def _answer(row: Chargeback, answer: Answer, actor: Actor, now: datetime, again: str = "") -> Chargeback:
+    claimed_at = row.submitted_at if answer == "submit" else row.accepted_at
+    assert claimed_at is not None  # it was claimed before
+    # A claim that was refused is followed by another, which is another answer.
+    key = f"{answer}:{row.code}:{claimed_at.timestamp()}{again}"
+    try:
+        if answer == "submit":
+            seen = gateway().submit_evidence(dispute_id=row.provider_id, evidence=row.evidence, key=key)
+        else:
+            seen = gateway().accept_dispute(dispute_id=row.provider_id, key=key)
+    except ProviderError as error:
+        seen = gateway().dispute(dispute_id=row.provider_id)
+        if _was_answered(seen):  # by a call of ours whose answer was lost, or decided in the meantime
+            return _record(seen, actor, now)
+        payments.withdraw_chargeback_claim(code=row.code, answer=answer, refusal=str(error), actor=actor, now=now)
+        raise
+    return _record(seen, actor, now)
+
+
+def _poll(now: datetime) -> int:
+    polled = jobs_queries.cursor(name=POLLED)
+    last = datetime.fromisoformat(polled["polled_at"]) if polled else now - BEGINNING
+    found = [
+        seen
+        for seen in gateway().disputes(since=min(last, now) - LOOK_BACK)
+        if payment_queries.is_news(dispute_id=seen.id, status=seen.status)
+    ]
+    for seen in found:
+        _record(seen, ACTOR, now)
+    jobs.set_cursor(name=POLLED, value={"polled_at": now.isoformat()}, now=now)
+    return len(found)
+
+
+def _quietly(act: object) -> int:
+    """One that cannot be settled now must not keep the others waiting; it is asked again at the next tick."""
+    try:
+        return int(act() is not None)  # type: ignore[operator]
+    except StaydeskError as error:
+        log.info("chargeback still unsettled: %s", error)
+        return 0
