@@ -24,6 +24,8 @@ PAYOUT: Final = StateTable(
     ),
     steps={
         "hold": {"scheduled": "held", "releasable": "held"},
+        # A hold that ends before the money is due: it waits for its day again.
+        "lift": {"held": "scheduled"},
         "ripen": {"scheduled": "releasable", "held": "releasable"},
         "send": {"releasable": "in_transfer", "failed": "in_transfer"},
         "transfer": {"in_transfer": "transferred"},

@@ -17,6 +17,7 @@ from backoffice.payments import queries as payment_queries
 from backoffice.payments.models import Payment
 from backoffice.payments.policies import charges
 from backoffice.payments.policies.seen import SeenPayment, SeenSetup
+from backoffice.payouts import operations as payouts
 
 
 def settle(*, seen: SeenPayment, actor: Actor, now: datetime, attempt_id: int | None = None) -> Payment | None:
@@ -68,6 +69,7 @@ def confirm_saved(*, booking: Booking, payment: Payment, actor: Actor, now: date
     else:
         bookings.confirm(booking=booking, actor=actor, now=now)
     payments.schedule_instalments(payment=payment, actor=actor, now=now)
+    payouts.schedule(booking=booking, now=now)
     assert payment.charge_at is not None  # only such a payment waits for a card
     _tell_guest(
         "card_saved",
@@ -97,6 +99,7 @@ def _captured(booking: Booking, payment: Payment, actor: Actor, now: datetime) -
         _give_back(booking, payment, actor, now)
         return
     payments.schedule_instalments(payment=payment, actor=actor, now=now)
+    payouts.schedule(booking=booking, now=now)
 
 
 def _authorised(booking: Booking, payment: Payment, actor: Actor, now: datetime) -> None:
@@ -160,6 +163,8 @@ def _tell_guest(topic: str, booking: Booking, facts: Mapping[str, str], now: dat
 
 def _give_back(booking: Booking, payment: Payment, actor: Actor, now: datetime) -> None:
     """The nights are gone or the booking was given up: the money goes back in full (DOMAIN.md, "A late payment")."""
+    if payment_queries.is_disputed(payment=payment):
+        return  # a card network has taken it back already: a refund would pay it twice
     payments.open_refund(
         payment=payment,
         amount=Money(payment.amount, payment.currency),

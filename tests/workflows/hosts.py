@@ -67,20 +67,24 @@ def sent(
     payment = payments.payment_of(booking=booking)
     assert payment is not None and payment.charge_id and account.provider_id
     parts, keys = payments.parts_of(payment=payment), payments.posting_keys(booking=booking)
-    payout = Payout.objects.create(
+    Payout.objects.filter(booking=booking).delete()  # the plan, which waits for its day
+    # The confirmed booking has scheduled it; here it is sent at once.
+    payout, _ = Payout.objects.update_or_create(
         booking=booking,
-        host=host,
         number=1,
-        status="in_transfer",
-        held=parts.held.amount,
-        host_fee=parts.host_fee.amount,
-        guest_fee=parts.guest_fee.amount,
-        currency=booking.currency,
-        transfer_amount=parts.held.amount,
-        transfer_currency=booking.currency,
-        due_at=now(),
-        policy="timings@1",
-        created_at=now(),
+        defaults={
+            "host": host,
+            "status": "in_transfer",
+            "held": parts.held.amount,
+            "host_fee": parts.host_fee.amount,
+            "guest_fee": parts.guest_fee.amount,
+            "currency": booking.currency,
+            "transfer_amount": parts.held.amount,
+            "transfer_currency": booking.currency,
+            "due_at": now(),
+            "policy": "timings@1",
+            "created_at": now(),
+        },
     )
     with transaction.atomic():
         for kind, lines in (

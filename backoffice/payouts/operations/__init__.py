@@ -15,23 +15,37 @@ from backoffice.payouts.operations.clawbacks import (
     request_clawback,
     retry_clawback,
 )
+from backoffice.payouts.operations.holds import check_lifter, expire_hold, extend_hold, lift_hold, place_hold
+from backoffice.payouts.operations.release import release
+from backoffice.payouts.operations.schedule import schedule
+from backoffice.payouts.operations.transfers import fail_transfer, note_transfer_failure, record_transfer
 from backoffice.payouts.operations.write_offs import check_write_off_decider, decide_write_off, propose_write_off
 
 __all__ = [
     "approve_bank",
     "begin_account",
+    "check_lifter",
     "check_write_off_decider",
     "claim_clawback",
     "claim_sweep",
     "decide_write_off",
+    "expire_hold",
+    "extend_hold",
     "fail_clawback",
+    "fail_transfer",
+    "lift_hold",
     "lose_sight_of_clawback",
     "lose_sight_of_sweep",
+    "note_transfer_failure",
+    "place_hold",
     "propose_write_off",
     "record_account",
     "record_bank_payout",
     "record_clawback",
+    "record_transfer",
     "refuse_sweep",
+    "release",
     "request_clawback",
     "retry_clawback",
+    "schedule",
 ]

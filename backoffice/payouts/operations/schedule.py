@@ -35,7 +35,7 @@ def schedule(*, booking: Booking, now: datetime, actor: Actor = ACTOR) -> list[P
         parts = _expected(booking)
         if not rows and booking.status != "cancelled":
             open_rows = _plan(booking, actor, now)
-        elif not open_rows and parts.total - parts.vat - parts.occupancy_tax:
+        elif not open_rows and _left(payments.held_parts(booking=booking)):
             open_rows = [_late(booking, rows, actor, now)]
         if booking.status == "cancelled":
             open_rows = _gather(booking, open_rows, parts, actor, now)
@@ -92,9 +92,7 @@ def _first_due(booking: Booking, now: datetime) -> datetime:
     )
 
 
-def _create(
-    booking: Booking, number: int, actor: Actor, now: datetime, *, due_at: datetime, weight: int
-) -> Payout:
+def _create(booking: Booking, number: int, actor: Actor, now: datetime, *, due_at: datetime, weight: int) -> Payout:
     timings, rules = rulebook.timings(on=now.date()), rulebook.payouts(on=now.date())
     row = Payout.objects.create(
         booking=booking,
@@ -113,9 +111,7 @@ def _create(
     return row
 
 
-def _gather(
-    booking: Booking, rows: list[Payout], parts: money.Parts, actor: Actor, now: datetime
-) -> list[Payout]:
+def _gather(booking: Booking, rows: list[Payout], parts: money.Parts, actor: Actor, now: datetime) -> list[Payout]:
     """What a cancelled stay leaves is one release, due as its first night was; the others are void."""
     if not rows or not _left(parts):
         return _void(rows, "The stay was cancelled and nothing is left for the host.", actor, now)
@@ -180,6 +176,4 @@ def note(
     after: dict[str, Any] | None = None,
 ) -> None:
     """Record what was done to a payout."""
-    audit.record(
-        actor=actor, verb=f"payouts.{act}", kind="payout", id=payout.code, before=before, after=after, now=now
-    )
+    audit.record(actor=actor, verb=f"payouts.{act}", kind="payout", id=payout.code, before=before, after=after, now=now)

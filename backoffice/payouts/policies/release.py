@@ -57,11 +57,12 @@ def why_waits(*, facts: WaitFacts, rules: PayoutRules, now: datetime) -> Waiting
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """What a release moves now, and what of its share a hold keeps."""
+    """What a release moves now, and what of its share stays because of a hold (`held_back`) or is not paid for yet."""
 
     released: Parts
     kept: Parts
     waits: Waiting | None = None
+    held_back: bool = False
 
 
 def share(*, held: Parts, to_come: Parts, weights: Sequence[int], position: int, holds: Sequence[Hold]) -> Share:
@@ -72,17 +73,19 @@ def share(*, held: Parts, to_come: Parts, weights: Sequence[int], position: int,
     share in the booking, wherever it lies, and of the other parts in proportion."""
     expected = instalments(parts=held + to_come, weights=weights)[position]
     mine = Parts.from_amounts([min(want, there) for want, there in zip(expected.amounts, held.amounts, strict=True)])
+    nothing = Parts.none(held.currency)
+    if mine.held < expected.held:
+        return Share(released=nothing, kept=mine, waits=Waiting(sentence="The guest has yet to pay for these nights."))
     free = max(held.held - kept_back(held=held.held, holds=holds), Money.zero(held.currency))
     now = min(mine.held, free)
-    nothing = Parts.none(held.currency)
     if now == mine.held and (now or not any(hold.amount is None for hold in holds)):
         return Share(released=mine, kept=nothing)
     waits = Waiting(sentence="Part of it is held back while we look into something.", until=_end(holds))
     if not now:
         waits = Waiting(sentence="It is held back while we look into something.", until=_end(holds))
-        return Share(released=nothing, kept=mine, waits=waits)
+        return Share(released=nothing, kept=mine, waits=waits, held_back=True)
     released, kept = instalments(parts=mine, weights=[now.amount, (mine.held - now).amount])
-    return Share(released=released, kept=kept, waits=waits)
+    return Share(released=released, kept=kept, waits=waits, held_back=True)
 
 
 def kept_back(*, held: Money, holds: Sequence[Hold]) -> Money:

@@ -101,7 +101,10 @@ def unscheduled(*, limit: int = 500) -> list[str]:
     """Codes of bookings that hold money for which no payout is planned: confirmed before payouts were, or given back money
     by a refund that was refused after the release."""
     held = Balance.objects.filter(
-        account__code__in=HELD_CODES, account__key=OuterRef("code"), balance__lt=0, account__currency=OuterRef("currency")
+        account__code__in=HELD_CODES,
+        account__key=OuterRef("code"),
+        balance__lt=0,
+        account__currency=OuterRef("currency"),
     )
     planned = Payout.objects.filter(booking=OuterRef("pk"), status__in=UNRELEASED)
     rows = Booking.objects.filter(Exists(held), ~Exists(planned), status__in=OWED_TO_HOSTS).order_by("id")
@@ -199,7 +202,7 @@ def waits(*, payout: Payout, now: datetime) -> Waiting | None:
         stopped=stop_of_payouts(),
         disputed=Waiting(sentence=disputed[0], until=disputed[1]) if disputed is not None else None,
         account=can_receive(host_id=payout.host_id, now=now),
-        settled=all(source.settled is not None for source in sources),
+        settled=bool(sources) and all(source.settled is not None for source in sources),
         failed_at=payout.submitted_at if payout.status == "failed" else None,
         failure=payout.failure,
     )

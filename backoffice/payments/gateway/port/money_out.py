@@ -20,8 +20,8 @@ class MoneyOut(Protocol):
         """The transfer's present state."""
         ...
 
-    def find_transfer(self, *, group: str, reference: str) -> SeenTransfer | None:
-        """The latest transfer of a booking that carries our payout's code; None: our call was never carried out."""
+    def find_transfer(self, *, group: str, key: str) -> SeenTransfer | None:
+        """The transfer of a booking that was asked for under this key; None: our call was never carried out."""
         ...
 
     def reverse_transfer(

@@ -19,8 +19,8 @@ class MoneyOut(Calls):
             "currency": amount.currency.lower(),
             "destination": account,
             "transfer_group": group,
-            # The account is repeated for its movements: those of a reversal do not name it.
-            "metadata": {"payout": reference, "host": host, "booking": group, "account": account},
+            # The account is repeated for its movements, which do not name it; the key tells one try from the next.
+            "metadata": {"payout": reference, "host": host, "booking": group, "account": account, "key": key},
         }
         if charge_id:
             params["source_transaction"] = charge_id
@@ -31,9 +31,9 @@ class MoneyOut(Calls):
     def transfer_state(self, *, transfer_id: str) -> SeenTransfer:
         return _transfer(read(lambda: self._client.v1.transfers.retrieve(transfer_id)).to_dict())
 
-    def find_transfer(self, *, group: str, reference: str) -> SeenTransfer | None:
+    def find_transfer(self, *, group: str, key: str) -> SeenTransfer | None:
         for row in self.pages(self._client.v1.transfers.list, {"transfer_group": group, "limit": 100}):
-            if row["metadata"].get("payout") == reference:
+            if row["metadata"].get("key") == key:
                 return _transfer(row)
         return None
 

@@ -1,0 +1,101 @@
+"""What became of a transfer: it went, it was refused, or the provider failed it afterwards."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+
+from backoffice.core.actor import Actor
+from backoffice.core.errors import Conflict, NotFound
+from backoffice.core.money import Money
+from backoffice.ledger import operations as ledger
+from backoffice.ledger import queries as ledger_queries
+from backoffice.notifications import operations as notifications
+from backoffice.payments.policies.seen import SeenTransfer
+from backoffice.payouts import queries
+from backoffice.payouts.models import Payout
+from backoffice.payouts.operations.schedule import move
+
+
+def record_transfer(*, payout_code: str, seen: SeenTransfer, actor: Actor, now: datetime) -> Payout:
+    """The provider has made the transfer (`tr_…`); repeating old news changes nothing. Raises Conflict when what it shows
+    is not what was asked for."""
+    with transaction.atomic():
+        payout = _lock(payout_code)  # two who asked at once: the second finds it recorded
+        asked = Money(payout.transfer_amount, payout.transfer_currency or seen.amount.currency)
+        if seen.amount != asked or payout.transfer_id not in {None, seen.id}:
+            raise Conflict(f"The provider's transfer {seen.id} is not that of {payout.code}.", seen=seen.id)
+        if payout.status != "in_transfer":
+            return payout
+        payout.transfer_id, payout.transferred_at = seen.id, now
+        payout.source_charge = seen.charge_id or payout.source_charge
+        move(payout, "transfer", actor, now, fields=["transfer_id", "transferred_at", "source_charge"])
+        _tell_host(payout, "payout_sent", now)
+    return payout
+
+
+def fail_transfer(*, payout_code: str, failure: str, tries: int, actor: Actor, now: datetime) -> Payout:
+    """The provider refused: nothing moved, our posting is reversed, and the money stays payable until it is sent again.
+
+    `tries` names the try that was refused; news of an earlier one changes nothing."""
+    with transaction.atomic():
+        payout = _lock(payout_code)
+        if payout.status != "in_transfer" or payout.tries != tries:
+            return payout
+        key = queries.transfer_key(payout=payout)
+        posted = ledger_queries.journals().get(idempotency_key=key)
+        ledger.reverse(
+            journal_id=posted.pk, key=f"{key}:refused", reason=f"refused by the provider: {failure}",
+            actor=actor, now=now,
+        )  # fmt: skip
+        _fail(payout, failure, actor, now)
+    return payout
+
+
+def note_transfer_failure(*, payout_code: str, failure: str, actor: Actor, now: datetime) -> Payout:
+    """The provider failed a transfer that it had made: its movement has made the money payable again, and it is sent anew
+    under another key."""
+    with transaction.atomic():
+        payout = _lock(payout_code)
+        if payout.status not in {"transferred", "paid"}:
+            return payout
+        payout.transfer_id = None
+        payout.save(update_fields=["transfer_id"])
+        _fail(payout, failure, actor, now)
+    return payout
+
+
+# Private --------------------------------------------------------------------------------------------------------------
+
+
+def _lock(payout_code: str) -> Payout:
+    rows = Payout.objects.select_for_update(of=("self",)).select_related("booking__listing", "host")
+    payout = rows.filter(code=payout_code).first()
+    if payout is None:
+        raise NotFound(kind="payout")
+    return payout
+
+
+def _fail(payout: Payout, failure: str, actor: Actor, now: datetime) -> None:
+    payout.failure = failure[:300]
+    payout.waits_for = f"The payment provider refused it: {failure}"[:200]
+    payout.waits_until = None
+    move(payout, "fail", actor.because(failure), now, fields=["failure", "waits_for", "waits_until"])
+    _tell_host(payout, "payout_failed", now)
+
+
+def _tell_host(payout: Payout, topic: str, now: datetime) -> None:
+    notifications.tell(
+        topic=topic,
+        recipient_id=payout.host_id,
+        address=payout.host.email,
+        context={
+            "amount": Money(payout.transfer_amount, payout.transfer_currency).format(),
+            "payout": payout.code,
+            "booking": payout.booking.code,
+            "listing": payout.booking.listing.title,
+            "reason": payout.failure,
+        },
+        now=now,
+    )

@@ -1,0 +1,163 @@
+"""Paying hosts: what is due is released, claimed and sent, each payout on its own. Killed at any point, run twice or beside
+itself, each is paid once: the claim decides, the provider's key would too, and what was lost is looked for."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db import connection, transaction
+
+from backoffice.bookings import operations as bookings
+from backoffice.core.actor import Actor, system
+from backoffice.core.errors import Indeterminate, ProviderError, StaydeskError, UpstreamUnavailable
+from backoffice.core.money import Money
+from backoffice.payments import queries as payment_queries
+from backoffice.payments.gateway.stripe import gateway
+from backoffice.payments.policies.seen import SeenTransfer
+from backoffice.payouts import operations as payouts
+from backoffice.payouts import queries
+from backoffice.payouts.models import Payout
+
+log = logging.getLogger(__name__)
+
+ACTOR: Final = system("payouts")
+# A provider that keeps answering a call with the failure it saved under the key never carried it out.
+GIVE_UP_AFTER: Final = timedelta(minutes=10)
+# A provider that does not answer so many in a row is away: the next run goes on.
+AWAY_AFTER: Final = 3
+
+
+def run(*, now: datetime, actor: Actor, limit: int | None = None, dry_run: bool = False) -> dict[str, int]:
+    """Do what is due: holds that ran out end, stays without a plan get one, lost answers are looked for, and payouts that
+    are due are released and sent, at most `limit`. Returns how many of each; one that cannot be keeps nobody waiting.
+
+    With `dry_run` nothing is changed: the counts say what would be. `queries.plan` names each."""
+    actor.must("payouts.release")
+    if dry_run:
+        return _forecast(now, limit)
+    done: Counter[str] = Counter()
+    for code in queries.holds_expired(now=now):
+        done["holds_expired"] += bool(_quietly(lambda: payouts.expire_hold(hold_code=code, actor=actor, now=now)))  # noqa: B023 — called at once
+    for code in queries.unscheduled():
+        done["scheduled"] += bool(_quietly(lambda: _schedule(code, now)))  # noqa: B023 — called at once
+    for code, failure in queries.transfers_come_back():
+        payouts.note_transfer_failure(payout_code=code, failure=failure.replace("_", " "), actor=actor, now=now)
+        done["come_back"] += 1
+    if not queries.stop_of_payouts():
+        _each(queries.transfers_lost(now=now), lambda code: find_lost(payout_code=code, actor=actor, now=now), done)
+    _each(queries.due(now=now, limit=limit), lambda code: _release(code, actor, now), done)
+    return dict(done)
+
+
+def release_one(*, payout_code: str, actor: Actor, now: datetime) -> Payout:
+    """A person has one payout sent now that is due, or one sent again that was refused. Raises Conflict saying why it waits,
+    Stopped, ProviderError (it was refused again), Indeterminate (its answer follows by itself)."""
+    return _release(payout_code, actor, now)
+
+
+def find_lost(*, payout_code: str, actor: Actor, now: datetime) -> Payout:
+    """Find out what became of a transfer whose answer never came: it is looked for by its key, and only where the provider
+    has nothing of it asked for again, with the same key."""
+    payout = queries.payout(code=payout_code)
+    if payout.status != "in_transfer":
+        return payout
+    found = gateway().find_transfer(group=payout.booking.code, key=queries.transfer_key(payout=payout))
+    if found is not None:
+        return payouts.record_transfer(payout_code=payout_code, seen=found, actor=actor, now=now)
+    try:
+        return _send(payout, actor, now)
+    except Indeterminate:
+        if payout.submitted_at is not None and now - payout.submitted_at > GIVE_UP_AFTER:
+            return payouts.fail_transfer(
+                payout_code=payout_code, failure="never carried out", tries=payout.tries, actor=actor, now=now
+            )
+        raise
+
+
+# Private --------------------------------------------------------------------------------------------------------------
+
+
+def _release(payout_code: str, actor: Actor, now: datetime) -> Payout:
+    released = payouts.release(payout_code=payout_code, actor=actor, now=now)
+    # What another run has claimed is that run's to send.
+    return _send(released.payout, actor, now) if released.claimed else released.payout
+
+
+def _send(payout: Payout, actor: Actor, now: datetime) -> Payout:
+    if connection.in_atomic_block:
+        raise RuntimeError("the provider is never called inside a transaction")
+    try:
+        seen = _call(payout)
+    except (Indeterminate, UpstreamUnavailable):
+        raise  # it stays in_transfer: the next run looks for it
+    except ProviderError as refusal:
+        payouts.fail_transfer(payout_code=payout.code, failure=str(refusal), tries=payout.tries, actor=actor, now=now)
+        raise
+    return payouts.record_transfer(payout_code=payout.code, seen=seen, actor=actor, now=now)
+
+
+def _call(payout: Payout) -> SeenTransfer:
+    account = queries.account_of(host_id=payout.host_id)
+    if account is None or account.provider_id is None:
+        raise ProviderError(message="the host has no account")
+    return gateway().transfer(
+        amount=Money(payout.transfer_amount, payout.transfer_currency),
+        account=account.provider_id,
+        charge_id=payout.source_charge,
+        group=payout.booking.code,
+        reference=payout.code,
+        host=payout.host.code,
+        key=queries.transfer_key(payout=payout),
+    )
+
+
+def _schedule(booking_code: str, now: datetime) -> list[Payout]:
+    with transaction.atomic():
+        booking = bookings.lock(code=booking_code)  # it may be cancelled at this moment
+        payment = payment_queries.payment_of(booking=booking)
+        if payment is None or booking.status not in queries.OWED_TO_HOSTS:
+            return []
+        return payouts.schedule(booking=booking, now=now)
+
+
+def _each(codes: list[str], act: Callable[[str], Payout], done: Counter[str]) -> None:
+    """Act on each; what is refused or lost is counted, and a provider that is away ends the run."""
+    away = 0
+    for code in codes:
+        try:
+            payout = act(code)
+            done["waiting" if payout.status in _WAITING else payout.status] += 1
+            away = 0
+        except UpstreamUnavailable as lost:
+            log.info("payout %s: %s", code, lost)
+            done["lost"] += 1
+            away += 1
+            if away >= AWAY_AFTER:
+                return
+        except ProviderError as refused:
+            log.warning("payout %s was refused: %s", code, refused)
+            done["failed"] += 1
+        except StaydeskError as error:
+            log.info("payout %s is left for the next run: %s", code, error)
+            done["left"] += 1
+
+
+_WAITING: Final = frozenset({"scheduled", "held", "releasable", "failed"})
+
+
+def _forecast(now: datetime, limit: int | None) -> dict[str, int]:
+    planned = queries.plan(now=now, limit=limit)
+    waiting = sum(1 for one in planned if one.waits is not None)
+    return {"release": len(planned) - waiting, "waiting": waiting, "scheduled": len(queries.unscheduled())}
+
+
+def _quietly(act: Callable[[], object]) -> object:
+    try:
+        return act()
+    except StaydeskError as error:
+        log.info("left for the next run: %s", error)
+        return None
