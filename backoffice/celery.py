@@ -25,6 +25,7 @@ app.conf.beat_schedule = {
     "chargebacks": {"task": "workflows.follow_chargebacks", "schedule": 300.0},
     "requests": {"task": "workflows.answer_requests", "schedule": 30.0},
     "saved-cards": {"task": "workflows.charge_saved_cards", "schedule": 60.0},
+    "payouts": {"task": "workflows.release_payouts", "schedule": 60.0},
     "complete-stays": {"task": "workflows.complete_stays", "schedule": 300.0},
     "forget-keys": {"task": "jobs.forget_old_keys", "schedule": 3600.0},
 }

@@ -18,6 +18,7 @@ from backoffice.workflows import (
     decide_request,
     keep_time,
     refund_booking,
+    release_payouts,
     work_chargebacks,
 )
 from backoffice.workflows import import_balance_transactions as transactions
@@ -88,6 +89,15 @@ def charge_saved_cards(**_: Any) -> None:
 @shared_task(name="workflows.resolve_indeterminate")
 def resolve_indeterminate(**_: Any) -> None:
     with_job("workflows.resolve_indeterminate", lambda now: keep_time.resolve_indeterminate(now=now))
+
+
+@shared_task(name="workflows.release_payouts")
+def pay_hosts(**_: Any) -> None:
+    def act(now: Any) -> int:
+        counts = release_payouts.run(now=now, actor=release_payouts.ACTOR)
+        return sum(number for outcome, number in counts.items() if outcome != "waiting")
+
+    with_job("workflows.release_payouts", act)
 
 
 @shared_task(name="workflows.follow_chargebacks")
