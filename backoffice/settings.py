@@ -253,7 +253,7 @@ LOGIN_REDIRECT_URL = "admin:index"
 CSRF_FAILURE_VIEW = "backoffice.console.site.csrf_failure"
 
 CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "desk"}
+    "default": {"BACKEND": "backoffice.core.cache.PatientRedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "desk"}
 }
 SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
 SESSION_COOKIE_AGE = 12 * 3600
