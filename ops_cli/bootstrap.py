@@ -117,6 +117,28 @@ def decides(command: Callable[Concatenate[Actor, P], R]) -> Callable[..., R]:
     return run
 
 
+def decides_in_person(command: Callable[Concatenate[Actor, P], R]) -> Callable[..., R]:
+    """Set Django up and call the command with the member of staff who signs in with --as first: what is decided here asks
+    who decides, not only that somebody has. Raises Refused without a reason or a sign-in."""
+
+    @click.option("--reason", default="", help="Why; kept in the audit log.")
+    @click.option("--as", "email", default="", help="Sign in as staff with this address; the password is asked for.")
+    @click.option("--password-stdin", is_flag=True, help="Read the password of --as from standard input.")
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        from backoffice.core.errors import Refused
+
+        django()
+        reason, email, from_stdin = (kwargs.pop(name) for name in ("reason", "email", "password_stdin"))
+        if not str(reason).strip():
+            raise Refused(missing="a reason (--reason)")
+        if not email:
+            raise Refused(missing="somebody whom the desk knows (--as)")
+        return command(signed_in(email=str(email), from_stdin=bool(from_stdin), reason=str(reason)), *args, **kwargs)
+
+    return run
+
+
 def _decider(*, reason: str, email: str, password_stdin: bool, approval: str, only_looks: bool) -> Actor:
     from backoffice.core.errors import Refused
     from backoffice.people.policies import lent_grants

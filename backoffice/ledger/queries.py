@@ -16,6 +16,7 @@ from django.db import connection
 from django.db.models import BigIntegerField, OuterRef, Prefetch, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
+from backoffice.core.errors import NotFound
 from backoffice.core.money import Money
 from backoffice.ledger.models import Account, Balance, Journal, JournalLine
 from backoffice.ledger.policies import ChartAccount, parse_chart
@@ -160,6 +161,33 @@ def lines_of(journal_id: int) -> list[JournalLine]:
 def trace(subject: str) -> list[Journal]:
     """The money's path: every journal about `subject` (a booking's code), first to last, with its lines."""
     return list(journals().filter(subject=subject).order_by("id"))
+
+
+def concerning(what: str, *, limit: int = 1000) -> list[Journal]:
+    """Every journal that has to do with `what`, first to last: it is about it (a booking's code), says it as its reference
+    (a provider's id, a payout's code), or moves an account under that key. At most the `limit` latest."""
+    ids = _rows(
+        """
+        SELECT id FROM ledger_journal WHERE subject = %s AND subject <> ''
+        UNION SELECT id FROM ledger_journal WHERE reference = %s AND reference <> ''
+        UNION SELECT line.journal_id FROM ledger_account account JOIN ledger_line line ON line.account_id = account.id
+              WHERE account.key = %s AND account.key <> ''
+        ORDER BY id DESC LIMIT %s
+        """,
+        what,
+        what,
+        what,
+        limit,
+    )
+    return list(journals().filter(id__in=[number for (number,) in ids]).order_by("id"))
+
+
+def journal(*, number: int) -> Journal:
+    """One journal with its lines. Raises NotFound."""
+    found = journals().filter(id=number).first()
+    if found is None:
+        raise NotFound(kind="journal")
+    return found
 
 
 def trial_balance(*, as_of: datetime | None = None) -> list[TrialRow]:

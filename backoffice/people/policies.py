@@ -73,7 +73,6 @@ STAFF_VERBS: Final[Mapping[str, frozenset[str]]] = {
 
 # What an engineer at a shell may carry out once a second person has said yes to it (their approval's id is recorded).
 LENT_VERBS: Final = (
-    "payouts.hold",
     "payouts.release",
     "payouts.claw_back",
     "payouts.sweep",

@@ -52,6 +52,7 @@ def ledger() -> None:
     Example:
       ops ledger check
       ops ledger trace BK-7QF3K2
+      ops ledger journal 4711
     """
 
 
@@ -233,24 +234,63 @@ def statement(
     )
 
 
-@ledger.command(short_help="Follow a booking's money from journal to journal.")
+@ledger.command(short_help="Follow money from journal to journal.")
 @click.argument("subject")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="The latest so many journals."
+)
 @renders("ledger.trace", TRACE)
 @reads
-def trace(actor: Actor, subject: str) -> Result:
-    """Follow the money of SUBJECT, a booking's code: every journal about it, line by line, first to last.
+def trace(actor: Actor, subject: str, limit: int) -> Result:
+    """Follow the money of SUBJECT: a booking, a refund, a payout, a host, or a provider's id. Every journal that is about it,
+    names it, or moves an account under it, line by line, first to last.
 
     \b
     Example:
       ops ledger trace BK-7QF3K2
+      ops ledger trace ch_3Q0pQw2eZvKYlo2C
     """
     from backoffice.ledger import queries
 
     actor.must("ledger.view")
-    journals = queries.trace(subject.upper())
+    # Codes of ours are capitals and a provider's ids are not: what was typed in small letters may be either.
+    journals = queries.concerning(subject, limit=limit) or queries.concerning(subject.upper(), limit=limit)
     if not journals:
-        raise Failed(f"nothing was ever posted about {subject.upper()}")
-    return Result(rows=list(_lines(journals)), summary={"journals": len(journals)})
+        raise Failed(f"nothing was ever posted about {subject}")
+    return Result(rows=list(_lines(journals)), summary={"journals": len(journals), "about": subject})
+
+
+@ledger.command(short_help="Show one journal whole.")
+@click.argument("number", type=click.IntRange(1, 2**63 - 1))
+@renders("ledger.journal", TRACE)
+@reads
+def journal(actor: Actor, number: int) -> Result:
+    """Show journal NUMBER: its lines, who posted it under which key, and what it reverses or is reversed by.
+
+    \b
+    Example:
+      ops ledger journal 4711
+    """
+    from backoffice.ledger import queries
+
+    actor.must("ledger.view")
+    found = queries.journal(number=number)
+    undone = found.reversals.values_list("pk", flat=True).first()
+    return Result(
+        rows=list(_lines([found])),
+        summary={
+            "journal": found.pk,
+            "kind": found.kind,
+            "key": found.idempotency_key,
+            "subject": found.subject or None,
+            "reference": found.reference or None,
+            "memo": found.memo or None,
+            "effective_at": found.effective_at,
+            "recorded_at": found.recorded_at,
+            "reverses": found.reverses_id,
+            "reversed_by": undone,
+        },
+    )
 
 
 def _lines(journals: list[Any]) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ops_cli.bootstrap import decides, reads
+from ops_cli.bootstrap import decides, decides_in_person, reads
 from ops_cli.output import Column, Exit, Failed, Result, dry_run, renders
 from ops_cli.times import age
 
@@ -199,7 +199,7 @@ def request(actor: Actor, booking: str, amount: str | None, cause: str, bearer: 
 @refunds.command(short_help="Say yes to a refund that waits.")
 @click.argument("code")
 @renders("refunds.approve", LIST)
-@decides
+@decides_in_person
 def approve(actor: Actor, code: str) -> Result:
     """Say yes, as a second person, to refund CODE; it is sent at once. Never one's own, and only with --as: a second
     person is somebody whom the desk knows.
@@ -212,7 +212,6 @@ def approve(actor: Actor, code: str) -> Result:
     from backoffice.payments import queries
     from backoffice.workflows import refund_booking
 
-    _known(actor)
     now, found = clock.now(), queries.refund(code=code.upper())
     done = refund_booking.approve(refund_code=found.code, version=found.version, actor=actor, now=now)
     return Result(rows=[_row(_again(done.code), now)])
@@ -221,7 +220,7 @@ def approve(actor: Actor, code: str) -> Result:
 @refunds.command(short_help="Say no to a refund that waits.")
 @click.argument("code")
 @renders("refunds.reject", LIST)
-@decides
+@decides_in_person
 def reject(actor: Actor, code: str) -> Result:
     """Say no, as a second person, to refund CODE; the amount can be asked for again. Only with --as.
 
@@ -233,7 +232,6 @@ def reject(actor: Actor, code: str) -> Result:
     from backoffice.payments import queries
     from backoffice.workflows import refund_booking
 
-    _known(actor)
     now, found = clock.now(), queries.refund(code=code.upper())
     done = refund_booking.reject(
         refund_code=found.code, reason=actor.reason, version=found.version, actor=actor, now=now
@@ -249,13 +247,6 @@ def _looking(actor: Actor) -> Actor:
 
     actor.must("refunds.view")
     return replace(actor, grants=lent_grants())
-
-
-def _known(actor: Actor) -> None:
-    from backoffice.core.errors import Refused
-
-    if actor.id is None:
-        raise Refused(missing="a second person whom the desk knows (--as)")
 
 
 def _previewed(actor: Actor, booking: str, amount: str | None, cause: str, bearer: str) -> Result:

@@ -69,6 +69,21 @@ def test_balances_statement_and_trace_tell_one_story(ops: Ops, booking) -> None:
     assert all(row["balance"] for row in ops("ledger", "balances", "--open").rows)
 
 
+def test_money_is_traced_from_a_providers_id_a_refund_or_a_host_to_its_journals(ops: Ops, booking) -> None:
+    asked = refund(booking, 5_000)
+    whole = ops("ledger", "trace", booking.code).rows
+    charge = booking.payment.charge_id
+    by_charge = ops("ledger", "trace", charge)
+    assert {row["journal"] for row in by_charge.rows} == {
+        row["journal"] for row in whole if charge in (row["key"], row["reference"])
+    } and by_charge.summary["journals"] == 2
+    (journal,) = {row["journal"] for row in ops("ledger", "trace", asked.code.lower()).rows}
+    shown = ops("ledger", "journal", str(journal))
+    assert shown.rows == [row for row in whole if row["journal"] == journal]
+    assert (shown.summary["key"], shown.summary["reversed_by"]) == (f"refund:{asked.code}", None)
+    assert len({row["journal"] for row in ops("ledger", "trace", booking.code, "--limit", "1").rows}) == 1
+
+
 def test_the_trial_balance_is_even_then_and_now(ops: Ops, booking) -> None:
     found = ops("ledger", "trial-balance")
     assert found.code == Exit.DONE and found.summary["balanced"] is True
@@ -82,6 +97,7 @@ def test_the_trial_balance_is_even_then_and_now(ops: Ops, booking) -> None:
         (("statement", "9999", "--currency", "EUR"), Exit.USAGE, "no account 9999"),
         (("balances", "--code", "9999"), Exit.USAGE, "no account 9999"),
         (("trace", "BK-NONE22"), Exit.FAILURE, "nothing was ever posted about BK-NONE22"),
+        (("journal", "999999999"), Exit.FAILURE, "No such journal"),
     ],
 )
 def test_what_is_not_there_is_one_clear_line(ops: Ops, arguments: tuple[str, ...], code: Exit, says: str) -> None:
