@@ -29,6 +29,8 @@ ACTOR: Final = system("sweep")
 JOB: Final = "payouts.sweep"
 # The provider lists by its own clock, to the second.
 _A_MOMENT: Final = timedelta(minutes=5)
+# The job looks every hour, so that a tick that was missed costs an hour; it sweeps a currency once a day.
+_ONCE_IN: Final = timedelta(hours=20)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +118,8 @@ def run(*, now: datetime, actor: Actor = ACTOR) -> dict[str, int]:
     import_balance_transactions.run(now=now)
     for currency in payout_queries.sweep_currencies():
         shown = preview(currency=currency, actor=actor, now=now)
-        if not shown.worth_it:
+        last = payout_queries.sweeps().filter(currency=currency).first()
+        if not shown.worth_it or (last is not None and now - last.created_at < _ONCE_IN):
             counts["waiting"] += 1
             continue
         try:
