@@ -112,7 +112,7 @@ TOPICS: Final[Mapping[str, Mapping[str, Words]]] = {
         "charge_failed": Words(
             "Pay {amount} for booking {booking} by {pay_by}",
             "Your card was not charged {amount} for booking {booking} of {listing}: {reason} Pay with this or another "
-            "card by {pay_by}; {otherwise}",
+            "card by {pay_by}; otherwise {otherwise}.",
             _BOOKING,
         ),
         "charge_received": Words(
@@ -122,7 +122,7 @@ TOPICS: Final[Mapping[str, Mapping[str, Words]]] = {
         ),
         "booking_unpaid": Words(
             "Cancelled unpaid: {listing}, {check_in} to {check_out}",
-            "{amount} for booking {booking} of {listing} was not paid by {pay_by}, so the booking ends. {consequence}",
+            "{amount} for booking {booking} of {listing} was not paid by {pay_by}, so the booking ends: {consequence}.",
             _BOOKING,
         ),
         "damage_requested": Words(
@@ -133,7 +133,7 @@ TOPICS: Final[Mapping[str, Mapping[str, Words]]] = {
         ),
         "damage_rejected": Words(
             "Nothing is charged for damage at {listing}",
-            "We looked at the {amount} that was asked for your stay {booking} and decided against it: {reason}",
+            "The {amount} that was asked for your stay {booking} is not asked for any more. {reason} Nothing was charged.",
             _BOOKING,
         ),
         "payment_received": Words(

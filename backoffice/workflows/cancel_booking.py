@@ -23,7 +23,7 @@ from backoffice.bookings.policies import (
 )
 from backoffice.bookings.states import BOOKING
 from backoffice.core.actor import Actor
-from backoffice.core.errors import Invalid, NotFound, OverLimit, Refused, StaleVersion
+from backoffice.core.errors import Conflict, Invalid, NotFound, OverLimit, Refused, StaleVersion
 from backoffice.core.money import Money
 from backoffice.core.stays import Stay
 from backoffice.ledger import operations as ledger
@@ -108,6 +108,8 @@ def confirm(*, booking_code: str, token: str, reason: str, actor: Actor, now: da
 def _preview(booking: Booking, by: str, actor: Actor, now: datetime) -> CancellationPreview:
     BOOKING.after(booking.status, "cancel")  # raises when it is too late
     payments.not_while_captured(booking=booking)
+    if by == "host" and booking.status == "requested":
+        raise Conflict("This guest is waiting for your answer: decline the request instead.")
     payment = payment_queries.payment_of(booking=booking)
     zero = Money.zero(booking.currency)
     decision: CancellationDecision | None = None

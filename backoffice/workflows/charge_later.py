@@ -72,7 +72,7 @@ def give_up_unpaid(*, now: datetime) -> int:
                 booking=booking,
                 amount=Money(payment.amount, payment.currency),
                 pay_by=payment.pay_by or now,
-                consequence="Nothing was charged; the nights are free again.",
+                consequence="nothing was charged, and the nights are free again",
                 actor=ACTOR,
                 now=now,
             )

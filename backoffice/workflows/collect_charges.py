@@ -135,7 +135,7 @@ def give_up_unpaid(*, now: datetime) -> int:
                 booking=booking,
                 amount=Money(charge.amount, charge.currency),
                 pay_by=charge.pay_by or now,
-                consequence="The nights that were paid stay as they are; those after them are free again.",
+                consequence="the nights that were paid stay as they are, those after them are free again",
                 actor=ACTOR,
                 now=now,
             )

@@ -145,7 +145,7 @@ def _ask_for_another_card(booking: Booking, payment: Payment, now: datetime) -> 
             "amount": Money(payment.amount, payment.currency).format(),
             "reason": payment.last_error,
             "pay_by": payment.pay_by.strftime("%Y-%m-%d %H:%M UTC"),
-            "otherwise": "otherwise the booking is cancelled and the nights are given to others.",
+            "otherwise": "the booking is cancelled and the nights are given to others",
         },
         now,
     )

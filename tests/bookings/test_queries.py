@@ -16,7 +16,7 @@ from backoffice.core.errors import NotFound, StaydeskError
 from backoffice.people.models import User
 from backoffice.people.queries import cli_actor
 from backoffice.people.states import ROLES
-from backoffice.workflows import cancel_booking
+from backoffice.workflows import cancel_booking, decide_request
 from tests import factories
 from tests.factories import NOW
 
@@ -72,6 +72,10 @@ def _do(action: str, booking: Booking, actor: Actor, at: datetime) -> None:
         cancel_booking.confirm(booking_code=booking.code, token=shown.token, reason="x", actor=actor, now=at)
     elif action == "mark_no_show":
         bookings.mark_no_show(booking_code=booking.code, reason="x", actor=actor, now=at)
+    elif action == "accept":  # what is reserved is taken at the provider; whether the host may say yes is asked here
+        bookings.for_host_to_decide(booking=bookings.lock(code=booking.code), actor=actor, now=at)
+    elif action == "decline":
+        decide_request.decline(booking_code=booking.code, reason="x", actor=actor, now=at)
     elif action == "pay":
         from backoffice.payments import operations as payments
 
@@ -103,8 +107,8 @@ def test_what_is_offered_can_be_done_and_what_is_not_is_refused(who: str, moment
     }.get(who, lambda: factories.staff(who))()
     actor = factories.acting(person)
     offered = queries.available_actions(booking=queries.booking(code=booking.code), actor=actor, now=at)
-    assert set(offered) <= {"pay", "cancel", "mark_no_show"}
-    for action in ("pay", "cancel", "mark_no_show"):
+    assert set(offered) <= {"pay", "accept", "decline", "cancel", "mark_no_show"}
+    for action in ("pay", "accept", "decline", "cancel", "mark_no_show"):
         from django.db import transaction
 
         try:

@@ -11,7 +11,7 @@ from backoffice.bookings.states import BOOKING
 from backoffice.core.errors import IllegalTransition
 from backoffice.core.states import StateTable
 from backoffice.listings.states import LISTING
-from backoffice.payments.states import ATTEMPT, PAYMENT, REFUND, WEBHOOK
+from backoffice.payments.states import ATTEMPT, CHARGE, PAYMENT, REFUND, WEBHOOK
 from backoffice.people.states import ACCOUNT
 from backoffice.reconciliation.states import BREAK
 from tests.house import state_docs
@@ -22,6 +22,7 @@ TABLES: dict[str, tuple[StateTable, str]] = {
     "booking": (BOOKING, "bookings_booking"),
     "payment": (PAYMENT, "payments_payment"),
     "attempt": (ATTEMPT, "payments_paymentattempt"),
+    "charge": (CHARGE, "payments_extracharge"),
     "refund": (REFUND, "payments_refund"),
     "webhook": (WEBHOOK, "payments_webhookevent"),
     "break": (BREAK, "reconciliation_break"),

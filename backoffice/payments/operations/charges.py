@@ -373,9 +373,9 @@ def _failed(charge: ExtraCharge, error: str, code: str, actor: Actor, now: datet
     fields = ["last_error", "next_action_url", "next_try_at", "pay_by"]
     _move(charge, "fail", actor=actor, now=now, fields=fields)
     otherwise = (
-        "otherwise your stay ends with the nights that are paid."
+        "your stay ends with the nights that are paid"
         if charge.kind == "instalment"
-        else "otherwise we will write to you about what follows."
+        else "we will write to you about what follows"
     )
     _tell(
         charge,
