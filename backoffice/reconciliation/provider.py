@@ -4,16 +4,24 @@ Like `payments/gateway`, this file is an extra beside the six: it calls the prov
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
+
+from django.db import connection, transaction
 
 from backoffice.core.actor import Actor
+from backoffice.core.errors import Conflict, NotFound, ProviderError
+from backoffice.core.money import Money
 from backoffice.jobs import operations as jobs
 from backoffice.payments.gateway.stripe import gateway
-from backoffice.reconciliation import operations
+from backoffice.payments.policies.seen import SeenBalanceTransaction
+from backoffice.reconciliation import operations, queries
 from backoffice.reconciliation.models import Run
 from backoffice.reconciliation.queries import Difference
+from backoffice.reconciliation.states import SCOPES
 from backoffice.workflows import import_balance_transactions
 
 # The provider's clock may be a little ahead of ours; its newest movements belong to the run all the same.
@@ -21,6 +29,10 @@ AHEAD: Final = timedelta(minutes=5)
 BEGINNING: Final = timedelta(days=400)
 # The balance is asked before and after the movements: it must not have moved in between. A busy desk gets a few tries.
 TRIES: Final = 5
+
+
+class _DryRun(Exception):
+    """Rolls a run back after it has found what it would write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,14 @@ class Reconciliation:
         return [difference for difference in self.differences if difference.cls != "late"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The provider's movements from its report instead of its API, with the categories that the report does not carry."""
+
+    rows: Iterable[SeenBalanceTransaction]
+    left_out: Sequence[str] = ()
+
+
 def reconcile_stripe(
     *, since: datetime | None, until: datetime | None, actor: Actor, now: datetime, dry_run: bool = False
 ) -> Reconciliation:
@@ -42,28 +62,158 @@ def reconcile_stripe(
 
     Raises Locked while another run of this scope is under way, UpstreamUnavailable when the provider does not answer
     (nothing was written then)."""
-    with jobs.running(name="reconcile.stripe", actor=actor, now=now) as handle:
-        if not dry_run:
+    return reconcile(scope="stripe", since=since, until=until, actor=actor, now=now, dry_run=dry_run)
+
+
+def reconcile(
+    *,
+    scope: str,
+    since: datetime | None,
+    until: datetime | None,
+    actor: Actor,
+    now: datetime,
+    dry_run: bool = False,
+    report: Report | None = None,
+    chunk: int = operations.CHUNK,
+) -> Reconciliation:
+    """Compare the legs of a scope (stripe, payouts, bank, state, all) over [since, until).
+
+    Of `report`, the movements are taken from the provider's file instead of its API. Raises Locked while a run of the
+    same scope, or of all, is under way, and UpstreamUnavailable when the provider does not answer."""
+    with _alone(scope, actor, now) as handle:
+        if not dry_run and "line" in SCOPES.get(scope, ()) and report is None:
             handle.count(imported=import_balance_transactions.run(now=now))
         run = operations.begin(
-            scope="stripe", since=since or now - BEGINNING, until=until or now + AHEAD, actor=actor, now=now
+            scope=scope,
+            since=since or now - BEGINNING,
+            until=until or now + AHEAD,
+            actor=actor,
+            now=now,
+            source="api" if report is None else "file",
         )
-        try:
-            outcome = _compare(run, handle, dry_run)
-        except BaseException as error:  # a run that cannot be finished says so, even when it is interrupted
-            operations.fail(run=run, error=f"{type(error).__name__}: {error}", now=now)
-            raise
-        handle.count(lines=outcome.run.lines, matched=outcome.run.matched, breaks=len(outcome.findings))
+        with _accounted(run, handle):
+            _stage(run, handle, report)
+            return _compare(run, handle, dry_run=dry_run, chunk=chunk)
+
+
+def resume(*, scope: str, actor: Actor, now: datetime, chunk: int = operations.CHUNK) -> Reconciliation:
+    """Go on with the last run of a scope where it was cut off; it ends as if it had not been.
+
+    Raises Conflict when there is nothing to go on with, Locked while one is under way."""
+    with _alone(scope, actor, now) as handle:
+        run = queries.unfinished(scope=scope)
+        if run is None or not operations.is_staged(run=run):
+            raise Conflict(f"No run of {scope} was cut off where it could go on; begin one: ops reconcile {scope}")
+        with _accounted(run, handle):
+            return _compare(run, handle, dry_run=False, chunk=chunk)
+
+
+# Private --------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _alone(scope: str, actor: Actor, now: datetime) -> Iterator[jobs.Run]:
+    """The scope's lock, on record; a run of everything also holds the lock of every scope, in one order."""
+    with ExitStack() as held:
+        if scope == "all":
+            for other in sorted(set(SCOPES) - {"all"}):
+                held.enter_context(jobs.running(name=f"reconcile.{other}", actor=actor, now=now, quiet=True))
+        else:
+            held.enter_context(jobs.running(name="reconcile.all", scope=scope, actor=actor, now=now, quiet=True))
+        yield held.enter_context(jobs.running(name=f"reconcile.{scope}", actor=actor, now=now))
+
+
+@contextmanager
+def _accounted(run: Run, handle: jobs.Run) -> Iterator[None]:
+    """A run that cannot be finished says so: what was staged is kept for going on when somebody broke it off."""
+    try:
+        yield
+    except Exception as error:
+        operations.fail(run=run, error=f"{type(error).__name__}: {error}", now=handle.now())
+        raise
+    except BaseException as error:
+        operations.interrupt(run=run, error=f"{type(error).__name__}: {error}", now=handle.now())
+        raise
+
+
+def _compare(run: Run, handle: jobs.Run, *, dry_run: bool, chunk: int) -> Reconciliation:
+    """From the checkpoint to the end. A dry run takes the same path, in a transaction that is rolled back."""
+    if not dry_run:
+        return _steps(run, handle, chunk)
+    try:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            outcome = _steps(run, handle, chunk)
+            raise _DryRun
+    except _DryRun:
+        operations.discard(run=run)
+        return outcome
+
+
+def _steps(run: Run, handle: jobs.Run, chunk: int) -> Reconciliation:
+    if run.checkpoint["step"] == "staged":
+        operations.classify(run=run, now=handle.now())
+    operations.write(run=run, now=handle.now(), chunk=chunk, tell=handle.progress)
+    differences = [found for _, found in queries.staged(run=run)]
+    operations.finish(run=run, now=handle.now())
+    outcome = Reconciliation(run, differences)
+    handle.count(lines=run.lines, matched=run.matched, breaks=len(outcome.findings))
     return outcome
 
 
-def _compare(run: Run, handle: jobs.Run, dry_run: bool) -> Reconciliation:
+def _stage(run: Run, handle: jobs.Run, report: Report | None) -> None:
+    """Fetch what the legs of the run need of the provider. The balance is that of the moment of the movements."""
+    legs = SCOPES[run.scope]
     provider = gateway()
+    states = list(_states(legs, run))
     for _ in range(TRIES):
-        before = provider.balance()
+        before = provider.balance() if "balance" in legs else None
         asked = handle.now()
-        operations.stage(run=run, rows=provider.balance_transactions(since=run.since, until=run.until))
-        if provider.balance() == before:
-            break
-    run, differences = operations.compare(run=run, balances=before, asked=asked, now=handle.now(), dry_run=dry_run)
-    return Reconciliation(run, differences)
+        rows: Iterable[SeenBalanceTransaction] = ()
+        if "line" in legs:
+            rows = provider.balance_transactions(since=run.since, until=run.until) if report is None else report.rows
+        operations.stage(
+            run=run,
+            rows=rows,
+            states=states,
+            balances=before,
+            asked=asked,
+            left_out=report.left_out if report is not None else (),
+        )
+        if report is not None or before is None or provider.balance() == before:
+            return
+
+
+def _states(legs: Sequence[str], run: Run) -> Iterator[Sequence[Any]]:
+    """The provider's present view of what we think is under way, and of every payout to our bank in the window."""
+    provider = gateway()
+    if "status" in legs:
+        for payment_id in queries.payments_under_way():
+            payment = _known(lambda id=payment_id: provider.payment(payment_id=id))
+            if payment is not None:
+                yield _state("payment", payment.id, "", payment.status, payment.amount, None)
+        for refund_id in queries.refunds_under_way():
+            refund = _known(lambda id=refund_id: provider.refund_state(refund_id=id))
+            if refund is not None:
+                yield _state("refund", refund.id, "", refund.status, refund.amount, None)
+    if "payout" in legs:
+        for seen in provider.bank_payouts(since=run.since):
+            if seen.created < run.until:
+                yield _state("bank_payout", seen.id, "", seen.status, seen.amount, seen.created)
+        for payout_id, account in queries.host_payouts_under_way():
+            payout = _known(lambda id=payout_id, of=account: provider.bank_payout(payout_id=id, account=of))
+            if payout is not None:
+                yield _state("bank_payout", payout.id, account, payout.status, payout.amount, payout.created)
+
+
+def _state(kind: str, id: str, account: str, status: str, amount: Money, created: datetime | None) -> Sequence[Any]:
+    return (kind, id, account, status, amount.amount, amount.currency, created)
+
+
+def _known(ask: Any) -> Any:
+    """What the provider says of one object; one that it does not know is found by another leg."""
+    try:
+        return ask()
+    except (NotFound, ProviderError):
+        return None

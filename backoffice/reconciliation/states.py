@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from backoffice.core.states import StateTable
@@ -25,6 +26,15 @@ BREAK: Final = StateTable(
         "take": {"open": "investigating", "reopened": "investigating", "expected": "investigating"},
         "resolve": {"open": "resolved", "investigating": "resolved", "reopened": "resolved"},
         "accept": {"open": "accepted", "investigating": "accepted", "reopened": "accepted"},
+        "propose": {
+            "open": "proposed",
+            "investigating": "proposed",
+            "reopened": "proposed",
+            "accepted": "proposed",
+        },
+        "reject": {"proposed": "investigating"},
+        "approve": {"proposed": "approved"},
+        "write_off": {"approved": "written_off"},
         "heal": {
             "expected": "self_healed",
             "open": "self_healed",
@@ -33,17 +43,30 @@ BREAK: Final = StateTable(
             "reopened": "self_healed",
             "accepted": "self_healed",
         },
-        "reopen": {"self_healed": "reopened", "resolved": "reopened", "written_off": "reopened"},
+        "reopen": {
+            "self_healed": "reopened",
+            "resolved": "reopened",
+            "written_off": "reopened",
+            "accepted": "reopened",  # the date until which it was accepted has passed
+        },
     },
 )
 OPEN: Final = ("expected", "open", "investigating", "proposed", "approved", "reopened", "accepted")
-# What a finding is: an expected break is only young.
+# What a finding is: an expected break is only young, an accepted one is known until its date.
 FINDINGS: Final = ("open", "investigating", "proposed", "approved", "reopened")
 
-LEGS: Final = ("line", "clearing", "balance")
-RUN_STATUSES: Final = ("running", "succeeded", "failed")
+# What is compared with what. In order: where two legs see one fact, the first of them has the break.
+LEGS: Final = ("balance", "line", "payout", "booking", "host", "bank", "clearing", "status")
+SCOPES: Final[Mapping[str, tuple[str, ...]]] = {
+    "stripe": ("balance", "line", "bank", "clearing"),
+    "payouts": ("payout", "booking", "host"),
+    "bank": ("bank",),
+    "state": ("balance", "bank", "clearing", "status"),
+    "all": LEGS,
+}
+RUN_STATUSES: Final = ("running", "interrupted", "succeeded", "failed")
 
-# In order of precedence: where several hold, the first names the break.
+# In order of precedence: where several hold, the first names the break and the others are its flags.
 CLASSES: Final = (
     "unexplained_difference",
     "currency_mismatch",
@@ -65,4 +88,10 @@ CLASSES: Final = (
     "uncleared_balance",
     "unknown_type",
     "late",
+)
+
+MATCH: Final = StateTable(
+    kind="bank match",
+    statuses=("proposed", "confirmed", "rejected"),
+    steps={"confirm": {"proposed": "confirmed"}, "reject": {"proposed": "rejected"}},
 )

@@ -1,0 +1,192 @@
+"""Working a break: taken, noted, resolved, accepted for a while, written off by two people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from django.db import transaction
+
+from backoffice.audit import operations as audit
+from backoffice.core.actor import Actor
+from backoffice.core.errors import Invalid, NotAllowed, NotFound, Refused, StaleVersion
+from backoffice.core.money import Money
+from backoffice.ledger import operations as ledger
+from backoffice.ledger import queries as ledger_queries
+from backoffice.people import queries as people
+from backoffice.reconciliation import policies
+from backoffice.reconciliation.models import Break
+from backoffice.reconciliation.operations.writing import event, in_eur
+from backoffice.reconciliation.states import BREAK
+
+
+def take(*, code: str, owner_id: int, actor: Actor, now: datetime, version: int | None = None) -> Break:
+    """Give a break an owner, who investigates it."""
+    actor.must("breaks.work")
+    owner = people.person(person_id=owner_id)
+    if not owner.is_staff:
+        raise Invalid("owner: must be a member of staff.", field="owner")
+    with transaction.atomic():
+        found = _locked(code, version)
+        before = {"status": found.status, "owner": found.owner_id}
+        found.owner = owner
+        if BREAK.allows(found.status, "take"):
+            found.status = BREAK.after(found.status, "take")
+        return _keep(found, "take", before, {"status": found.status, "owner": owner.id}, actor, now)
+
+
+def note(*, code: str, text: str, actor: Actor, now: datetime, version: int | None = None) -> Break:
+    """Add a note to a break; earlier notes stay."""
+    actor.must("breaks.work")
+    if not text.strip():
+        raise Invalid("text: write what you found.", field="text")
+    with transaction.atomic():
+        found = _locked(code, version)
+        found.notes = f"{found.notes}{now:%Y-%m-%d %H:%M} {actor.name}: {text.strip()}\n"
+        return _keep(found, "note", {}, {"note": "added"}, actor, now)
+
+
+def resolve(*, code: str, reason: str, actor: Actor, now: datetime, version: int | None = None) -> Break:
+    """Say that a break is explained and put right. It reopens by itself if a later run still finds it.
+
+    Raises Refused without a reason; for an engineer at a shell, whose word alone decides nothing about money, also
+    without an approval."""
+    actor.must("breaks.work")
+    _must_say_why(reason, actor)
+    if actor.kind == "cli" and not actor.approval:
+        raise Refused(missing="a second person's approval (--approval)")
+    with transaction.atomic():
+        found = _locked(code, version)
+        before = {"status": found.status}
+        found.status = BREAK.after(found.status, "resolve")
+        found.closed_at = now
+        return _keep(found, "resolve", before, {"status": found.status}, actor.because(reason), now)
+
+
+def accept(
+    *, code: str, until: datetime, reason: str, actor: Actor, now: datetime, version: int | None = None
+) -> Break:
+    """Live with a break until a date: it is no finding till then, unless it changes. Raises Refused without a reason,
+    Invalid for a date that is past or more than a quarter away."""
+    actor.must("breaks.work")
+    _must_say_why(reason, actor)
+    if not now < until:
+        raise Invalid("until: must be a day to come.", field="until")
+    if (until - now).days > 92:
+        raise Invalid(
+            "until: at most three months ahead; what stays longer is written off or put right.", field="until"
+        )
+    with transaction.atomic():
+        found = _locked(code, version)
+        before = {"status": found.status}
+        found.status = BREAK.after(found.status, "accept")
+        found.accepted_until = until
+        after = {"status": found.status, "until": until.isoformat()}
+        return _keep(found, "accept", before, after, actor.because(reason), now)
+
+
+def proposed_write_off(*, found: Break, now: datetime) -> policies.WriteOff:
+    """What writing a break off would post, by what stands on its account now. Raises Refused where nothing may be."""
+    standing = ledger_queries.balance(
+        account=str(found.detail.get("account", "")), key=str(found.detail.get("key", "")), currency=found.currency
+    )
+    amount = Money(standing, found.currency)
+    euro = in_eur(money=amount, now=now)
+    # Without a rate the cap cannot be told: nothing of that currency is rounding.
+    beyond = policies.ROUNDING_CAP + Money(1, policies.ROUNDING_CAP.currency)
+    return policies.write_off(
+        leg=found.leg,
+        detail={**found.detail, "standing": standing},
+        currency=found.currency,
+        subject=found.subject,
+        run=found.last_seen_id,
+        in_eur=beyond if euro is None else euro,
+    )
+
+
+def propose_write_off(*, code: str, reason: str, actor: Actor, now: datetime, version: int | None = None) -> Break:
+    """Propose to give up what stands under a break; a second finance person decides.
+
+    Raises Refused without a reason and for what is not ours to give up."""
+    actor.must("breaks.work")
+    _must_say_why(reason, actor)
+    with transaction.atomic():
+        found = _locked(code, version)
+        status = BREAK.after(found.status, "propose")
+        proposal = proposed_write_off(found=found, now=now)
+        before = {"status": found.status}
+        found.status, found.proposal = status, {**proposal.as_dict(), "reason": reason.strip()}
+        found.proposed_by_id, found.proposed_by_name, found.proposed_at = actor.id, actor.name, now
+        found.decided_by = found.decided_at = None
+        after = {"status": status, "amount": proposal.amount.amount, "contra": proposal.contra}
+        return _keep(found, "propose", before, after, actor.because(reason), now)
+
+
+def decide_write_off(*, code: str, approve: bool, reason: str, version: int, actor: Actor, now: datetime) -> Break:
+    """The second person's word on a proposed write-off. A yes posts it: rounding to 5900, a loss to 5220.
+
+    Raises NotAllowed for the person who proposed it, Refused without a reason, StaleVersion when the break has changed,
+    Refused when something else stands there now than was proposed."""
+    actor.must("breaks.write_off")
+    _must_say_why(reason, actor)
+    if actor.id is None:
+        raise NotAllowed(verb="decide a write-off without being a person")
+    with transaction.atomic():
+        found = _locked(code, version)
+        before = {"status": found.status}
+        if not approve:
+            found.status, found.proposal = BREAK.after(found.status, "reject"), None
+            return _keep(found, "reject", before, {"status": found.status}, actor.because(reason), now)
+        approved = BREAK.after(found.status, "approve")
+        if found.proposed_by_id == actor.id:
+            raise NotAllowed(verb="approve a write-off that you proposed yourself")
+        proposal = policies.WriteOff.from_dict(found.proposal or {})
+        if proposed_write_off(found=found, now=now).amount != proposal.amount:
+            raise Refused(
+                f"{proposal.amount} was proposed and that is no longer what stands there; reject it and look again.",
+                missing="a proposal for what stands there now",
+            )
+        posted = ledger.post(
+            key=f"break:{found.code}:{found.version}",
+            kind="write_off",
+            lines=proposal.lines(),
+            subject=found.subject,
+            reference=found.fact,
+            memo=str((found.proposal or {}).get("reason", "")),
+            effective_at=now,
+            actor=actor,
+            now=now,
+        )
+        found.status = BREAK.after(approved, "write_off")
+        found.decided_by_id, found.decided_at, found.closed_at = actor.id, now, now
+        found.journal_id = posted.journal_id if posted is not None else None
+        after = {"status": found.status, "amount": proposal.amount.amount, "journal": found.journal_id}
+        return _keep(found, "write_off", before, after, actor.because(reason), now)
+
+
+# Private --------------------------------------------------------------------------------------------------------------
+
+
+def _must_say_why(reason: str, actor: Actor) -> None:
+    if not reason.strip():
+        raise Refused(missing="a reason (--reason)" if actor.kind == "cli" else "a reason")
+
+
+def _locked(code: str, version: int | None) -> Break:
+    # Two colleagues on one break, or one beside a run that sees it again: one after the other.
+    found = Break.objects.select_for_update().filter(code=code).first()
+    if found is None:
+        raise NotFound(kind="break")
+    if version is not None and found.version != version:
+        raise StaleVersion(kind="break")
+    return found
+
+
+def _keep(
+    found: Break, act: str, before: Mapping[str, object], after: Mapping[str, object], actor: Actor, now: datetime
+) -> Break:
+    found.version += 1
+    found.save()
+    event(found, act, now, who=actor.name, why=actor.reason).save()
+    audit.record(actor=actor, verb=f"breaks.{act}", kind="break", id=found.code, before=before, after=after, now=now)
+    return found

@@ -1,0 +1,134 @@
+"""What a run writes: breaks that are new, seen again, come back, or over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from backoffice.core.errors import Invalid
+from backoffice.core.money import Money
+from backoffice.reconciliation.models import Break, BreakEvent, Run
+from backoffice.reconciliation.queries import Difference
+from backoffice.reconciliation.states import BREAK, OPEN
+from backoffice.rulebook import queries as rulebook
+
+# Comparing in a window says nothing about what lies outside it.
+_WINDOWED = ("line", "payout")
+_SEEN = ("cls", "flags", "difference", "at_risk", "detail", "fact", "subject")
+
+
+def write_chunk(*, run: Run, differences: Sequence[Difference], now: datetime) -> None:
+    """Write some differences in the caller's transaction: new breaks are made, known ones seen again."""
+    identities = [difference.identity for difference in differences]
+    # Somebody may be working one of them: whoever comes second waits, in the order of ids.
+    rows = Break.objects.select_for_update().filter(identity__in=identities).order_by("id")
+    known = {found.identity: found for found in rows}
+    fresh = [_new(run, each, now) for each in differences if each.identity not in known]
+    Break.objects.bulk_create(fresh)
+    events = [event(found, "found", now, run=run) for found in fresh]
+    changed = []
+    for difference in differences:
+        found = known.get(difference.identity)
+        what = _see_again(found, difference, now) if found is not None else ""
+        if found is not None and what:
+            found.version += 1
+            changed.append(found)
+            events.append(event(found, what, now, run=run))
+    Break.objects.bulk_update(
+        changed, [*_SEEN, "at_risk_eur", "status", "closed_at", "accepted_until", "proposal", "version"]
+    )
+    Break.objects.filter(id__in=[found.id for found in known.values() if found.status in OPEN]).update(last_seen=run)
+    BreakEvent.objects.bulk_create(events)
+
+
+def heal(*, run: Run, compared: Sequence[str], now: datetime) -> int:
+    """Breaks that this run looked for and did not find are over: both sides are equal now. Returns how many."""
+    gone = Break.objects.select_for_update().filter(status__in=OPEN, leg__in=compared).exclude(last_seen=run)
+    healed = [
+        found
+        for found in gone.order_by("id")
+        if found.leg not in _WINDOWED or run.since <= found.occurred_at < run.until
+    ]
+    healed = [found for found in healed if BREAK.allows(found.status, "heal")]
+    for found in healed:
+        found.status, found.closed_at = BREAK.after(found.status, "heal"), now
+        found.version += 1
+    Break.objects.bulk_update(healed, ["status", "closed_at", "version"])
+    BreakEvent.objects.bulk_create([event(found, "healed", now, run=run) for found in healed])
+    return len(healed)
+
+
+def event(
+    found: Break, what: str, now: datetime, *, run: Run | None = None, who: str = "", why: str = ""
+) -> BreakEvent:
+    """One step in a break's life, not saved."""
+    return BreakEvent(
+        found=found,
+        at=now,
+        what=what,
+        status=found.status,
+        cls=found.cls,
+        difference=found.difference,
+        run=run,
+        who=who,
+        why=why,
+    )
+
+
+def in_eur(*, money: Money, now: datetime) -> Money | None:
+    """An amount in euro at the last reference rate; None where there is none."""
+    try:
+        return rulebook.rate(base=money.currency, quote="EUR", on=now.date()).convert(money)
+    except Invalid:
+        return None
+
+
+def _new(run: Run, difference: Difference, now: datetime) -> Break:
+    found = Break(
+        identity=difference.identity,
+        leg=difference.leg,
+        key=difference.key,
+        status="expected" if difference.cls == "late" else "open",
+        currency=difference.currency,
+        occurred_at=difference.occurred_at,
+        first_seen=run,
+        last_seen=run,
+        opened_at=now,
+    )
+    _take_over(found, difference, now)
+    return found
+
+
+def _see_again(found: Break, difference: Difference, now: datetime) -> str:
+    """Take over what a run sees of a known break; what happened to it, empty when nothing did."""
+    before = tuple(getattr(found, name) for name in _SEEN)
+    closed = found.status not in OPEN
+    if closed and difference.cls == "late":
+        return ""  # it may yet clear by itself; it comes back when it does not
+    _take_over(found, difference, now)
+    differs = before != tuple(getattr(found, name) for name in _SEEN)
+    if closed:
+        return _back(found)
+    if found.status == "accepted" and (differs or found.accepted_until is None or found.accepted_until <= now):
+        return _back(found)
+    if found.status == "expected" and difference.cls != "late":
+        found.status = BREAK.after(found.status, "ripen")
+        return "ripened"
+    if found.status == "proposed" and found.proposal and found.proposal["amount"] != difference.detail.get("standing"):
+        found.status, found.proposal = BREAK.after(found.status, "reject"), None  # what was proposed is no longer so
+        return "proposal_void"
+    return "changed" if differs else ""
+
+
+def _back(found: Break) -> str:
+    found.status, found.closed_at = BREAK.after(found.status, "reopen"), None
+    found.accepted_until = None
+    return "reopened"
+
+
+def _take_over(found: Break, difference: Difference, now: datetime) -> None:
+    found.cls, found.flags = difference.cls, list(difference.flags)
+    found.difference, found.at_risk = difference.difference, difference.at_risk
+    found.detail, found.fact, found.subject = dict(difference.detail), difference.fact, difference.subject
+    euro = in_eur(money=Money(difference.at_risk, difference.currency), now=now)
+    found.at_risk_eur = None if euro is None else euro.amount

@@ -1,0 +1,129 @@
+"""What each class of break means for the one who works it, and which of several names it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+from backoffice.reconciliation.states import CLASSES
+
+# The label of these rules: kept with every run, so that its digest can be compared with that of another.
+RULES: Final = "2026-11"
+# A movement of the provider younger than this may simply not have been imported yet.
+IMPORT_GRACE: Final = timedelta(minutes=15)
+# Ours pending and theirs final: news takes a while by webhook, and longer by poll.
+STATUS_GRACE: Final = timedelta(minutes=15)
+# A settlement further than this from what the quote promised is not explained by a few days of the market.
+FX_BAND_BASIS_POINTS: Final = 500
+# What the bank may still be working on after the day of arrival (ledger.md, 5.2).
+BANK_GRACE_BUSINESS_DAYS: Final = 3
+BANK_EARLY_DAYS: Final = 1
+AGES: Final = (("0–1", 2), ("2–3", 4), ("4–7", 8), ("8–30", 31))
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """How bad it is, what to do first, and the command that helps. `{key}` and `{subject}` stand for the break's."""
+
+    severity: str
+    action: str
+    command: str
+
+
+ADVICE: Final[Mapping[str, Advice]] = {
+    "unexplained_difference": Advice(
+        "critical",
+        "Stop payouts in this currency and page finance: money is unexplained.",
+        "ops stop payouts --reason …",
+    ),
+    "currency_mismatch": Advice(
+        "critical", "Fix the mapping; reverse the journal and post it anew.", "ops ledger trace {subject}"
+    ),
+    "duplicate_internal": Advice("critical", "Reverse the later journal.", "ops ledger trace {subject}"),
+    "duplicate_external": Advice(
+        "critical", "Check the idempotency key of the second movement; refund it.", "ops refunds list"
+    ),
+    "missing_internal": Advice(
+        "high", "Replay the webhook, or import balance transactions again.", "ops webhooks replay {fact}"
+    ),
+    "missing_external": Advice(
+        "high", "Ask the provider for the object; if it failed, reverse our expectation.", "ops ledger trace {subject}"
+    ),
+    "amount_mismatch": Advice(
+        "high", "Compare with the provider's object; post a correcting journal.", "ops breaks show {code}"
+    ),
+    "over_refund": Advice(
+        "high", "Refund nothing more of this booking; find out who got too much.", "ops ledger trace {subject}"
+    ),
+    "host_overpaid": Advice(
+        "high", "Take the excess back: by reversal, or from the next payout.", "ops payouts explain {key}"
+    ),
+    "payout_sum_mismatch": Advice(
+        "high", "Fetch the payout's lines again; page finance if it stays.", "ops reconcile payouts"
+    ),
+    "bank_missing": Advice(
+        "high", "Ask the provider with the trace id where it is; never close it unseen.", "ops reconcile bank --file …"
+    ),
+    "bank_amount_mismatch": Advice(
+        "high", "Look for a charge of the bank; write off what it kept.", "ops breaks write-off {code} --reason …"
+    ),
+    "bank_unidentified": Advice(
+        "medium",
+        "Find out whose it is within five business days; confirm the proposal if it fits.",
+        "ops breaks show {code}",
+    ),
+    "payout_returned": Advice("high", "Ask for a new bank account, then pay out again.", "ops payouts explain {key}"),
+    "status_mismatch": Advice("medium", "Refresh the object from the provider.", "ops webhooks replay {fact}"),
+    "fee_mismatch": Advice("medium", "Book the provider's real fee.", "ops breaks show {code}"),
+    "fx_mismatch": Advice(
+        "medium", "Compare the rates on quote and movement; realise the difference.", "ops ledger trace {subject}"
+    ),
+    "uncleared_balance": Advice(
+        "medium", "Trace the key: something has not come to its end in time.", "ops ledger trace {subject}"
+    ),
+    "unknown_type": Advice(
+        "high", "Add a posting rule for this category; the money waits in suspense (9900).", "ops breaks show {code}"
+    ),
+    "late": Advice("info", "Wait: it is within the time the provider takes.", "ops reconcile all"),
+}
+
+
+def advice(cls: str) -> Advice:
+    """The advice for a class."""
+    return ADVICE[cls]
+
+
+def command(*, cls: str, code: str, key: str, fact: str, subject: str) -> str:
+    """The command that helps with this very break; what it has no value for is left out."""
+    values = {"code": code or "BR-…", "key": key, "fact": fact or key, "subject": subject or fact or key}
+    return ADVICE[cls].command.format_map(values)
+
+
+def identity(*, leg: str, key: str, currency: str) -> str:
+    """What makes a break the same break tomorrow: leg, match key and currency (one key may stand in two of them), not the
+    class, which may change as facts arrive. A movement of the provider has one key whatever currency either side says."""
+    return hashlib.sha256(f"{leg}|{key}|{currency if leg != 'line' else ''}".encode()).hexdigest()
+
+
+def name(hits: Collection[str]) -> tuple[str, tuple[str, ...]]:
+    """The class of a break and its flags: of all that hold, the first in the order of precedence names it.
+
+    Raises ValueError when nothing holds, or something that is no class."""
+    first, *others = sorted(set(hits), key=CLASSES.index)
+    return first, tuple(others)
+
+
+def age_bucket(*, days: int) -> str:
+    """Where an age in whole days belongs: 0–1, 2–3, 4–7, 8–30, over 30 (ledger.md, 5.3)."""
+    return next((label for label, end in AGES if days < end), "over 30")
+
+
+def business_days_after(*, day: date, days: int) -> date:
+    """The day so many weekdays later; banks do not book at week-ends (holidays are not known here)."""
+    while days:
+        day += timedelta(days=1)
+        days -= day.weekday() < 5
+    return day

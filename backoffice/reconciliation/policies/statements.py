@@ -1,0 +1,196 @@
+"""Lines of a bank statement as facts, and which payout a line is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import combinations
+from typing import Final, Literal, TypeVar
+
+from backoffice.core.money import Money
+from backoffice.reconciliation.policies.breaks import BANK_EARLY_DAYS, BANK_GRACE_BUSINESS_DAYS, business_days_after
+
+Row = TypeVar("Row", "OpenLine", "OpenPayout")
+Method = Literal["trace", "descriptor", "many_lines", "many_payouts", "amount"]
+CONFIDENCE: Final[dict[str, int]] = {
+    "trace": 100,
+    "descriptor": 95,
+    "amount": 60,
+    "many_lines": 50,
+    "many_payouts": 50,
+}
+# The provider's name on a bank statement; with the amount, the currency and the day it names the payout.
+DESCRIPTOR: Final = "STRIPE"
+# Sums are tried over at most so many rows of one window: more would fit by chance, and a person sees less.
+MOST_IN_A_SUM: Final = 4
+MOST_TRIED: Final = 14
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenStatementLine:
+    """One booked entry of a statement. `amount` is signed as the bank signs it."""
+
+    account: str
+    reference: str
+    amount: Money
+    booked_on: date
+    value_on: date
+    trace: str = ""
+    text: str = ""
+    returned: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Of its content: two entries that differ in anything are two."""
+        facts = [self.amount.amount, self.amount.currency, self.booked_on, self.value_on, self.trace, self.text]
+        return hashlib.sha256(json.dumps([*facts, self.returned], default=str).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenLine:
+    """A line that no payout has been found for."""
+
+    id: int
+    amount: Money
+    booked_on: date
+    trace: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenPayout:
+    """A payout with what is still missing of it at the bank; after its return, what the bank must take back (below 0)."""
+
+    id: int
+    open: Money
+    arrival_on: date
+    names: tuple[str, ...]
+    returned: bool = False
+
+    @property
+    def first_day(self) -> date:
+        return self.arrival_on - timedelta(days=BANK_EARLY_DAYS)
+
+    @property
+    def last_day(self) -> date:
+        """A return may come weeks later (five business days and more)."""
+        days = BANK_GRACE_BUSINESS_DAYS * (10 if self.returned else 1)
+        return business_days_after(day=self.arrival_on, days=days)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairing:
+    """That a line is a payout, or a part of it. Not `certain`: a person has to say so."""
+
+    line: int
+    payout: int
+    amount: Money
+    method: Method
+    certain: bool
+
+
+def pair(*, lines: Sequence[OpenLine], payouts: Sequence[OpenPayout]) -> list[Pairing]:
+    """Which line is which payout; the same for any order of the rows.
+
+    A trace or the payout's own name in the line makes them one, whatever the amount (the rest stays standing). The
+    provider's name with the amount, currency and day does so when only one payout fits. All else is proposed: the amount
+    alone, several lines that add up to a payout, one line that is the sum of several payouts."""
+    lines = sorted(lines, key=lambda line: (line.booked_on, line.id))
+    payouts = sorted(payouts, key=lambda payout: (payout.arrival_on, payout.id))
+    found = _by_name(lines, payouts)
+    found += _by_amount(*_left(lines, payouts, found))
+    found += _by_sum(*_left(lines, payouts, found))
+    return found
+
+
+def _left(
+    lines: Sequence[OpenLine], payouts: Sequence[OpenPayout], found: Iterable[Pairing]
+) -> tuple[list[OpenLine], list[OpenPayout]]:
+    taken = [(pairing.line, pairing.payout) for pairing in found]
+    used, paid = {line for line, _ in taken}, {payout for _, payout in taken}
+    return [line for line in lines if line.id not in used], [one for one in payouts if one.id not in paid]
+
+
+def _by_name(lines: Sequence[OpenLine], payouts: Sequence[OpenPayout]) -> list[Pairing]:
+    found = []
+    paid: set[int] = set()
+    for line in lines:
+        words = _words(line)
+        for payout in payouts:
+            named = any(name and name.upper() in words for name in payout.names)
+            if named and payout.id not in paid and _same_direction(line, payout):
+                found.append(Pairing(line=line.id, payout=payout.id, amount=line.amount, method="trace", certain=True))
+                paid.add(payout.id)
+                break
+    return found
+
+
+def _by_amount(lines: Sequence[OpenLine], payouts: Sequence[OpenPayout]) -> list[Pairing]:
+    found: list[Pairing] = []
+    for line in lines:
+        fits = [one for one in payouts if one.open == line.amount and _in_window(line, one)]
+        twins = [
+            other for other in lines if other.amount == line.amount and any(_in_window(other, one) for one in fits)
+        ]
+        if not fits:
+            continue
+        certain = DESCRIPTOR in _words(line) and len(fits) == len(twins) == 1
+        free = [one for one in fits if one.id not in {pairing.payout for pairing in found}]
+        if free:
+            method: Method = "descriptor" if certain else "amount"
+            found.append(Pairing(line=line.id, payout=free[0].id, amount=line.amount, method=method, certain=certain))
+    return found
+
+
+def _by_sum(lines: Sequence[OpenLine], payouts: Sequence[OpenPayout]) -> list[Pairing]:
+    found: list[Pairing] = []
+    used: set[int] = set()
+    for payout in payouts:
+        near = [line for line in lines if line.id not in used and _in_window(line, payout)]
+        chosen = _adding_up(near, payout.open)
+        for line in chosen:
+            found.append(
+                Pairing(line=line.id, payout=payout.id, amount=line.amount, method="many_lines", certain=False)
+            )
+            used.add(line.id)
+    paid = {pairing.payout for pairing in found}
+    for line in (line for line in lines if line.id not in used):
+        fits = [one for one in payouts if one.id not in paid and _in_window(line, one)]
+        for payout in _adding_up(fits, line.amount):
+            found.append(
+                Pairing(line=line.id, payout=payout.id, amount=payout.open, method="many_payouts", certain=False)
+            )
+            paid.add(payout.id)
+    return found
+
+
+def _adding_up(rows: Sequence[Row], total: Money) -> tuple[Row, ...]:
+    """The smallest set of two or more rows that adds up to `total`; none when no set, or more than one of a size, does."""
+    tried = rows[:MOST_TRIED]
+    for size in range(2, MOST_IN_A_SUM + 1):
+        fits = [some for some in combinations(tried, size) if _sum(some) == total.amount]
+        if fits:
+            return fits[0] if len(fits) == 1 else ()
+    return ()
+
+
+def _sum(rows: Iterable[OpenLine | OpenPayout]) -> int:
+    return sum((row.amount if isinstance(row, OpenLine) else row.open).amount for row in rows)
+
+
+def _in_window(line: OpenLine, payout: OpenPayout) -> bool:
+    same = line.amount.currency == payout.open.currency and _same_direction(line, payout)
+    return same and payout.first_day <= line.booked_on <= payout.last_day
+
+
+def _same_direction(line: OpenLine, payout: OpenPayout) -> bool:
+    same_currency = line.amount.currency == payout.open.currency
+    return same_currency and (line.amount.amount > 0) == (payout.open.amount > 0)
+
+
+def _words(line: OpenLine) -> str:
+    return re.sub(r"\s+", " ", f"{line.trace} {line.text}").upper()

@@ -1,0 +1,80 @@
+"""What may be given up, and where it is booked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from backoffice.core.errors import Refused
+from backoffice.core.money import Money
+from backoffice.ledger.policies import Line
+
+ROUNDING: Final = "5900"
+BAD_DEBT: Final = "5220"
+# Up to so much a difference is rounding, whoever gains by it; beyond, a loss is bad debt, and a gain is somebody's money.
+ROUNDING_CAP: Final = Money(100, "EUR")
+_STANDING: Final = ("clearing", "bank")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteOff:
+    """What would be posted: what stands under `account` and `key` goes to `contra` under `contra_key`."""
+
+    account: str
+    key: str
+    amount: Money
+    contra: str
+    contra_key: str
+
+    def lines(self) -> tuple[Line, Line]:
+        return (
+            Line.of(self.contra, self.contra_key, self.amount),
+            Line.of(self.account, self.key, -self.amount),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "account": self.account,
+            "key": self.key,
+            "amount": self.amount.amount,
+            "currency": self.amount.currency,
+            "contra": self.contra,
+            "contra_key": self.contra_key,
+        }
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> WriteOff:
+        """As `as_dict` kept it."""
+        return cls(
+            account=kept["account"],
+            key=kept["key"],
+            amount=Money(kept["amount"], kept["currency"]),
+            contra=kept["contra"],
+            contra_key=kept["contra_key"],
+        )
+
+
+def write_off(*, leg: str, detail: Mapping[str, Any], currency: str, subject: str, run: int, in_eur: Money) -> WriteOff:
+    """How the break of a clearing account is written off. `in_eur` is its amount in euro, for the cap.
+
+    Up to the cap it is rounding (5900, under the run that found it). Beyond, what we are short of is bad debt (5220, under
+    the booking, else the key): it was owed to us and does not come. Raises Refused for what is not ours to give up: a
+    surplus beyond the cap belongs to somebody, and the provider's mirror moves with balance transactions alone."""
+    if leg not in _STANDING or not detail.get("standing"):
+        raise Refused(
+            "Only what stands on a clearing account can be written off: the provider's mirror moves with its own movements "
+            "alone. Import them again, or reverse the journal and post it anew.",
+            missing="a balance on a clearing account",
+        )
+    standing = Money(int(detail["standing"]), currency)
+    small = abs(in_eur) <= ROUNDING_CAP
+    if standing.amount < 0 and not small:
+        raise Refused(
+            f"{abs(standing)} too much stands here: it belongs to somebody. Find out to whom; only up to "
+            f"{ROUNDING_CAP} may be kept as rounding.",
+            missing="an owner of the money",
+        )
+    account, key = str(detail["account"]), str(detail["key"])
+    contra, contra_key = (ROUNDING, f"run {run}") if small else (BAD_DEBT, subject or key)
+    return WriteOff(account=account, key=key, amount=standing, contra=contra, contra_key=contra_key)

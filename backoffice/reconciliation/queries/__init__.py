@@ -1,0 +1,43 @@
+"""Questions about runs and breaks, and the set-based comparison itself."""
+
+from backoffice.reconciliation.queries.breaks import (
+    Difference,
+    books_digest,
+    break_by_code,
+    breaks,
+    breaks_of,
+    host_payouts_under_way,
+    input_digest,
+    mirror,
+    mirror_accounts,
+    mirror_is_whole,
+    named,
+    open_breaks,
+    output_digest,
+    payments_under_way,
+    refunds_under_way,
+    runs,
+    staged,
+    unfinished,
+)
+
+__all__ = [
+    "Difference",
+    "books_digest",
+    "break_by_code",
+    "breaks",
+    "breaks_of",
+    "host_payouts_under_way",
+    "input_digest",
+    "mirror",
+    "mirror_accounts",
+    "mirror_is_whole",
+    "named",
+    "open_breaks",
+    "output_digest",
+    "payments_under_way",
+    "refunds_under_way",
+    "runs",
+    "staged",
+    "unfinished",
+]

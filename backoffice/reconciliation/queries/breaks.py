@@ -1,0 +1,249 @@
+"""Questions about runs, breaks, and what a run is about to write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from django.db import connection
+from django.db.models import QuerySet
+
+from backoffice.core.errors import NotFound
+from backoffice.payments.models import Payment, Refund
+from backoffice.payouts.models import BankPayout
+from backoffice.reconciliation import policies
+from backoffice.reconciliation.models import Break, Run, StagedDifference
+from backoffice.reconciliation.states import FINDINGS, OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One difference as a run finds it; `difference` is the provider's side less ours, minor units, and `at_risk` what may
+    be lost of it. `flags` are the other classes that hold."""
+
+    leg: str
+    key: str
+    cls: str
+    difference: int
+    currency: str
+    subject: str
+    occurred_at: datetime
+    detail: Mapping[str, Any]
+    flags: tuple[str, ...] = ()
+    fact: str = ""
+    at_risk: int = 0
+
+    @property
+    def identity(self) -> str:
+        return policies.identity(leg=self.leg, key=self.key, currency=self.currency)
+
+
+def breaks() -> QuerySet[Break]:
+    """Every break, newest first."""
+    return Break.objects.select_related("owner", "last_seen").order_by("-id")
+
+
+def open_breaks() -> QuerySet[Break]:
+    """Breaks that are a finding now."""
+    return breaks().filter(status__in=FINDINGS)
+
+
+def breaks_of(*, run: Run) -> QuerySet[Break]:
+    """The breaks that this run saw, new ones and known ones."""
+    return breaks().filter(last_seen=run)
+
+
+def runs() -> QuerySet[Run]:
+    """Every run, newest first."""
+    return Run.objects.order_by("-id")
+
+
+def unfinished(*, scope: str) -> Run | None:
+    """The newest run of a scope, if it was cut off where it can go on."""
+    last = runs().filter(scope=scope).first()
+    return last if last is not None and last.status in ("running", "interrupted") and last.checkpoint else None
+
+
+def break_by_code(*, code: str) -> Break:
+    """One break. Raises NotFound."""
+    found = breaks().filter(code=code).first()
+    if found is None:
+        raise NotFound(kind="break")
+    return found
+
+
+def books_digest(*, since: datetime | None = None, until: datetime | None = None) -> str:
+    """What is open now, as a digest: the same whichever runs found it, in whatever order, chunks and windows."""
+    rows = Break.objects.filter(status__in=OPEN)
+    if since is not None and until is not None:
+        rows = rows.filter(occurred_at__gte=since, occurred_at__lt=until)
+    names = ("leg", "key", "cls", "difference", "currency")
+    facts = sorted([*row[:-1], sorted(row[-1])] for row in rows.values_list(*names, "flags"))
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+# What the provider is asked about -----------------------------------------------------------------------------------------
+
+# Each is one call: what is under way is few, and what is older than all of these is found by its money.
+_MOST_ASKED: Final = 200
+
+
+def payments_under_way() -> list[str]:
+    """Provider ids of payments that have not ended, newest first."""
+    rows = Payment.objects.filter(provider_id__isnull=False).exclude(status__in=["captured", "failed", "cancelled"])
+    return [str(id) for id in rows.order_by("-id").values_list("provider_id", flat=True)[:_MOST_ASKED]]
+
+
+def refunds_under_way() -> list[str]:
+    """Provider ids of refunds that have not ended, newest first."""
+    rows = Refund.objects.filter(provider_id__isnull=False, status__in=["approved", "submitted", "indeterminate"])
+    return [str(id) for id in rows.order_by("-id").values_list("provider_id", flat=True)[:_MOST_ASKED]]
+
+
+def host_payouts_under_way() -> list[tuple[str, str]]:
+    """Provider ids and accounts of bank payouts of hosts that have not ended, newest first."""
+    rows = BankPayout.objects.filter(provider_id__isnull=False, status__in=["pending", "in_transit"])
+    rows = rows.exclude(account="").order_by("-id")
+    return [(str(id), account) for id, account in rows.values_list("provider_id", "account")[:_MOST_ASKED]]
+
+
+# What a run has found and not yet written ------------------------------------------------------------------------------
+
+
+def staged(*, run: Run, after: int = 0, limit: int | None = None) -> Iterator[tuple[int, Difference]]:
+    """The differences of a run in the order in which they are written, with their place; a cursor keeps memory flat."""
+    rows = StagedDifference.objects.filter(run=run, place__gt=after).order_by("place")
+    for row in (rows[:limit] if limit else rows).iterator(chunk_size=1_000):
+        yield row.place or 0, _difference(row)
+
+
+def _difference(row: StagedDifference) -> Difference:
+    cls, flags = policies.name(row.hits)
+    return Difference(
+        leg=row.leg,
+        key=row.key,
+        cls=cls,
+        difference=row.difference,
+        currency=row.currency,
+        subject=row.subject,
+        occurred_at=row.occurred_at,
+        detail=row.detail,
+        flags=flags,
+        fact=row.fact,
+        at_risk=row.at_risk,
+    )
+
+
+def output_digest(*, run: Run) -> str:
+    """Of all that a run found, in an order of its own: the same for the same facts."""
+    digest = hashlib.sha256()
+    for _, found in staged(run=run):
+        facts = [found.leg, found.key, found.cls, *found.flags, found.difference, found.currency]
+        digest.update(json.dumps(facts).encode())
+    return digest.hexdigest()
+
+
+_INPUT: Final = """
+SELECT count(*), coalesce(sum(hashtextextended(facts, 1)), 0), coalesce(sum(hashtextextended(facts, 2)), 0)
+FROM (
+    SELECT concat_ws('|', provider_id, reporting_category, source_id, amount, fee, net, currency,
+                     extract(epoch FROM created)::bigint) AS facts
+    FROM reconciliation_providerline WHERE run_id = %(run)s
+    UNION ALL
+    SELECT concat_ws('|', kind, provider_id, account, status, amount, currency)
+    FROM reconciliation_providerstate WHERE run_id = %(run)s
+) line
+"""
+
+
+def input_digest(*, run: Run) -> tuple[int, str]:
+    """How many rows of the provider a run was given, and their digest: sums of hashes, which no order changes."""
+    with connection.cursor() as cursor:
+        cursor.execute(_INPUT, {"run": run.pk})
+        count, *sums = cursor.fetchone()
+    facts = [count, *map(str, sums), run.rules, run.scope]
+    return count, hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+# Balances --------------------------------------------------------------------------------------------------------------
+
+_MIRROR: Final = """
+SELECT account.currency, sum(held.balance)::bigint
+       - coalesce((SELECT sum(bt.net) FROM payments_balancetransaction bt
+                   WHERE bt.currency = account.currency AND bt.imported_at > %(asked)s), 0)::bigint
+FROM ledger_balance held JOIN ledger_account account ON account.id = held.account_id
+WHERE account.code = '1100' GROUP BY account.currency
+"""
+
+# By how much the provider's side exceeds ours, currency by currency, in differences that have a name.
+_NAMED: Final = """
+SELECT currency, sum(amount)::bigint FROM (
+    SELECT coalesce(detail #>> '{provider,currency}', currency) AS currency,
+           CASE WHEN cross_currency THEN (detail #>> '{provider,net}')::bigint ELSE difference END AS amount
+    FROM named
+    UNION ALL
+    SELECT detail #>> '{ledger,currency}', -(detail #>> '{ledger,net}')::bigint FROM named WHERE cross_currency
+) each GROUP BY currency
+"""
+_CROSS: Final = "(detail #>> '{provider,currency}') <> (detail #>> '{ledger,currency}') AS cross_currency"
+_STAGED_LINES: Final = f"""
+WITH named AS (SELECT currency, difference, detail, {_CROSS} FROM reconciliation_stageddifference
+               WHERE run_id = %(run)s AND leg = 'line')
+{_NAMED}
+"""  # noqa: S608  # constants of this file
+_KNOWN_LINES: Final = f"""
+WITH named AS (SELECT currency, difference, detail, {_CROSS} FROM reconciliation_break
+               WHERE leg = 'line' AND status = ANY(%(open)s)
+                 AND NOT (%(here)s AND occurred_at >= %(since)s AND occurred_at < %(until)s))
+{_NAMED}
+"""  # noqa: S608
+
+
+def mirror(*, asked: datetime) -> dict[str, int]:
+    """Currency -> what the ledger says the provider holds for us, without what was imported after `asked`."""
+    return _by_currency(_MIRROR, {"asked": asked})
+
+
+def mirror_accounts() -> list[int]:
+    """The ids of the mirror's accounts, one per currency."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM ledger_account WHERE code = '1100'")
+        return [id for (id,) in cursor.fetchall()]
+
+
+def mirror_is_whole() -> bool:
+    """Whether the mirror's lines and the imported movements add up to the same, in every currency."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT NOT EXISTS (
+                SELECT currency FROM (
+                    SELECT account.currency, sum(held.balance) AS net
+                    FROM ledger_balance held JOIN ledger_account account ON account.id = held.account_id
+                    WHERE account.code = '1100' GROUP BY account.currency
+                    UNION ALL
+                    SELECT currency, -sum(net) FROM payments_balancetransaction GROUP BY currency
+                ) side GROUP BY currency HAVING sum(net) <> 0)
+            """
+        )
+        whole: bool = cursor.fetchone()[0]
+        return whole
+
+
+def named(*, run: Run, lines_compared: bool) -> dict[str, int]:
+    """Currency -> the differences that have a name: those of this run's lines, and of open breaks that it did not look at."""
+    found = _by_currency(_STAGED_LINES, {"run": run.pk}) if lines_compared else {}
+    known = {"open": list(OPEN), "here": lines_compared, "since": run.since, "until": run.until}
+    for currency, amount in _by_currency(_KNOWN_LINES, known).items():
+        found[currency] = found.get(currency, 0) + amount
+    return found
+
+
+def _by_currency(sql: str, values: Mapping[str, Any]) -> dict[str, int]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        return dict(cursor.fetchall())

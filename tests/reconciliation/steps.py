@@ -1,0 +1,117 @@
+"""Books made by hand: journals, the provider's rows beside them, and runs over both without a provider to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection, transaction
+
+from backoffice.core.actor import system
+from backoffice.core.money import Money
+from backoffice.ledger import operations as ledger
+from backoffice.ledger.policies import Line
+from backoffice.payments import operations as payments
+from backoffice.payments.policies.seen import SeenBalanceTransaction
+from backoffice.reconciliation import operations, queries
+from backoffice.reconciliation.models import Run
+from tests.factories import NOW
+
+ACTOR = system("finance")
+BOOKING = "BK-LOST01"
+DAY = timedelta(days=1)
+
+
+def post(
+    key: str,
+    kind: str,
+    lines: Iterable[tuple[str, str, int]],
+    *,
+    currency: str = "EUR",
+    subject: str = BOOKING,
+    reference: str = "",
+    at: datetime = NOW,
+) -> int:
+    """Post a journal of (account, key, minor units); its id."""
+    with transaction.atomic():
+        posted = ledger.post(
+            key=key,
+            kind=kind,
+            lines=[Line(account, of, amount, currency) for account, of, amount in lines],
+            subject=subject,
+            reference=reference,
+            effective_at=at,
+            actor=ACTOR,
+            now=at,
+        )
+    assert posted is not None
+    return posted.journal_id
+
+
+def moved(
+    id: str, *, source: str = "", category: str = "charge", net: int = 1_000, fee: int = 0, **facts: Any
+) -> SeenBalanceTransaction:
+    """A movement of the provider, of euros a moment ago unless said."""
+    currency = facts.pop("currency", "EUR")
+    created = facts.pop("created", NOW)
+    return SeenBalanceTransaction(
+        id=id,
+        type=facts.pop("type", category),
+        reporting_category=category,
+        source_id=source or f"ch_{id}",
+        source_reference="",
+        amount=Money(net + fee, currency),
+        fee=Money(fee, currency),
+        net=Money(net, currency),
+        created=created,
+        available_on=created,
+        **facts,
+    )
+
+
+def imported(*rows: SeenBalanceTransaction, at: datetime = NOW) -> list[SeenBalanceTransaction]:
+    """Both sides know of these movements."""
+    payments.import_transactions(rows=rows, actor=ACTOR, now=at)
+    return list(rows)
+
+
+def balance_of(rows: Iterable[SeenBalanceTransaction]) -> dict[str, Money]:
+    """What the provider holds for us if these are all its movements."""
+    totals: dict[str, Money] = {}
+    for row in rows:
+        totals[row.net.currency] = totals.get(row.net.currency, Money.zero(row.net.currency)) + row.net
+    return totals
+
+
+def compared(
+    scope: str,
+    *,
+    rows: Sequence[SeenBalanceTransaction] = (),
+    states: Iterable[Sequence[Any]] = (),
+    balances: dict[str, Money] | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    now: datetime = NOW,
+    chunk: int = operations.CHUNK,
+) -> Run:
+    """A run over what the provider is said to show; without rows its balance is that of our own mirror."""
+    run = operations.begin(scope=scope, since=since or NOW - 400 * DAY, until=until or now + DAY, actor=ACTOR, now=now)
+    if balances is None:
+        mirror = {currency: Money(net, currency) for currency, net in queries.mirror(asked=now).items()}
+        balances = balance_of(rows) if rows else mirror
+    operations.stage(run=run, rows=rows, states=states, balances=balances, asked=now)
+    operations.classify(run=run, now=now)
+    operations.write(run=run, now=now, chunk=chunk)
+    return operations.finish(run=run, now=now)
+
+
+def as_superuser(*statements: str) -> None:
+    """Change rows behind everybody's back: as a replica, for which no trigger fires."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")
+        try:
+            for statement in statements:
+                cursor.execute(statement)
+        finally:
+            cursor.execute("SET session_replication_role = DEFAULT")
