@@ -32,6 +32,7 @@ from backoffice.payments import operations as payments
 from backoffice.payments import policies as payment_policies
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.models import Payment
+from backoffice.payouts import operations as payouts
 from backoffice.people import operations as people
 from backoffice.rulebook import queries as rulebook
 
@@ -123,9 +124,9 @@ def _preview(booking: Booking, by: str, actor: Actor, now: datetime) -> Cancella
         )
         refund, parts = _money(payment, booking, decision)
         stored = decision.as_dict()
-        if by == "host":
-            penalty = _penalty(booking, now)
-            stored = {**stored, "penalty": penalty.trace}
+    if by == "host" and booking.confirmed_at is not None:  # also where the guest's card was to be charged later
+        penalty = _penalty(booking, now)
+        stored = {**stored, "penalty": penalty.trace}
     preview = CancellationPreview(
         booking=booking.code,
         by=by,
@@ -208,6 +209,7 @@ def _carry_out(booking: Booking, terms: CancellationPreview, actor: Actor, now: 
             actor=actor,
             now=now,
         )
+    payouts.schedule(booking=booking, now=now)  # what the stay leaves to its host
     if terms.penalty:
         _book_penalty(booking, terms.penalty, actor, now)
     for person in (booking.guest, booking.host):

@@ -24,6 +24,7 @@ from backoffice.payments.gateway import submit
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import Payment, Refund
 from backoffice.payments.policies import PART_NAMES
+from backoffice.payouts import operations as payouts
 from backoffice.people import operations as people
 
 
@@ -129,7 +130,7 @@ def request(
             if wanted != amount:
                 raise Invalid(f"amount: these lines come to {wanted}; look at the preview again.", field="amount")
         parts, platform_share = _shares(payment, amount, bearer, taken)
-        return payments.open_refund(
+        made = payments.open_refund(
             payment=payment,
             lines={name: money.amount for name, money in taken.items()},
             amount=amount,
@@ -143,11 +144,16 @@ def request(
             actor=actor,
             now=now,
         )
+        payouts.schedule(booking=booking, now=now)  # what goes back to the guest is not sent to the host
+        return made
 
 
 def approve(*, refund_code: str, version: int, actor: Actor, now: datetime) -> Refund:
     """A second person's yes; the money leaves after the commit."""
-    return payments.approve_refund(refund_code=refund_code, version=version, actor=actor, now=now)
+    with transaction.atomic():
+        refund = payments.approve_refund(refund_code=refund_code, version=version, actor=actor, now=now)
+        payouts.schedule(booking=refund.payment.booking, now=now)
+    return refund
 
 
 def reject(*, refund_code: str, reason: str, version: int, actor: Actor, now: datetime) -> Refund:

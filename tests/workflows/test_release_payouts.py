@@ -11,10 +11,11 @@ from backoffice.bookings.models import Booking
 from backoffice.core.actor import system
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
+from backoffice.payments.models import Payment, Refund
 from backoffice.payouts.models import Payout
 from backoffice.people.models import User
 from backoffice.reconciliation.provider import reconcile_stripe
-from backoffice.workflows import import_balance_transactions, release_payouts
+from backoffice.workflows import import_balance_transactions, refund_booking, release_payouts
 from tests import factories
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.hosts import onboarded
@@ -84,3 +85,52 @@ def test_a_host_is_paid_a_day_after_check_in_and_both_sides_agree(sandbox: Runni
     assert balance("2210", payout.code) == 0
     assert balance("1800", transfer["destination"]) == share == -balance("2800", transfer["destination"])
     assert released() == {} and len(transfers(sandbox)) == 1
+
+
+def refund(booking: Booking, amount: int, *, currency: str = "EUR", bearer: str = "host", key: str = "r1") -> Refund:
+    booking = Booking.objects.get(id=booking.id)
+    made = refund_booking.request(
+        booking_code=booking.code,
+        amount=Money(amount, currency),
+        cause="service_issue",
+        bearer=bearer,
+        reason="No hot water",
+        idempotency_key=f"{booking.code}-{key}",
+        version=Payment.objects.get(booking=booking).version,
+        actor=factories.acting(factories.staff("finance", now=now())),
+        now=now(),
+    )
+    refund_booking.send(refund_code=made.code, actor=DESK, now=now())
+    return Refund.objects.get(id=made.id)
+
+
+def test_a_refund_before_the_release_makes_the_payout_smaller(sandbox: RunningSandbox) -> None:
+    booking = stay(sandbox)
+    given = refund(booking, 5_000)
+    payout = Payout.objects.get(booking=booking)
+    assert payout.held == booking.host_price - booking.host_fee - given.held
+    until_due(sandbox, booking)
+    assert released() == {"transferred": 1}
+    payout.refresh_from_db()
+    assert payout.transfer_amount == booking.host_price - booking.host_fee - given.held
+    sandbox.advance(60)
+    all_is_well()
+
+
+def test_a_refund_after_the_release_is_owed_by_the_host_and_kept_from_the_next_payout(sandbox: RunningSandbox) -> None:
+    first = stay(sandbox)
+    until_due(sandbox, first)
+    released()
+    given = refund(first, 10_000)
+    host = first.host.code
+    assert given.status == "succeeded" and balance("1310", host) == given.held
+    assert balance("2100", first.code) == balance("2110", first.code) == 0
+    second = stay(sandbox, host=first.host, ready=False, home=first.listing)
+    until_due(sandbox, second)
+    assert released() == {"transferred": 1}
+    payout = Payout.objects.get(booking=second)
+    assert payout.netted == given.held
+    assert payout.transfer_amount == second.host_price - second.host_fee - given.held
+    assert balance("1310", host) == balance("2200", host) == 0
+    sandbox.advance(60)
+    all_is_well()

@@ -249,15 +249,7 @@ def _approve(refund: Refund, payment: Payment, actor: Actor, now: datetime) -> N
     ledger.post(
         key=f"refund:{refund.code}",
         kind="refund",
-        lines=policies.refunded(
-            refund=refund.code,
-            amount=Money(refund.amount, refund.currency),
-            parts=policies.Parts.of(currency=payment.booking.currency, amounts=refund.parts),
-            keys=queries.posting_keys(booking=payment.booking),
-            charge=payment.charge_id or "",
-            released=False,  # what is held is released by the payouts room, which brings the other answer with it
-            platform_share=Money(refund.platform_share, payment.booking.currency),
-        ),
+        lines=_lines(refund, payment, now),
         subject=payment.booking.code,
         reference=refund.code,
         effective_at=now,
@@ -265,6 +257,30 @@ def _approve(refund: Refund, payment: Payment, actor: Actor, now: datetime) -> N
         now=now,
     )
     notifications.enqueue(task="workflows.send_refund", kwargs={"refund_code": refund.code}, now=now)
+
+
+def _lines(refund: Refund, payment: Payment, now: datetime) -> policies.Lines:
+    """Each part comes first from what is still held, the rest from the host and our revenue."""
+    booking, amount = payment.booking, Money(refund.amount, refund.currency)
+    settled = queries.settlement_currency(payment=payment)
+    origin = policies.refund_origin(
+        amount=amount,
+        parts=policies.Parts.of(currency=booking.currency, amounts=refund.parts),
+        held=queries.held_parts(booking=booking),
+        share=Money(refund.platform_share, booking.currency),
+        settled=settled,
+        rate=queries.release_rate(booking=booking, settled=settled, on=now.date()),
+    )
+    return policies.refunded_after_release(
+        refund=refund.code,
+        amount=amount,
+        held=origin.held,
+        released=origin.released,
+        of_released=origin.of_released,
+        keys=queries.posting_keys(booking=booking),
+        charge=payment.charge_id or "",
+        platform_share=origin.share,
+    )
 
 
 def _fail(refund: Refund, payment: Payment, failure: str, *, at_provider: bool, actor: Actor, now: datetime) -> None:

@@ -15,6 +15,7 @@ from backoffice.bookings.policies import CancellationDecision, PriceBreakdown
 from backoffice.core.errors import Invalid, RefundTooLarge
 from backoffice.core.money import Money
 from backoffice.payments.states import REFUND_COUNTS
+from backoffice.rulebook.policies import ExchangeRate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +136,44 @@ def instalments(*, parts: Parts, weights: Sequence[int]) -> tuple[Parts, ...]:
     adds up over the steps to the cent."""
     shares = [part.allocate(weights) for part in parts.amounts]
     return tuple(Parts.from_amounts(step) for step in zip(*shares, strict=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundOrigin:
+    """Where a refund is taken from: `held` is still with us (listing's currency); `released` has become the host's and ours
+    and, with our own `share`, is in the currency it was released in. `of_released` is what these two are of the refund's
+    amount, in the currency of the charge."""
+
+    held: Parts
+    released: Parts
+    share: Money
+    of_released: Money
+
+
+def refund_origin(
+    *, amount: Money, parts: Parts, held: Parts, share: Money, settled: str, rate: ExchangeRate | None
+) -> RefundOrigin:
+    """First from what is still held, part by part; the rest from what was released.
+
+    `share` is what we bear ourselves (listing's currency). Where the charge was `settled` in another currency than the
+    listing's, `rate` is what the release converted at: the host gives back what they got. A charge of the settlement currency
+    itself gives the very amount."""
+    from_held = Parts.from_amounts([min(want, there) for want, there in zip(parts.amounts, held.amounts, strict=True)])
+    rest = parts.minus(from_held)
+    ours = [*rest.amounts, share]
+    own = Money.sum(ours, parts.currency)
+    if settled == parts.currency or not own:
+        # Of one currency nothing stands between; taxes are owed to the same office either way.
+        nothing = Money.zero(amount.currency)
+        return RefundOrigin(held=from_held, released=rest, share=share, of_released=nothing)
+    _, of_released = amount.allocate([from_held.total.amount, own.amount])
+    if amount.currency == settled or rate is None:
+        amounts = of_released.allocate([one.amount for one in ours])
+    else:
+        amounts = list(rate.convert_lines(ours))
+    return RefundOrigin(
+        held=from_held, released=Parts.from_amounts(amounts[:-1]), share=amounts[-1], of_released=of_released
+    )
 
 
 # How much can still go back ------------------------------------------------------------------------------------------

@@ -140,6 +140,31 @@ def refunded(
     )
 
 
+def refunded_after_release(
+    *,
+    refund: str,
+    amount: Money,
+    held: Parts,
+    released: Parts,
+    of_released: Money,
+    keys: PostingKeys,
+    charge: str,
+    platform_share: Money,
+) -> Lines:
+    """A refund of `amount` (currency of the charge) that was approved after some of the booking's money was released: the
+    `held` parts come out of what is held, the `released` ones from the host (1310) and our revenue.
+
+    The held parts are in the listing's currency. The others, and what we bear, are in the settlement's where the release had
+    to convert; `of_released` is the part of `amount` that they stand for."""
+    taken = (*_reversed(_deferred(held, keys)), *_recognised(released, keys))
+    ours = released.total + platform_share
+    if held.currency == ours.currency:
+        between = exchange(charge, amount, held.total + ours)
+    else:
+        between = (*exchange(charge, amount - of_released, held.total), *exchange(charge, of_released, ours))
+    return journal(*taken, debit(HOST_PROTECTION, refund, platform_share), *between, credit(REFUND, refund, amount))
+
+
 def goodwill(*, refund: str, amount: Money) -> Lines:
     """A refund that we bear alone, in the currency of the charge."""
     return journal(debit(HOST_PROTECTION, refund, amount), credit(REFUND, refund, amount))

@@ -1,24 +1,26 @@
 """Questions about money in, money back and what the provider shows of it."""
 
 from backoffice.payments.queries.chargebacks import (
-    Figures,
+    ChargebackFigures,
     Movements,
     assert_refundable,
     blocking_chargeback,
     by_deadline,
     chargeback,
+    chargeback_figures,
+    chargeback_ratios,
+    chargeback_workers,
     chargebacks,
     chargebacks_to_ask_about,
     chargebacks_to_remind,
     deadlines,
-    figures,
     fraud_warnings,
     is_news,
     money_moved,
     movements,
     open_chargebacks,
     payment_of_charge,
-    ratios,
+    shares_if_lost,
     standing_of,
     unanswered_claims,
     unsettled_chargebacks,
@@ -47,7 +49,14 @@ from backoffice.payments.queries.charges import (
     payments_unpaid,
 )
 from backoffice.payments.queries.evidence import evidence_draft
-from backoffice.payments.queries.held import Source, held_parts, parts_to_come, settlement_currency, sources
+from backoffice.payments.queries.held import (
+    Source,
+    held_parts,
+    parts_to_come,
+    release_rate,
+    settlement_currency,
+    sources,
+)
 from backoffice.payments.queries.money import (
     MoneyTable,
     balance_transactions,
@@ -81,7 +90,7 @@ from backoffice.payments.queries.money import (
 
 __all__ = [
     "ENDED",
-    "Figures",
+    "ChargebackFigures",
     "MoneyTable",
     "Movements",
     "Source",
@@ -96,6 +105,9 @@ __all__ = [
     "captures_unanswered",
     "charge_seen",
     "chargeback",
+    "chargeback_figures",
+    "chargeback_ratios",
+    "chargeback_workers",
     "chargebacks",
     "chargebacks_to_ask_about",
     "chargebacks_to_remind",
@@ -111,7 +123,6 @@ __all__ = [
     "evidence_draft",
     "extra_charge",
     "extra_charges",
-    "figures",
     "fraud_warnings",
     "held_parts",
     "inbox_backlog",
@@ -135,7 +146,6 @@ __all__ = [
     "payments_unpaid",
     "posting_keys",
     "price_of",
-    "ratios",
     "refund",
     "refund_key",
     "refund_limits",
@@ -144,7 +154,9 @@ __all__ = [
     "refunds",
     "refunds_to_ask_about",
     "refunds_to_send",
+    "release_rate",
     "settlement_currency",
+    "shares_if_lost",
     "sources",
     "standing_of",
     "unanswered_claims",

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
+from fractions import Fraction
 from typing import Final
 
 from django.db.models import Sum
 
 from backoffice.bookings.models import Booking
-from backoffice.core.money import Money
+from backoffice.core.money import Money, minor_digits
 from backoffice.ledger import queries as ledger
+from backoffice.ledger.models import JournalLine
 from backoffice.payments import policies
 from backoffice.payments.models import PARTS, BalanceTransaction, ExtraCharge, Payment
 from backoffice.rulebook import queries as rulebook
+from backoffice.rulebook.policies import ExchangeRate
 
 _BY_BOOKING: Final = {"2100": "held", "2110": "guest_fee", "2111": "host_fee"}
 _BY_SUBJECT: Final = {"2310": "vat", "2300": "occupancy_tax"}
@@ -69,6 +73,25 @@ def sources(*, booking: Booking) -> list[Source]:
     for charge, amount, currency in rows:
         settled[charge] = settled.get(charge, Money.zero(currency)) + Money(amount, currency)
     return [Source(charge=charge or "", settled=settled.get(charge or "")) for charge in charges]
+
+
+def release_rate(*, booking: Booking, settled: str, on: date) -> ExchangeRate | None:
+    """At what the releases of a booking converted, as it stands in the ledger: what a refund takes from the host is what
+    they got for it. Before any, that day's rate; None where nothing has to be converted."""
+    if settled == booking.currency:
+        return None
+    rows = JournalLine.objects.filter(
+        journal__subject=booking.code, journal__kind="release", account__code__in=["2100", "2200"]
+    )
+    sums: dict[tuple[str, str], int] = {}
+    for code, currency, amount in rows.values_list("account__code", "currency", "amount"):
+        sums[code, currency] = sums.get((code, currency), 0) + amount
+    promised, given = sums.get(("2100", booking.currency), 0), -sums.get(("2200", settled), 0)
+    if promised <= 0 or given <= 0:
+        return rulebook.rate(base=booking.currency, quote=settled, on=on)
+    places = minor_digits(booking.currency) - minor_digits(settled)
+    value = Fraction(given, promised) * Fraction(10) ** places
+    return ExchangeRate(base=booking.currency, quote=settled, value=value, on=on, source="its releases")
 
 
 def settlement_currency(*, payment: Payment) -> str:

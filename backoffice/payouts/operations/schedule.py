@@ -27,6 +27,8 @@ def schedule(*, booking: Booking, now: datetime, actor: Actor = ACTOR) -> list[P
     The caller has locked the booking and says so once it is confirmed, cancelled, or some of its money went back. Repeating
     it changes nothing. A cancelled stay keeps one release of what it leaves, due as the first night was; where nothing is
     left there is none. Money that came back after the last release is due at once."""
+    if booking.status not in queries.OWED_TO_HOSTS:
+        return []
     with transaction.atomic():
         # A release of the same booking waits for the booking's lock, which the caller has; the rows are locked for readers
         # that lock nothing else (a transfer's answer).

@@ -36,6 +36,7 @@ from backoffice.payouts.queries.clawbacks import (
     receivables,
     reversible,
 )
+from backoffice.payouts.queries.explain import Explanation, explain, explain_booking
 from backoffice.payouts.queries.payouts import (
     LOST_AFTER,
     OWED_TO_HOSTS,
@@ -68,6 +69,7 @@ from backoffice.payouts.queries.write_offs import write_off, write_offs
 __all__ = [
     "LOST_AFTER",
     "OWED_TO_HOSTS",
+    "Explanation",
     "Planned",
     "Receivable",
     "UnequalPayout",
@@ -91,6 +93,8 @@ __all__ = [
     "clawbacks_to_send",
     "counts",
     "due",
+    "explain",
+    "explain_booking",
     "hold",
     "hold_limit",
     "holds",
