@@ -139,5 +139,4 @@ def _failed(ctx: Context, intent: Record, error: ApiError) -> ApiError:
     )
     ctx.tx.save(intent)
     emit(ctx, "setup_intent.setup_failed", intent.doc)
-    error.error["setup_intent"] = intent.doc
     return error

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, cast
 
+from backoffice.core.errors import ProviderError
 from backoffice.core.money import Money
 from backoffice.payments.gateway.stripe.calls import Calls, CardDeclined, call, id_of, instant, read
 from backoffice.payments.policies.seen import (
@@ -58,7 +59,7 @@ class MoneyIn(Calls):
         customer_id: str = "",
         off_session: bool = False,
     ) -> SeenPayment:
-        customer = customer_id or self._customer(reference, group)
+        customer = customer_id or self._customer(reference, group, key)
         params: dict[str, Any] = {
             "amount": amount.amount,
             "currency": amount.currency.lower(),
@@ -97,7 +98,7 @@ class MoneyIn(Calls):
         )
 
     def save_card(self, *, payment_method: str, reference: str, group: str, key: str, return_url: str) -> SeenSetup:
-        customer = self._customer(reference, group)
+        customer = self._customer(reference, group, key)
         try:
             made = call(
                 lambda: self._client.v1.setup_intents.create(
@@ -116,6 +117,13 @@ class MoneyIn(Calls):
             )
         except CardDeclined as declined:
             return replace(_setup(declined.intent), error_code=declined.code, error_message=declined.message)
+        except ProviderError:
+            # A declined card leaves its set-up behind with the reason, whether the answer shows it or not.
+            rows = self.pages(self._client.v1.setup_intents.list, {"customer": customer, "limit": 1})
+            left = next((_setup(row) for row in rows), None)
+            if left is None or not left.error_code:
+                raise
+            return left
         return _setup(made.to_dict())
 
     def card_setup(self, *, setup_id: str) -> SeenSetup:
@@ -173,13 +181,13 @@ class MoneyIn(Calls):
     def refund_state(self, *, refund_id: str) -> SeenRefund:
         return _refund(read(lambda: self._client.v1.refunds.retrieve(refund_id)).to_dict())
 
-    def _customer(self, reference: str, group: str) -> str:
-        """Whose card it is, for later charges: one customer a payment, without personal data. The same key always finds it
-        again while the try that needs it can still be repeated."""
+    def _customer(self, reference: str, group: str, key: str) -> str:
+        """Whose card it is, for later charges: one a try, without personal data. Its key follows the try's, so that the
+        try repeated finds it again and another try is not met by a failure saved under this one's."""
         made = call(
             lambda: self._client.v1.customers.create(
                 {"metadata": {"payment": reference, "booking": group}, "description": f"Stay {group}"},
-                {"idempotency_key": f"customer:{reference}"},
+                {"idempotency_key": f"{key}:customer"},
             )
         )
         return made.id
