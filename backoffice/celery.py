@@ -26,6 +26,9 @@ app.conf.beat_schedule = {
     "requests": {"task": "workflows.answer_requests", "schedule": 30.0},
     "saved-cards": {"task": "workflows.charge_saved_cards", "schedule": 60.0},
     "payouts": {"task": "workflows.release_payouts", "schedule": 60.0},
+    "bank-payouts": {"task": "workflows.follow_bank_payouts", "schedule": 300.0},
+    "clawbacks": {"task": "workflows.claw_back", "schedule": 3600.0},
+    "sweep-earnings": {"task": "workflows.sweep_earnings", "schedule": 3600.0},
     "complete-stays": {"task": "workflows.complete_stays", "schedule": 300.0},
     "forget-keys": {"task": "jobs.forget_old_keys", "schedule": 3600.0},
 }

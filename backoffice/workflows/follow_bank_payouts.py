@@ -15,7 +15,6 @@ from backoffice.payments.policies.seen_accounts import SeenBankPayout, SeenBankP
 from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries as payout_queries
 from backoffice.payouts.models import BankPayout
-from backoffice.workflows import sweep_earnings
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ def run(*, now: datetime) -> int:
             payouts.record_account(seen=gateway().account(account_id=provider_id or ""), actor=ACTOR, now=now)
         except StaydeskError as error:
             log.info("account %s is not looked at now: %s", provider_id, error)
-    return done + sweep_earnings.resolve(now=now)
+    return done
 
 
 def _follow(account: str, now: datetime) -> int:

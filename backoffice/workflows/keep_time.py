@@ -15,7 +15,7 @@ from backoffice.core.errors import StaydeskError
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import Payment
-from backoffice.workflows import refund_booking
+from backoffice.workflows import claw_back, refund_booking, sweep_earnings
 from backoffice.workflows.pay_booking import resolve_attempt
 from backoffice.workflows.settle_payment import settle
 
@@ -67,7 +67,7 @@ def resolve_indeterminate(*, now: datetime) -> int:
         done += _quietly(lambda: refund_booking.send(refund_code=code, actor=ACTOR, now=now))  # noqa: B023 — called at once
     for code in payment_queries.refunds_to_ask_about(older_than=lost):
         done += _quietly(lambda: refund_booking.ask(refund_code=code, actor=ACTOR, now=now))  # noqa: B023 — called at once
-    return done
+    return done + claw_back.resolve(now=now) + sweep_earnings.resolve(now=now)
 
 
 def _ask(payment_id: int, now: datetime) -> object:

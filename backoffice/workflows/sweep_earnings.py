@@ -9,7 +9,16 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from backoffice.core.actor import Actor, system
-from backoffice.core.errors import Conflict, Indeterminate, NotFound, ProviderError, StaydeskError, UpstreamUnavailable
+from backoffice.core.errors import (
+    Conflict,
+    Indeterminate,
+    Locked,
+    NotFound,
+    ProviderError,
+    StaydeskError,
+    Stopped,
+    UpstreamUnavailable,
+)
 from backoffice.core.money import Money
 from backoffice.jobs import operations as jobs
 from backoffice.jobs import queries as jobs_queries
@@ -125,7 +134,13 @@ def run(*, now: datetime, actor: Actor = ACTOR) -> dict[str, int]:
         try:
             sweep(currency=currency, actor=actor, reason="Daily sweep", now=now, at_least=shown.least)
             counts["swept"] += 1
-        except (Conflict, ProviderError, UpstreamUnavailable) as error:  # the other currencies do not wait for this one
+        except (
+            Conflict,
+            Locked,
+            ProviderError,
+            Stopped,
+            UpstreamUnavailable,
+        ) as error:  # the other currencies do not wait for this one
             log.warning("the sweep of %s waits: %s", currency, error)
             counts["waiting"] += 1
     return counts

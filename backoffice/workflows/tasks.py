@@ -9,16 +9,19 @@ from celery import shared_task
 
 from backoffice.core import clock
 from backoffice.core.actor import system
-from backoffice.core.errors import Locked, Stopped, UpstreamUnavailable
+from backoffice.core.errors import Locked, ProviderError, Stopped, UpstreamUnavailable
 from backoffice.jobs import operations as jobs
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import (
     charge_later,
+    claw_back,
     collect_charges,
     decide_request,
+    follow_bank_payouts,
     keep_time,
     refund_booking,
     release_payouts,
+    sweep_earnings,
     work_chargebacks,
 )
 from backoffice.workflows import import_balance_transactions as transactions
@@ -103,6 +106,27 @@ def pay_hosts(**_: Any) -> None:
 @shared_task(name="workflows.follow_chargebacks")
 def follow_chargebacks(**_: Any) -> None:
     with_job("workflows.follow_chargebacks", lambda now: work_chargebacks.run(now=now))
+
+
+@shared_task(name="workflows.send_clawback")
+def send_clawback(*, clawback_code: str, **_: Any) -> None:
+    with suppress(UpstreamUnavailable, Stopped, ProviderError):  # a refusal is on record; what was lost is asked for again
+        claw_back.send(clawback_code=clawback_code, actor=ACTOR, now=clock.now())
+
+
+@shared_task(name="workflows.claw_back")
+def take_back(**_: Any) -> None:
+    with_job("workflows.claw_back", lambda now: claw_back.run(now=now)["requested"])
+
+
+@shared_task(name="workflows.follow_bank_payouts")
+def follow_payouts_to_banks(**_: Any) -> None:
+    with_job("workflows.follow_bank_payouts", lambda now: follow_bank_payouts.run(now=now))
+
+
+@shared_task(name="workflows.sweep_earnings")
+def sweep_what_is_earned(**_: Any) -> None:
+    with_job("workflows.sweep_earnings", lambda now: sweep_earnings.run(now=now)["swept"])
 
 
 def with_job(name: str, act: Any) -> None:

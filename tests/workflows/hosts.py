@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
 from django.db import transaction
@@ -42,17 +43,9 @@ def onboarded(sandbox: RunningSandbox, host: User, *, number: str = "00012345678
 def change_bank(sandbox: RunningSandbox, account: HostAccount, number: str) -> None:
     """The host (or who has their password) puts another bank account in."""
     assert account.provider_id is not None
+    bank: Any = {"account_number": number, "country": account.country, "currency": "eur"}
     sandbox.client().v1.accounts.external_accounts.create(
-        account.provider_id,
-        {
-            "external_account": {
-                "object": "bank_account",
-                "account_number": number,
-                "country": account.country,
-                "currency": "eur",
-            },  # type: ignore[typeddict-item]
-            "default_for_currency": True,
-        },
+        account.provider_id, {"bank_account": bank, "default_for_currency": True}
     )
 
 

@@ -1,0 +1,244 @@
+"""Hosts' payouts to their banks are followed: by events and by asking, in any order, each fact posted once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db.models import Sum
+
+from backoffice.core.errors import NotFound
+from backoffice.core.money import Money
+from backoffice.ledger import queries as ledger
+from backoffice.notifications.models import Notification
+from backoffice.payments import operations as payments
+from backoffice.payments.policies.seen import SeenEvent
+from backoffice.payouts import queries
+from backoffice.payouts.models import BankPayout, HostAccount, Payout
+from backoffice.people.models import User
+from backoffice.workflows import apply_provider_event as events
+from backoffice.workflows import claw_back, follow_bank_payouts, import_balance_transactions
+from tests import factories
+from tests.factories import SYSTEM
+from tests.racing import race
+from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows.hosts import change_bank, onboarded, owes, sent
+from tests.workflows.steps import ROOMS, now
+
+pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
+DAY = 86_400
+
+
+@pytest.fixture
+def host() -> User:
+    return factories.person("Bob", is_host=True, now=now())
+
+
+def account_of(host: User) -> HostAccount:
+    found = queries.account_of(host_id=host.id)
+    assert found is not None
+    return found
+
+
+def at_provider(host: User) -> int:
+    """What stands on the host's provider balance by our book."""
+    return ledger.balance(account="1800", key=account_of(host).provider_id or "", currency="EUR")
+
+
+def journals(kind: str) -> int:
+    return ledger.journals().filter(kind=kind).count()
+
+
+def poll(sandbox: RunningSandbox) -> None:
+    follow_bank_payouts.run(now=now())
+
+
+def hear(
+    sandbox: RunningSandbox, host: User, *, order: Callable[[list[Any]], list[Any]] = list, copies: int = 1
+) -> None:
+    """The provider's events of the host's account reach the inbox, in some order, some more than once."""
+    account = account_of(host).provider_id
+    rows = [row.to_dict() for row in sandbox.client().v1.events.list({"limit": 100}, {"stripe_account": account}).data]
+    for number, row in enumerate(order(rows) * copies):
+        stored = payments.receive_event(
+            event=SeenEvent(
+                id=f"{row['id']}-{number}",
+                type=row["type"],
+                object_id=row["data"]["object"].get("id") or "",
+                account=account or "",
+                created=now(),
+                livemode=False,
+                payload=b"{}",
+            ),
+            origin="webhook",
+            now=now(),
+        )
+        assert stored is not None
+        assert events.apply(webhook_id=stored.id, now=now()) in {"apply", "ignore"}
+
+
+def test_what_was_sent_arrives_at_the_bank_and_is_the_sum_of_its_lines(sandbox: RunningSandbox, host: User) -> None:
+    first, second = sent(sandbox, host), sent(sandbox, host)
+    total = first.transfer_amount + second.transfer_amount
+    assert at_provider(host) == total
+    for _ in range(4):  # banks rest on Sundays
+        sandbox.advance(DAY)
+        poll(sandbox)
+        if queries.bank_payouts().exists():
+            break
+    [row] = queries.bank_payouts()
+    assert (row.status, row.amount, row.automatic, row.host_id) == ("pending", total, True, host.id)
+    assert at_provider(host) == total, "still on its way"
+    sandbox.advance(7 * DAY)
+    for _ in range(2):
+        poll(sandbox)
+    row.refresh_from_db()
+    assert row.status == "paid" and row.trace and row.arrival_on is not None
+    assert row.lines.aggregate(total=Sum("net"))["total"] == total and row.lines.count() == 2
+    assert at_provider(host) == 0 and journals("connected_payout") == 1 and queries.unequal() == []
+    for payout in Payout.objects.all():
+        assert (payout.status, payout.bank_payout_id) == ("paid", row.id) and payout.paid_at is not None
+    assert [finding for finding in ledger.check(now=now()) if not finding.ok] == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_events_in_any_order_and_more_than_once_come_to_the_same(
+    sandbox: RunningSandbox, host: User, seed: int
+) -> None:
+    payout = sent(sandbox, host)
+    sandbox.advance(8 * DAY)
+
+    def shuffled(rows: list[Any]) -> list[Any]:
+        return random.Random(seed).sample(rows, len(rows))
+
+    hear(sandbox, host, order=shuffled, copies=2)
+    payout.refresh_from_db()
+    assert payout.status == "paid" and at_provider(host) == 0 and journals("connected_payout") == 1
+
+
+def test_an_event_and_the_poll_at_once_make_one_row(sandbox: RunningSandbox, host: User) -> None:
+    sent(sandbox, host)
+    sandbox.advance(8 * DAY)
+    account, at = account_of(host).provider_id or "", now()
+    [there] = sandbox.client().v1.payouts.list({}, {"stripe_account": account}).data
+    look = lambda: follow_bank_payouts.take_over(  # noqa: E731
+        payout_id=there.id, account=account, actor=SYSTEM, now=at
+    )
+    outcomes = race([look] * 4)
+    assert {type(one) for one in outcomes} == {BankPayout}, outcomes
+    assert BankPayout.objects.count() == 1 and journals("connected_payout") == 1 and at_provider(host) == 0
+
+
+def test_a_bank_that_sends_it_back_after_it_was_paid(sandbox: RunningSandbox, host: User) -> None:
+    payout = sent(sandbox, host)
+    sandbox.advance(8 * DAY)
+    poll(sandbox)
+    row = BankPayout.objects.get()
+    assert row.status == "paid" and at_provider(host) == 0
+    sandbox.control("POST", f"/_sim/payouts/{row.provider_id}/fail", {"failure_code": "account_closed"})
+    for _ in range(2):
+        poll(sandbox)
+    row.refresh_from_db()
+    payout.refresh_from_db()
+    assert (row.status, payout.status, payout.paid_at) == ("failed", "transferred", None)
+    assert at_provider(host) == payout.transfer_amount and journals("connected_payout_returned") == 1
+    assert Notification.objects.filter(topic="bank_payout_failed", recipient_id=host.id).count() == 1
+
+    change_bank(sandbox, account_of(host), "000999999991")
+    sandbox.advance(8 * DAY)
+    poll(sandbox)
+    payout.refresh_from_db()
+    again = BankPayout.objects.exclude(id=row.id).get()
+    assert (again.status, payout.status, payout.bank_payout_id) == ("paid", "paid", again.id)
+    assert at_provider(host) == 0 and queries.unequal() == []
+    hear(sandbox, host, copies=2)
+    payout.refresh_from_db()
+    assert (payout.status, payout.bank_payout_id, at_provider(host)) == ("paid", again.id, 0)
+    assert (journals("connected_payout"), journals("connected_payout_returned")) == (2, 1)
+
+
+def test_one_that_never_arrived_moves_nothing_of_ours(sandbox: RunningSandbox, host: User) -> None:
+    onboarded(sandbox, host, number="000111111116")
+    payout = sent(sandbox, host)
+    sandbox.advance(8 * DAY)
+    poll(sandbox)
+    row = BankPayout.objects.get()
+    payout.refresh_from_db()
+    assert (row.status, payout.status) == ("failed", "transferred") and "bank account" in row.failure
+    assert at_provider(host) == payout.transfer_amount and journals("connected_payout") == 0
+    told = Notification.objects.get(topic="bank_payout_failed", recipient_id=host.id)
+    assert Money(row.amount, "EUR").format() in told.title
+    account = account_of(host)
+    assert account.status == "restricted" and account.missing == ["external_account"]
+
+
+def test_what_was_taken_back_is_less_in_the_payout_to_the_bank(sandbox: RunningSandbox, host: User) -> None:
+    payout = sent(sandbox, host)
+    owes(host, Money(3_000, "EUR"))
+    clawback = claw_back.request(
+        payout_code=payout.code,
+        amount=Money(3_000, "EUR"),
+        reason="Owed",
+        version=payout.version,
+        actor=SYSTEM,
+        now=now(),
+    )
+    claw_back.send(clawback_code=clawback.code, actor=SYSTEM, now=now())
+    sandbox.advance(8 * DAY)
+    import_balance_transactions.run(now=now())
+    poll(sandbox)
+    row = BankPayout.objects.get()
+    assert (row.status, row.amount, at_provider(host)) == ("paid", payout.transfer_amount - 3_000, 0)
+
+
+def test_a_host_who_banks_in_another_currency_is_followed_in_ours(sandbox: RunningSandbox, host: User) -> None:
+    onboarded(sandbox, host)
+    home = factories.listing(host, now=now(), currency="USD", city="Boston", country="US")
+    payout = sent(sandbox, host, home=home)
+    sandbox.advance(8 * DAY)
+    poll(sandbox)
+    row = BankPayout.objects.get()
+    payout.refresh_from_db()
+    assert payout.transfer_currency == "USD" and row.currency == "EUR" and row.amount != payout.transfer_amount
+    account = account_of(host).provider_id or ""
+    assert ledger.standing(account="1800", key=account) == [] and payout.status == "paid"
+    sandbox.control("POST", f"/_sim/payouts/{row.provider_id}/fail", {})
+    poll(sandbox)
+    assert ledger.standing(account="1800", key=account) == [Money(payout.transfer_amount, "USD")]
+    change_bank(sandbox, account_of(host), "000999999991")
+    sandbox.advance(8 * DAY)
+    poll(sandbox)
+    assert ledger.standing(account="1800", key=account) == [] and queries.unequal() == []
+
+
+def test_payouts_of_accounts_that_are_none_of_ours_are_not_taken_over(sandbox: RunningSandbox, host: User) -> None:
+    sent(sandbox, host)
+    sandbox.advance(8 * DAY)
+    account = account_of(host).provider_id or ""
+    [there] = sandbox.client().v1.payouts.list({}, {"stripe_account": account}).data
+    HostAccount.objects.update(provider_id="acct_other")
+    with pytest.raises(NotFound):
+        follow_bank_payouts.take_over(payout_id=there.id, account=account, actor=SYSTEM, now=now())
+    assert not BankPayout.objects.exists()
+
+
+def test_the_state_of_an_account_is_looked_at_once_a_day_without_an_event(sandbox: RunningSandbox, host: User) -> None:
+    account = onboarded(sandbox, host)
+    sandbox.control("POST", f"/_sim/accounts/{account.provider_id}/restrict", {})
+    poll(sandbox)
+    assert account_of(host).status == "enabled"
+    sandbox.advance(DAY + 60)
+    poll(sandbox)
+    assert account_of(host).status == "restricted"
+
+
+def test_one_account_that_cannot_be_asked_does_not_keep_the_others_waiting(sandbox: RunningSandbox, host: User) -> None:
+    other = factories.person("Dora", is_host=True, now=now())
+    payouts = [sent(sandbox, host), sent(sandbox, other)]
+    sandbox.advance(8 * DAY)
+    HostAccount.objects.filter(host=host).update(provider_id="acct_gone")
+    poll(sandbox)
+    assert Payout.objects.get(id=payouts[1].id).status == "paid"
+    assert Payout.objects.get(id=payouts[0].id).status == "transferred"
