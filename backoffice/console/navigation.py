@@ -12,7 +12,8 @@ from django.urls import NoReverseMatch, reverse
 
 from backoffice.console.door import may
 from backoffice.notifications.models import OutboxMessage
-from backoffice.payments.models import Refund, WebhookEvent
+from backoffice.payments.models import Chargeback, Refund, WebhookEvent
+from backoffice.payments.policies.chargebacks import ANSWERABLE
 from backoffice.payouts.models import Payout, WriteOff
 from backoffice.reconciliation.models import Break
 from backoffice.reconciliation.states import FINDINGS
@@ -23,7 +24,7 @@ _BADGES_SECONDS: Final = 15
 # A badge says "there is much": beyond this the figure would cost a scan and tell nothing more.
 _MOST: Final = 99
 # What waits for a second person; the rest of the badges count what went wrong.
-_WAITING: Final = frozenset({"refunds", "write_offs"})
+_WAITING: Final = frozenset({"chargebacks", "refunds", "write_offs"})
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ GROUPS: Final[tuple[tuple[str, tuple[Item, ...]], ...]] = (
         (
             Item("Payments", "credit_card", "payments_payment", "payments.view"),
             Item("Refunds", "undo", "payments_refund", "refunds.view", badge="refunds"),
+            Item("Chargebacks", "gavel", "payments_chargeback", "chargebacks.view", badge="chargebacks"),
             Item("Payouts", "outgoing_mail", "payouts_payout", "payouts.view", badge="payouts"),
             Item("Payout holds", "front_hand", "payouts_payouthold", "payouts.view"),
             Item("Hosts’ accounts", "badge", "payouts_hostaccount", "payouts.view"),
@@ -124,6 +126,9 @@ def _up_to_most(rows: Any) -> int:
 
 
 COUNTS: Final[dict[str, Callable[[], int]]] = {
+    "chargebacks": lambda: _up_to_most(
+        Chargeback.objects.filter(status__in=ANSWERABLE, submitted_at=None, accepted_at=None)
+    ),
     "refunds": lambda: _up_to_most(Refund.objects.filter(status="requested")),
     "breaks": lambda: _up_to_most(Break.objects.filter(status__in=FINDINGS)),
     "payouts": lambda: _up_to_most(Payout.objects.filter(status="failed")),

@@ -26,6 +26,7 @@ _ICONS: Final = {
     "listings": "cottage",
     "people": "person",
     "webhooks": "inbox",
+    "chargebacks": "gavel",
 }
 _MOST: Final = 60
 
@@ -110,6 +111,21 @@ _DONE: Final = {
     "people.reinstate": "{} reinstated",
     "people.grant_role": "{} given a role",
     "webhooks.replay": "Webhook {} replayed",
+    "chargebacks.open": "Dispute {} came from the card network",
+    "chargebacks.escalate": "Inquiry {} became a chargeback",
+    "chargebacks.move": "Chargeback {} moved on at the network",
+    "chargebacks.close": "Chargeback {} was closed",
+    "chargebacks.stage": "Evidence for {} written",
+    "chargebacks.upload": "A file added to the evidence for {}",
+    "chargebacks.submit": "Evidence for {} submitted",
+    "chargebacks.submit_refused": "The provider refused the evidence for {}",
+    "chargebacks.accept": "Chargeback {} given up",
+    "chargebacks.accept_refused": "The provider refused to close {}",
+    "chargebacks.own": "Chargeback {} given an owner",
+    "chargebacks.note": "Chargeback {} noted on",
+    "chargebacks.bear": "Who bears a loss of {} decided",
+    "chargebacks.post_loss": "Loss of {} posted",
+    "chargebacks.reverse_loss": "Loss of {} reversed",
     "breaks.take": "Break {} taken",
     "breaks.note": "Break {} noted on",
     "breaks.resolve": "Break {} resolved",
@@ -140,6 +156,7 @@ def _step(before: Any, after: Any) -> str:
 _PLACES: Final = {
     "booking": "bookings_booking",
     "break": "reconciliation_break",
+    "chargeback": "payments_chargeback",
     "listing": "listings_listing",
     "payment": "payments_payment",
     "person": "people_user",

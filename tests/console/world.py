@@ -26,7 +26,8 @@ from backoffice.listings import operations as listings
 from backoffice.listings.models import Listing
 from backoffice.notifications.models import OutboxMessage
 from backoffice.payments import operations as payments
-from backoffice.payments.models import BalanceTransaction, Payment, Refund, WebhookEvent
+from backoffice.payments.models import BalanceTransaction, Chargeback, Payment, Refund, WebhookEvent
+from backoffice.payments.policies.chargebacks import SeenDispute
 from backoffice.payments.policies.seen import SeenBalanceTransaction, SeenEvent, SeenPayment
 from backoffice.payouts.models import (
     BankPayout,
@@ -276,6 +277,26 @@ def stopped(scope: str = "refunds", *, ended: bool = False) -> Stop:
     return Stop.objects.create(scope=scope, reason="Cards are charged twice", by="Otto On-call", since=at, **over)
 
 
+def chargeback(booking: Booking, **seen: Any) -> Chargeback:
+    """A card network's dispute of a booking's payment, as the provider would show it."""
+    at, payment, number = now(), booking.payment, next(_number)
+    facts: dict[str, Any] = {
+        "id": f"du_{number}",
+        "status": "needs_response",
+        "kind": "chargeback",
+        "amount": Money(payment.amount, payment.currency),
+        "charge_id": payment.charge_id,
+        "payment_id": payment.provider_id,
+        "opened": at - timedelta(days=1),
+        "reason": "fraudulent",
+        "network_reason": "10.4",
+        "network": "visa",
+        "due_by": at + timedelta(days=13),
+        **seen,
+    }
+    return payments.record_dispute(seen=SeenDispute(**facts), actor=SYSTEM, now=at)[0]
+
+
 @dataclass
 class World:
     """The desk; `rows` names one row for every page there is."""
@@ -333,6 +354,7 @@ def build() -> World:
         JobRun: run,
         OutboxMessage: OutboxMessage.objects.order_by("id")[0],
         Break: found,
+        Chargeback: chargeback(paid()),
         Run: found.first_seen,
         Payout: planned,
         PayoutHold: hold(booking, staff["support_l2"]),

@@ -869,9 +869,9 @@ def test_the_ratio_counts_chargebacks_against_charges_of_the_month(sandbox: Runn
     hear(sandbox)
     assert BalanceTransaction.objects.filter(reporting_category="charge", network="visa").count() == 2
     told(sandbox, first)
-    (ratio,) = payment_queries.ratios(month=now().date())
+    (ratio,) = payment_queries.chargeback_ratios(month=now().date())
     assert (ratio.network, ratio.chargebacks, ratio.charges, ratio.standing) == ("visa", 1, 2, "over")
-    figures = payment_queries.figures(now=now())
+    figures = payment_queries.chargeback_figures(now=now())
     assert (figures.waiting, figures.late, figures.standing) == (1, 0, "over") and "visa" in figures.words
     later = (now().replace(day=1) - timedelta(days=40)).date()
-    assert payment_queries.ratios(month=later) == []
+    assert payment_queries.chargeback_ratios(month=later) == []

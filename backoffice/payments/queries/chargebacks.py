@@ -17,6 +17,8 @@ from backoffice.payments import policies
 from backoffice.payments.models import BalanceTransaction, Chargeback, ExtraCharge, FraudWarning, Payment
 from backoffice.payments.policies import chargebacks as rules
 from backoffice.payments.queries.money import captured_left
+from backoffice.people import queries as people
+from backoffice.people.policies import STAFF_VERBS
 from backoffice.rulebook import queries as rulebook
 
 # What a dispute's movements are called; fees of the network come as `fee` of the same source.
@@ -158,6 +160,16 @@ def standing_of(*, chargeback: Chargeback, lost: Money) -> rules.Standing:
     )
 
 
+def shares_if_lost(*, chargeback: Chargeback) -> rules.LossShares | None:
+    """Who a loss would come from as things stand, by the rule that posts it; None for a charge that is none of ours, and
+    once it is decided. Before the network has taken anything, the disputed amount stands for what it would take."""
+    if chargeback.payment is None or not rules.is_open(chargeback.status):
+        return None
+    taken = ledger.standing(account="1320", key=chargeback.provider_id)
+    lost = next(iter(taken), Money(chargeback.amount, chargeback.currency))
+    return rules.loss_shares(standing=standing_of(chargeback=chargeback, lost=lost))
+
+
 def _of_charge(chargeback: Chargeback, payment: Payment) -> policies.RefundLimits:
     """What refunds have left of the charge that is disputed: the payment's own, or one that was asked besides."""
     extra = ExtraCharge.objects.filter(charge_id=chargeback.charge_id).select_related("booking").first()
@@ -196,6 +208,13 @@ def deadlines(*, now: datetime, limit: int = 100) -> list[Chargeback]:
     """Chargebacks and inquiries that can still be answered, the most pressing first."""
     rows = chargebacks().filter(status__in=[*rules.ANSWERABLE, *rules.APPEALABLE])
     return list(rows.order_by(F("internal_due_at").asc(nulls_last=True), "id")[:limit])
+
+
+def chargeback_workers() -> list[tuple[int, str]]:
+    """Who may work on chargebacks, id and name, by name."""
+    roles = STAFF_VERBS["chargebacks.work"]
+    rows = people.staff().filter(roles__role__in=roles, status="active").order_by("name", "id").distinct()
+    return [(person.pk, person.name) for person in rows]
 
 
 def urgency_of(*, chargeback: Chargeback, now: datetime) -> rules.Urgency:
@@ -275,7 +294,7 @@ def fraud_warnings(*, payment_id: int | None = None) -> QuerySet[FraudWarning]:
 # The ratio -----------------------------------------------------------------------------------------------------------
 
 
-def ratios(*, month: date) -> list[rules.NetworkRatio]:
+def chargeback_ratios(*, month: date) -> list[rules.NetworkRatio]:
     """Chargebacks opened in the calendar month (UTC) that `month` lies in against charges made in it, by card network.
 
     Inquiries do not count: they are no chargebacks yet. The threshold is the rulebook's of that month."""
@@ -296,7 +315,7 @@ def _by_network(rows: QuerySet[Chargeback] | QuerySet[BalanceTransaction]) -> di
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class ChargebackFigures:
     """How chargebacks stand, for the first page and the doctor: how many wait for an answer, how many of those are past
     our own deadline, which is the next, and the ratio of this month and the last."""
 
@@ -320,14 +339,14 @@ class Figures:
         )
 
 
-def figures(*, now: datetime) -> Figures:
-    """See Figures; a handful of statements, each on an index."""
+def chargeback_figures(*, now: datetime) -> ChargebackFigures:
+    """See ChargebackFigures; a handful of statements, each on an index."""
     waiting = [row for row in deadlines(now=now, limit=1000) if row.submitted_at is None and row.accepted_at is None]
     rows = Chargeback.objects.filter(kind="chargeback").exclude(status__in=rules.CLOSED)
     sums = rows.order_by().values("currency").annotate(total=Sum("amount")).order_by("currency")
     this_month = now.date().replace(day=1)
-    found = [*ratios(month=this_month), *ratios(month=this_month - timedelta(days=1))]
-    return Figures(
+    found = [*chargeback_ratios(month=this_month), *chargeback_ratios(month=this_month - timedelta(days=1))]
+    return ChargebackFigures(
         waiting=len(waiting),
         late=sum(1 for row in waiting if urgency_of(chargeback=row, now=now) in {"late", "overdue"}),
         next_due=waiting[0].internal_due_at if waiting else None,
