@@ -4,7 +4,7 @@ Like `payments/gateway`, this file is an extra beside the six: it calls the prov
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +20,7 @@ from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.policies.seen import SeenBalanceTransaction
 from backoffice.reconciliation import operations, queries
 from backoffice.reconciliation.models import Run
+from backoffice.reconciliation.policies import SeenStatementLine
 from backoffice.reconciliation.queries import Difference
 from backoffice.reconciliation.states import SCOPES
 from backoffice.workflows import import_balance_transactions
@@ -74,11 +75,13 @@ def reconcile(
     now: datetime,
     dry_run: bool = False,
     report: Report | None = None,
+    statement: Iterable[SeenStatementLine] = (),
     chunk: int = operations.CHUNK,
 ) -> Reconciliation:
     """Compare the legs of a scope (stripe, payouts, bank, state, all) over [since, until).
 
-    Of `report`, the movements are taken from the provider's file instead of its API. Raises Locked while a run of the
+    With a `report`, the movements are taken from the provider's file instead of its API. The lines of a bank `statement` are
+    kept, and lines without a payout matched, before the bank's leg is compared. Raises Locked while a run of the
     same scope, or of all, is under way, and UpstreamUnavailable when the provider does not answer."""
     with _alone(scope, actor, now) as handle:
         if not dry_run and "line" in SCOPES.get(scope, ()) and report is None:
@@ -91,9 +94,15 @@ def reconcile(
             now=now,
             source="api" if report is None else "file",
         )
+
+        def bank() -> None:
+            if "bank" in SCOPES[scope]:
+                operations.import_lines(lines=statement, actor=actor, now=handle.now())
+                handle.count(**operations.match_lines(actor=actor, now=handle.now()))
+
         with _accounted(run, handle):
             _stage(run, handle, report)
-            return _compare(run, handle, dry_run=dry_run, chunk=chunk)
+            return _compare(run, handle, dry_run=dry_run, chunk=chunk, before=bank)
 
 
 def resume(*, scope: str, actor: Actor, now: datetime, chunk: int = operations.CHUNK) -> Reconciliation:
@@ -136,14 +145,18 @@ def _accounted(run: Run, handle: jobs.Run) -> Iterator[None]:
         raise
 
 
-def _compare(run: Run, handle: jobs.Run, *, dry_run: bool, chunk: int) -> Reconciliation:
+def _compare(
+    run: Run, handle: jobs.Run, *, dry_run: bool, chunk: int, before: Callable[[], None] = lambda: None
+) -> Reconciliation:
     """From the checkpoint to the end. A dry run takes the same path, in a transaction that is rolled back."""
     if not dry_run:
+        before()
         return _steps(run, handle, chunk)
     try:
         with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            before()
             outcome = _steps(run, handle, chunk)
             raise _DryRun
     except _DryRun:

@@ -13,8 +13,8 @@ from tests.house.floors import FLOORS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {"states", "policies", "models", "queries", "operations", "tasks", "apps", "__init__"}
-# Licensed extras: the gateway (DESIGN.md) and reconciliation's call to the provider (decision 6).
-EXTRAS = {"payments": {"gateway"}, "reconciliation": {"provider"}}
+# Licensed extras: the gateway and the parsers (DESIGN.md), and reconciliation's call to the provider (decision 6).
+EXTRAS = {"payments": {"gateway"}, "reconciliation": {"provider", "parsers"}}
 TOP = set(
     (
         ".ci .dockerignore .github .gitignore CHANGELOG.md CONTRIBUTING.md Dockerfile LICENSE README.md api backoffice deploy "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
@@ -14,8 +14,10 @@ from backoffice.ledger import operations as ledger
 from backoffice.ledger.policies import Line
 from backoffice.payments import operations as payments
 from backoffice.payments.policies.seen import SeenBalanceTransaction
+from backoffice.payouts.models import BankPayout, BankPayoutLine
 from backoffice.reconciliation import operations, queries
 from backoffice.reconciliation.models import Run
+from backoffice.reconciliation.policies import SeenStatementLine
 from tests.factories import NOW
 
 ACTOR = system("finance")
@@ -100,7 +102,9 @@ def compared(
     if balances is None:
         mirror = {currency: Money(net, currency) for currency, net in queries.mirror(asked=now).items()}
         balances = balance_of(rows) if rows else mirror
-    operations.stage(run=run, rows=rows, states=states, balances=balances, asked=now)
+    states = list(states)
+    listed = any(state[0] == "bank_payout" for state in states)  # else the provider was not asked for its payouts
+    operations.stage(run=run, rows=rows, states=states, balances=balances, asked=now, listed=listed)
     operations.classify(run=run, now=now)
     operations.write(run=run, now=now, chunk=chunk)
     return operations.finish(run=run, now=now)
@@ -115,3 +119,62 @@ def as_superuser(*statements: str) -> None:
                 cursor.execute(statement)
         finally:
             cursor.execute("SET session_replication_role = DEFAULT")
+
+
+def swept(
+    id: str,
+    amount: int,
+    *,
+    status: str = "paid",
+    arrived: date | None = None,
+    trace: str = "",
+    lines: Sequence[int] | None = None,
+    failed: bool = False,
+    currency: str = "EUR",
+    at: datetime = NOW,
+) -> tuple[BankPayout, list[SeenBalanceTransaction]]:
+    """A payout to our own bank with its movements, both sides known: to be paid on `arrived`, two days on unless said."""
+    rows = [moved(f"txn_{id}", source=id, category="payout", net=-amount, currency=currency, created=at)]
+    if failed:
+        rows.append(
+            moved(f"txn_{id}_back", source=id, category="payout_reversal", net=amount, currency=currency, created=at)
+        )
+    payout = BankPayout.objects.create(
+        provider_id=id,
+        status="failed" if failed else status,
+        amount=amount,
+        currency=currency,
+        arrival_on=arrived or (at + 2 * DAY).date(),
+        trace=trace,
+        created_at=at,
+        paid_at=at if status == "paid" else None,
+        failed_at=at if failed else None,
+    )
+    for number, net in enumerate([amount] if lines is None else lines):
+        BankPayoutLine.objects.create(
+            bank_payout=payout,
+            provider_id=f"txn_{id}_{number}",
+            reporting_category="charge",
+            net=net,
+            currency=currency,
+            created=at,
+        )
+    return payout, imported(*rows, at=at)
+
+
+def bank(amount: int, *, on: date, reference: str = "", currency: str = "EUR", **facts: Any) -> SeenStatementLine:
+    """A line of our bank."""
+    return SeenStatementLine(
+        account="BE68539007547034",
+        reference=reference or f"REF-{on}-{amount}-{facts.get('trace', '')}",
+        amount=Money(amount, currency),
+        booked_on=on,
+        value_on=on,
+        **facts,
+    )
+
+
+def arrived(*lines: SeenStatementLine, now: datetime = NOW) -> dict[str, int]:
+    """The bank sends its statement."""
+    operations.import_lines(lines=lines, actor=ACTOR, now=now)
+    return operations.match_lines(actor=ACTOR, now=now)

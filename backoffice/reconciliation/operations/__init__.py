@@ -21,18 +21,22 @@ from backoffice.reconciliation.operations.runs import (
     stage,
     write,
 )
+from backoffice.reconciliation.operations.statements import decide_match, import_lines, match_lines
 
 __all__ = [
     "CHUNK",
     "accept",
     "begin",
     "classify",
+    "decide_match",
     "decide_write_off",
     "discard",
     "fail",
     "finish",
+    "import_lines",
     "interrupt",
     "is_staged",
+    "match_lines",
     "note",
     "propose_write_off",
     "proposed_write_off",

@@ -20,6 +20,14 @@ from backoffice.reconciliation.queries.breaks import (
     staged,
     unfinished,
 )
+from backoffice.reconciliation.queries.statements import (
+    open_lines,
+    open_payouts,
+    proposals,
+    proposals_for,
+    refused_pairs,
+    statement_lines,
+)
 
 __all__ = [
     "Difference",
@@ -34,10 +42,16 @@ __all__ = [
     "mirror_is_whole",
     "named",
     "open_breaks",
+    "open_lines",
+    "open_payouts",
     "output_digest",
     "payments_under_way",
+    "proposals",
+    "proposals_for",
     "refunds_under_way",
+    "refused_pairs",
     "runs",
     "staged",
+    "statement_lines",
     "unfinished",
 ]

@@ -216,8 +216,17 @@ SELECT CASE WHEN code = '1160' OR (code = '9900' AND key LIKE 'bank:%%') THEN 'b
        END::text[], NULL), ARRAY[]::text[]), ARRAY['uncleared_balance'])),
        -balance, abs(balance), currency, subject, first,
        jsonb_build_object('account', code, 'key', key, 'standing', balance, 'provider_sum', their_sum,
-                          'ledger_sum', my_sum, 'bank_sum', bank_sum)
+                          'ledger_sum', my_sum, 'bank_sum', bank_sum, 'proposals', proposals)
 FROM told
+CROSS JOIN LATERAL (
+    SELECT jsonb_agg(jsonb_build_object('line', line.code, 'payout', payout.provider_id, 'amount', match.amount,
+                                        'method', match.method, 'confidence', match.confidence) ORDER BY match.id) AS proposals
+    FROM reconciliation_bankmatch match
+    JOIN reconciliation_statementline line ON line.id = match.line_id
+    JOIN payouts_bankpayout payout ON payout.id = match.bank_payout_id
+    WHERE match.status = 'proposed' AND (told.code = '1160' AND payout.provider_id = told.key
+                                         OR told.code = '9900' AND told.key = 'bank:' || line.code)
+) proposed
 """  # noqa: S608  # constants of this file
 
 # The provider's payouts to banks against ours, each against its lines, and those that came back.

@@ -1,0 +1,111 @@
+"""Bank statements as CSV: every bank names its columns otherwise, so a map says which is which."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Final
+
+from backoffice.core.errors import Invalid
+from backoffice.core.money import Money
+from backoffice.reconciliation.policies import SeenStatementLine
+
+FIELDS: Final = (
+    "account",
+    "reference",
+    "amount",
+    "currency",
+    "booked_on",
+    "value_on",
+    "trace",
+    "text",
+    "debit",
+    "credit",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnMap:
+    """Our field -> the bank's column. `account` and `currency` stand for all lines where the file has no such column;
+    amounts are in `amount` (signed), or apart in `debit` and `credit`."""
+
+    columns: Mapping[str, str] = field(default_factory=lambda: {name: name for name in FIELDS})
+    account: str = ""
+    currency: str = ""
+    date_format: str = "%Y-%m-%d"
+    decimal: str = "."
+    delimiter: str = ","
+
+
+def read(content: bytes, *, layout: ColumnMap) -> list[SeenStatementLine]:
+    """The lines of the file, in its order. Raises Invalid (field `file`) naming the line and what is wrong with it."""
+    unknown = sorted(set(layout.columns) - set(FIELDS))
+    if unknown:
+        raise Invalid(f"map: there is no field {unknown[0]}; write one of {', '.join(FIELDS)}.", field="map")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Invalid("file: it is not UTF-8; save it as “CSV UTF-8”.", field="file") from None
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=layout.delimiter)
+    there = set(rows.fieldnames or ())
+    named = {name: column for name, column in layout.columns.items() if column in there}
+    if "booked_on" not in named or not ("amount" in named or {"debit", "credit"} <= set(named)):
+        raise Invalid(
+            f"file: no column for the day and the amount among {', '.join(sorted(there)) or 'none'}; "
+            "say which they are: --map booked_on=…,amount=…",
+            field="file",
+        )
+    return [_line(row, number, named, layout) for number, row in enumerate(rows, start=2)]
+
+
+def _line(row: Mapping[str, str], number: int, named: Mapping[str, str], layout: ColumnMap) -> SeenStatementLine:
+    def value(name: str) -> str:
+        return (row.get(named.get(name, ""), "") or "").strip()
+
+    currency = (value("currency") or layout.currency).upper()
+    account = value("account") or layout.account
+    if not account or not currency:
+        raise Invalid(f"file: line {number}: say the account and currency with --account and --currency.", field="file")
+    booked_on = _day(value("booked_on"), number, layout)
+    return SeenStatementLine(
+        account=account,
+        reference=value("reference")[:120],
+        amount=_amount(value, number, currency, layout),
+        booked_on=booked_on,
+        value_on=_day(value("value_on"), number, layout) if value("value_on") else booked_on,
+        trace=value("trace")[:120],
+        text=" ".join(value("text").split())[:500],
+        returned=False,
+    )
+
+
+def _amount(value: Callable[[str], str], number: int, currency: str, layout: ColumnMap) -> Money:
+    signed = value("amount")
+    try:
+        if signed:
+            return _money(signed, currency, layout)
+        credit, debit = value("credit"), value("debit")
+        if bool(credit) == bool(debit):
+            raise Invalid("either a debit or a credit", field="file")
+        return _money(credit, currency, layout) if credit else -abs(_money(debit, currency, layout))
+    except (Invalid, ValueError, ArithmeticError) as error:
+        raise Invalid(f"file: line {number}: the amount cannot be read ({error}).", field="file") from None
+
+
+def _money(text: str, currency: str, layout: ColumnMap) -> Money:
+    thousands = "," if layout.decimal == "." else "."
+    plain = text.replace(thousands, "").replace("\u00a0", "").replace(" ", "").replace(layout.decimal, ".")
+    return Money.parse(plain.removeprefix("+"), currency)
+
+
+def _day(text: str, number: int, layout: ColumnMap) -> date:
+    try:
+        return datetime.strptime(text, layout.date_format).date()  # noqa: DTZ007  # a day of the bank, no instant
+    except ValueError:
+        raise Invalid(
+            f"file: line {number}: {text!r} is no day written as {layout.date_format}; say how: --date-format.",
+            field="file",
+        ) from None

@@ -1,0 +1,78 @@
+"""Questions about the bank's lines and the payouts that they may be."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.db.models import Prefetch, QuerySet, Sum
+
+from backoffice.core.money import Money
+from backoffice.ledger import queries as ledger
+from backoffice.payouts.models import BankPayout
+from backoffice.reconciliation.models import BankMatch, StatementLine
+from backoffice.reconciliation.policies import OpenLine, OpenPayout
+
+
+def statement_lines() -> QuerySet[StatementLine]:
+    """The bank's lines with what they were matched with, newest first."""
+    matches = BankMatch.objects.select_related("bank_payout").order_by("id")
+    return StatementLine.objects.prefetch_related(Prefetch("matches", queryset=matches)).order_by("-booked_on", "-id")
+
+
+def proposals() -> QuerySet[BankMatch]:
+    """What adds up and waits for a person's word, newest first."""
+    return BankMatch.objects.filter(status="proposed").select_related("line", "bank_payout").order_by("-id")
+
+
+def proposals_for(*, account: str, key: str) -> QuerySet[BankMatch]:
+    """The proposals that would clear a key: of the line in suspense, or of the payout on its way."""
+    if account == "9900":
+        return proposals().filter(line__code=key.removeprefix("bank:"))
+    return proposals().filter(bank_payout__provider_id=key) if account == "1160" else proposals().none()
+
+
+def open_lines() -> list[OpenLine]:
+    """Lines that are not posted yet, or stand in suspense, with what is still unmatched of them."""
+    rows = StatementLine.objects.filter(journal_id=None) | StatementLine.objects.filter(in_suspense=True)
+    matched = dict(
+        BankMatch.objects.filter(status="confirmed", line__in=rows)
+        .values("line_id")
+        .annotate(total=Sum("amount"))
+        .values_list("line_id", "total")
+    )
+    return [
+        OpenLine(
+            id=row.id,
+            amount=Money(row.amount - matched.get(row.id, 0), row.currency),
+            booked_on=row.booked_on,
+            trace=row.trace,
+            text=row.text,
+        )
+        for row in rows.order_by("booked_on", "id")
+    ]
+
+
+def open_payouts() -> list[OpenPayout]:
+    """Payouts of ours that stand on their way to the bank (1160), with what stands; below zero, what a bank that sent one
+    back has yet to take."""
+    standing = {
+        (account.key, account.currency): account.amount  # type: ignore[attr-defined]  # annotated by the query
+        for account in ledger.balances(code="1160", open_only=True)
+    }
+    rows = BankPayout.objects.filter(account="", provider_id__in=[key for key, _ in standing]).order_by("id")
+    return [
+        OpenPayout(
+            id=row.id,
+            open=Money(standing[row.provider_id or "", row.currency], row.currency),
+            arrival_on=row.arrival_on or row.created_at.date() + timedelta(days=2),
+            names=(row.trace, row.provider_id or "", row.code),
+            returned=standing[row.provider_id or "", row.currency] < 0,
+        )
+        for row in rows
+        if (row.provider_id, row.currency) in standing
+    ]
+
+
+def refused_pairs() -> set[tuple[int, int]]:
+    """Line and payout of proposals that a person has rejected."""
+    return set(BankMatch.objects.filter(status="rejected").values_list("line_id", "bank_payout_id"))

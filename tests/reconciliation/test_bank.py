@@ -1,0 +1,233 @@
+"""From the provider's payout to the bank's line: certain, proposed, missing, short, unknown, sent back."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backoffice.core.errors import Conflict, IllegalTransition, NotAllowed
+from backoffice.core.money import Money
+from backoffice.ledger import queries as ledger
+from backoffice.ledger.models import Journal
+from backoffice.reconciliation import operations, policies, queries
+from backoffice.reconciliation.models import BankMatch, Break, StatementLine
+from backoffice.reconciliation.policies import OpenLine, OpenPayout, pair
+from tests import factories
+from tests.factories import NOW
+from tests.racing import race
+from tests.reconciliation.steps import ACTOR, DAY, arrived, bank, compared, imported, moved, swept
+
+ARRIVAL = (NOW + 2 * DAY).date()  # Sunday 22 November 2026: the third business day after it is Wednesday the 25th
+BANK = "BE68539007547034"
+
+
+def standing(account: str, key: str) -> int:
+    return ledger.balance(account=account, key=key, currency="EUR")
+
+
+def classes(now=NOW, scope: str = "bank") -> list[tuple[str, str]]:
+    compared(scope, now=now)
+    return sorted(Break.objects.exclude(status="self_healed").values_list("key", "cls"))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_payout_whose_trace_the_bank_names_clears_and_is_posted_once() -> None:
+    swept("po_1", 8_485, trace="TRACE123ABC")
+    assert standing("1160", "po_1") == 8_485 and classes() == [("1160 po_1", "late")]
+    line = bank(8_485, on=ARRIVAL, trace="TRACE123ABC", text="STRIPE PAYOUT")
+    assert arrived(line) == {"matched": 1, "proposed": 0, "unidentified": 0}
+    assert (standing("1160", "po_1"), standing("1010", BANK)) == (0, 8_485)
+    assert arrived(line) == {"matched": 0, "proposed": 0, "unidentified": 0}
+    assert StatementLine.objects.count() == 1 and Journal.objects.filter(kind="bank.line").count() == 1
+    match = BankMatch.objects.get()
+    assert (match.method, match.confidence, match.status) == ("trace", 100, "confirmed")
+    assert classes() == []
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("days", "expected"), [(3, "late"), (3.99, "late"), (4, "bank_missing")], ids=["Tuesday", "Wednesday", "Thursday"]
+)
+def test_a_payout_is_missing_after_the_third_business_day(days: float, expected: str) -> None:
+    swept("po_1", 8_485)
+    now = NOW.replace(hour=0, minute=0) + (days + 2) * DAY
+    assert now.date() == date(2026, 11, 25 if days < 4 else 26) and now.date() >= ARRIVAL
+    assert classes(now=now) == [("1160 po_1", expected)]
+
+
+@pytest.mark.parametrize("day", [date(2026, 11, 16) + timedelta(days=n) for n in range(14)])
+@pytest.mark.django_db(transaction=True)
+def test_the_bank_and_the_policy_count_business_days_alike(day: date) -> None:
+    swept("po_1", 100, arrived=day)
+    due = policies.business_days_after(day=day, days=policies.BANK_GRACE_BUSINESS_DAYS)
+    midnight = NOW.replace(year=due.year, month=due.month, day=due.day, hour=0, minute=0)
+    assert classes(now=midnight + DAY - timedelta(seconds=1)) == [("1160 po_1", "late")]
+    assert classes(now=midnight + DAY) == [("1160 po_1", "bank_missing")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_line_that_is_short_leaves_the_rest_standing_and_a_second_line_of_that_trace_clears_it() -> None:
+    swept("po_1", 8_485, trace="TRACE123ABC")
+    arrived(bank(8_000, on=ARRIVAL, trace="TRACE123ABC"))
+    assert classes() == [("1160 po_1", "bank_amount_mismatch")]
+    found = Break.objects.get()
+    assert (found.difference, found.at_risk, found.leg) == (-485, 485, "bank")
+    arrived(bank(485, on=ARRIVAL, trace="TRACE123ABC", reference="R2"))
+    assert classes() == [] and standing("1160", "po_1") == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_money_of_nobody_waits_in_suspense_until_its_payout_comes() -> None:
+    arrived(bank(8_485, on=ARRIVAL, trace="TRACE123ABC"))
+    key = f"bank:{StatementLine.objects.get().code}"
+    assert (standing("9900", key), standing("1010", BANK)) == (-8_485, 8_485)
+    assert classes() == [(f"9900 {key}", "bank_unidentified")]
+    swept("po_1", 8_485, trace="TRACE123ABC")
+    assert arrived()["matched"] == 1
+    assert (standing("9900", key), standing("1160", "po_1"), standing("1010", BANK)) == (0, 0, 8_485)
+    assert classes() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_payout_that_the_bank_sends_back_is_returned_until_the_bank_has_taken_it() -> None:
+    payout, _ = swept("po_1", 8_485, trace="TRACE123ABC")
+    arrived(bank(8_485, on=ARRIVAL, trace="TRACE123ABC"))
+    imported(moved("txn_back", source="po_1", category="payout_reversal", net=8_485))
+    payout.status, payout.failed_at = "failed", NOW
+    payout.save()
+    assert standing("1160", "po_1") == -8_485
+    assert classes() == [("1160 po_1", "payout_returned")]
+    back = bank(-8_485, on=ARRIVAL + timedelta(days=9), trace="TRACE123ABC", returned=True)
+    assert arrived(back)["matched"] == 1
+    assert (standing("1160", "po_1"), standing("1010", BANK)) == (0, 0)
+    assert classes() == []
+    assert classes(scope="payouts") == [("po_1", "payout_returned")]  # until another payout has taken the money there
+    swept("po_2", 8_485, trace="TRACE456DEF", at=NOW + DAY)
+    assert classes(now=NOW + DAY, scope="payouts") == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_several_lines_that_add_up_are_proposed_and_a_person_says_yes() -> None:
+    swept("po_1", 10_000)
+    assert arrived(bank(6_000, on=ARRIVAL), bank(4_000, on=ARRIVAL)) == {
+        "matched": 0,
+        "proposed": 2,
+        "unidentified": 2,
+    }
+    assert arrived() == {"matched": 0, "proposed": 2, "unidentified": 0}
+    assert {match.method for match in queries.proposals()} == {"many_lines"}
+    assert standing("1160", "po_1") == 10_000  # nothing is posted on a sum alone
+    finance = factories.acting(factories.staff("finance"))
+    for match in queries.proposals():
+        operations.decide_match(match_id=match.id, confirm=True, reason="Two parts", actor=finance, now=NOW)
+    assert standing("1160", "po_1") == 0 and ledger.balances(code="9900", open_only=True).count() == 0
+    assert classes() == []
+    with pytest.raises(IllegalTransition):
+        operations.decide_match(match_id=match.id, confirm=False, reason="No", actor=finance, now=NOW)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_line_that_is_several_payouts_is_proposed_and_a_rejected_proposal_does_not_come_back() -> None:
+    swept("po_1", 6_000)
+    swept("po_2", 4_000)
+    assert arrived(bank(10_000, on=ARRIVAL)) == {"matched": 0, "proposed": 2, "unidentified": 1}
+    finance = factories.acting(factories.staff("finance"))
+    first, second = queries.proposals().order_by("id")
+    assert (first.method, first.amount, second.amount) == ("many_payouts", 6_000, 4_000)
+    operations.decide_match(match_id=first.id, confirm=True, reason="Batch", actor=finance, now=NOW)
+    line = StatementLine.objects.get()
+    assert (line.in_suspense, standing("9900", f"bank:{line.code}"), standing("1160", "po_1")) == (True, -4_000, 0)
+    operations.decide_match(match_id=second.id, confirm=False, reason="Not it", actor=finance, now=NOW)
+    assert arrived()["proposed"] == 0
+    with pytest.raises(NotAllowed):
+        operations.decide_match(
+            match_id=second.id, confirm=True, reason="x", actor=factories.acting(factories.staff("support_l1")), now=NOW
+        )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_who_confirm_one_proposal_at_once_one_does_and_it_is_posted_once() -> None:
+    swept("po_1", 10_000)
+    arrived(bank(10_000, on=ARRIVAL))  # the amount alone: proposed
+    match = queries.proposals().get()
+    assert match.method == "amount"
+    people = [factories.acting(factories.staff("finance", name=name)) for name in ("Mia", "Chad")]
+    outcomes = race(
+        [
+            lambda actor=actor: operations.decide_match(
+                match_id=match.id, confirm=True, reason="Fits", actor=actor, now=NOW
+            )
+            for actor in people
+        ]
+    )
+    refused = [outcome for outcome in outcomes if isinstance(outcome, IllegalTransition | Conflict)]
+    assert len(refused) == 1, outcomes
+    assert standing("1160", "po_1") == 0 and Journal.objects.filter(kind="bank.match").count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_same_statement_twice_at_once_is_kept_and_posted_once() -> None:
+    swept("po_1", 8_485, trace="TRACE123ABC")
+    lines = [bank(8_485, on=ARRIVAL, trace="TRACE123ABC"), bank(77, on=ARRIVAL)]
+    race([lambda: operations.import_lines(lines=lines, actor=ACTOR, now=NOW)] * 4)
+    assert StatementLine.objects.count() == 2
+    arrived()
+    assert standing("1010", BANK) == 8_562
+
+
+def test_the_providers_name_with_amount_and_day_is_certain_only_for_one() -> None:
+    line = OpenLine(id=1, amount=Money(5, "EUR"), booked_on=ARRIVAL, trace="", text="stripe technology europe")
+    one, two = (
+        OpenPayout(id=number, open=Money(5, "EUR"), arrival_on=ARRIVAL, names=("", f"po_{number}")) for number in (1, 2)
+    )
+    assert [(found.method, found.certain) for found in pair(lines=[line], payouts=[one])] == [("descriptor", True)]
+    assert [(found.method, found.certain) for found in pair(lines=[line], payouts=[one, two])] == [("amount", False)]
+    late = OpenPayout(id=3, open=Money(5, "EUR"), arrival_on=ARRIVAL - timedelta(days=10), names=("",))
+    assert pair(lines=[line], payouts=[late]) == []
+    dollars = OpenPayout(id=4, open=Money(5, "USD"), arrival_on=ARRIVAL, names=("stripe",))
+    assert pair(lines=[line], payouts=[dollars]) == []
+
+
+_lines = st.lists(
+    st.builds(
+        OpenLine,
+        id=st.integers(1, 10_000),
+        amount=st.builds(Money, st.integers(1, 9), st.sampled_from(["EUR", "USD"])),
+        booked_on=st.dates(date(2026, 11, 20), date(2026, 11, 27)),
+        trace=st.sampled_from(["", "T1", "T2"]),
+        text=st.sampled_from(["", "STRIPE"]),
+    ),
+    max_size=6,
+    unique_by=lambda line: line.id,
+)
+_payouts = st.lists(
+    st.builds(
+        OpenPayout,
+        id=st.integers(1, 10_000),
+        open=st.builds(Money, st.integers(1, 9), st.sampled_from(["EUR", "USD"])),
+        arrival_on=st.dates(date(2026, 11, 20), date(2026, 11, 27)),
+        names=st.sampled_from([("",), ("T1",), ("T2",)]),
+    ),
+    max_size=6,
+    unique_by=lambda payout: payout.id,
+)
+
+
+@given(lines=_lines, payouts=_payouts, data=st.data())
+def test_pairing_does_not_depend_on_order_and_gives_nothing_away_twice(lines, payouts, data) -> None:
+    found = pair(lines=lines, payouts=payouts)
+    assert found == pair(lines=data.draw(st.permutations(lines)), payouts=data.draw(st.permutations(payouts)))
+    by_line = {line.id: line for line in lines}
+    by_payout = {payout.id: payout for payout in payouts}
+    for id, line in by_line.items():
+        parts = [pairing.amount.amount for pairing in found if pairing.line == id]
+        assert sum(parts) in {0, line.amount.amount}
+    for id, payout in by_payout.items():
+        parts = [pairing for pairing in found if pairing.payout == id]
+        assert len([pairing for pairing in parts if pairing.certain]) <= 1
+        if parts and parts[0].method != "trace":
+            assert sum(pairing.amount.amount for pairing in parts) == payout.open.amount
+    assert all(by_line[pairing.line].amount.currency == by_payout[pairing.payout].open.currency for pairing in found)

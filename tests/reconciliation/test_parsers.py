@@ -1,0 +1,163 @@
+"""Statements of banks and reports of the provider, as files: what is read, and what is refused with its reason."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from backoffice.core.errors import Invalid
+from backoffice.core.money import Money
+from backoffice.reconciliation.parsers import bank_csv, camt053, provider_report
+from backoffice.reconciliation.parsers.bank_csv import ColumnMap
+
+STATEMENT = (Path(__file__).parent / "files" / "statement.xml").read_bytes()
+
+
+def test_the_booked_entries_of_a_statement_are_read_once_each_however_many_details_they_have() -> None:
+    first, second, third = camt053.read(STATEMENT)
+    assert (first.account, first.reference, first.amount) == ("BE68539007547034", "REF-0001", Money(8_485, "EUR"))
+    assert (first.booked_on, first.value_on) == (date(2026, 11, 24), date(2026, 11, 25))
+    assert (first.trace, first.text, first.returned) == ("TRACE123ABC", "STRIPE PAYOUT", False)
+    assert (second.amount, second.value_on) == (Money(30_000, "EUR"), date(2026, 11, 24))
+    assert (second.trace, second.text) == ("", "collective one collective two")
+    assert (third.amount, third.returned, third.text) == (Money(-15_050, "EUR"), True, "RETURN TRACE999")
+
+
+@pytest.mark.parametrize("version", ["02", "04", "08", "13"])
+def test_every_version_of_the_message_is_read(version: str) -> None:
+    content = STATEMENT.replace(b"camt.053.001.08", f"camt.053.001.{version}".encode())
+    if version == "02":  # its status is a plain word
+        content = content.replace(b"<Sts><Cd>BOOK</Cd></Sts>", b"<Sts>BOOK</Sts>")
+    assert len(camt053.read(content)) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "not XML"),
+        (b"<Document/>", "not a camt.053"),
+        (STATEMENT.replace(b"camt.053.001", b"camt.052.001"), "not a camt.053"),
+        (STATEMENT.replace(b"<Stmt>", b"<Rpt>").replace(b"</Stmt>", b"</Rpt>"), "no statement"),
+        (STATEMENT.replace(b"<IBAN>BE68539007547034</IBAN>", b""), "name its account"),
+        (STATEMENT.replace(b">84.85<", b">84.855<"), "no amount"),
+        (STATEMENT.replace(b">84.85<", b">lots<"), "no amount"),
+        (STATEMENT.replace(b">84.85<", b">84.84<"), "an entry is missing"),
+        (STATEMENT.replace(b"<BookgDt><Dt>2026-11-24</Dt></BookgDt><ValDt>", b"<ValDt>"), "no date"),
+        (STATEMENT.replace(b"<Document ", b'<!DOCTYPE d [<!ENTITY e "x">]><Document '), "not XML that may be read"),
+        (STATEMENT[:-40], "not XML"),
+    ],
+)
+def test_what_is_no_statement_or_not_whole_is_refused_with_its_reason(content: bytes, why: str) -> None:
+    with pytest.raises(Invalid, match=why) as refused:
+        camt053.read(content)
+    assert refused.value.facts["field"] == "file"
+
+
+def test_a_csv_statement_is_read_by_its_own_columns() -> None:
+    text = "Buchungstag;Betrag;Zweck;Ref\n24.11.2026;1.234,56;STRIPE PAYOUT;R1\n25.11.2026;-7,00;Return;R2\n"
+    layout = ColumnMap(
+        columns={"booked_on": "Buchungstag", "amount": "Betrag", "text": "Zweck", "reference": "Ref"},
+        account="BE68",
+        currency="eur",
+        date_format="%d.%m.%Y",
+        decimal=",",
+        delimiter=";",
+    )
+    first, second = bank_csv.read(b"\xef\xbb\xbf" + text.encode(), layout=layout)
+    assert (first.amount, first.booked_on, first.value_on) == (
+        Money(123_456, "EUR"),
+        date(2026, 11, 24),
+        date(2026, 11, 24),
+    )
+    assert (second.amount, second.reference, second.account) == (Money(-700, "EUR"), "R2", "BE68")
+
+
+def test_debits_and_credits_may_stand_apart() -> None:
+    text = "booked_on,debit,credit,account,currency\n2026-11-24,,84.85,X,EUR\n2026-11-24,5.00,,X,EUR\n"
+    amounts = [line.amount for line in bank_csv.read(text.encode(), layout=ColumnMap())]
+    assert amounts == [Money(8_485, "EUR"), Money(-500, "EUR")]
+
+
+@pytest.mark.parametrize(
+    ("text", "layout", "why"),
+    [
+        ("a,b\n1,2\n", {}, "no column for the day and the amount"),
+        ("booked_on,amount\n2026-11-24,1.00\n", {}, "line 2: say the account"),
+        ("booked_on,amount\n24/11/2026,1.00\n", {"account": "X", "currency": "EUR"}, "line 2: '24/11/2026' is no day"),
+        ("booked_on,amount\n2026-11-24,1.005\n", {"account": "X", "currency": "EUR"}, "line 2: the amount"),
+        ("booked_on,amount\n2026-11-24,x\n", {"account": "X", "currency": "EUR"}, "line 2: the amount"),
+        ("booked_on,debit,credit\n2026-11-24,1,1\n", {"account": "X", "currency": "EUR"}, "debit or a credit"),
+        ("booked_on,amount\n", {"columns": {"day": "booked_on"}}, "there is no field day"),
+    ],
+)
+def test_a_csv_statement_that_cannot_be_read_names_its_line(text: str, layout: dict, why: str) -> None:
+    with pytest.raises(Invalid, match=why):
+        bank_csv.read(text.encode(), layout=ColumnMap(**layout))
+
+
+def test_a_csv_statement_in_another_encoding_says_how_to_save_it() -> None:
+    with pytest.raises(Invalid, match="UTF-8"):
+        bank_csv.read(b"booked_on,amount\n\xff\xfe", layout=ColumnMap())
+
+
+ACTIVITY = (
+    '"balance_transaction_id","created_utc","currency","gross","fee","net","reporting_category","source_id"\n'
+    '"txn_1","2026-11-20 23:59:59","eur","500.00","7.75","492.25","charge","ch_1"\n'
+    '"txn_2","2026-11-21 00:00:00","jpy","-1200","0","-1200","refund","re_1"\n'
+)
+PAYOUTS = (
+    '"payout_id","effective_at","currency","gross","fee","net","reporting_category","balance_transaction_id"\n'
+    '"po_1","2026-11-22 10:00:00","eur","-84.85","0.00","-84.85","payout","txn_3"\n'
+)
+
+
+def files(tmp_path: Path, **contents: str) -> list[Path]:
+    paths = []
+    for name, content in contents.items():
+        path = tmp_path / f"{name}.csv"
+        path.write_text(content)
+        paths.append(path)
+    return paths
+
+
+def test_the_providers_reports_are_read_into_its_movements(tmp_path: Path) -> None:
+    reports = provider_report.movements(files(tmp_path, activity=ACTIVITY, payouts=PAYOUTS))
+    charge, refund, payout = reports.rows()
+    assert (charge.id, charge.amount, charge.fee, charge.net) == (
+        "txn_1",
+        Money(50_000, "EUR"),
+        Money(775, "EUR"),
+        Money(49_225, "EUR"),
+    )
+    assert (refund.amount, refund.source_id) == (Money(-1_200, "JPY"), "re_1")
+    assert (payout.source_id, payout.reporting_category) == ("po_1", "payout")
+    assert reports.left_out == ()
+    window = reports.window()
+    assert (window.since, window.until) == (datetime(2026, 11, 20, tzinfo=UTC), datetime(2026, 11, 23, tzinfo=UTC))
+
+
+def test_the_report_of_activity_alone_says_what_it_leaves_out(tmp_path: Path) -> None:
+    assert provider_report.movements(files(tmp_path, activity=ACTIVITY)).left_out == ("payout", "payout_reversal")
+    with pytest.raises(Invalid, match="report of activity"):
+        _ = provider_report.movements(files(tmp_path, payouts=PAYOUTS)).left_out
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("a,b\n1,2\n", "no column balance_transaction_id"),
+        (ACTIVITY.replace("created_utc", "at"), "no column created_utc"),
+        (ACTIVITY.replace("492.25", "492.26"), r"line 2: .* less .* is not"),
+        (ACTIVITY.replace("-1200", "-12.5"), "line 3"),
+        (ACTIVITY.replace("2026-11-20 23", "20 Nov 23"), "line 2"),
+        (ACTIVITY.splitlines()[0], "no movement"),
+    ],
+)
+def test_a_report_that_cannot_be_read_names_file_and_line(tmp_path: Path, content: str, why: str) -> None:
+    reports = provider_report.movements(files(tmp_path, activity=content))
+    with pytest.raises(Invalid, match=why):
+        reports.window()
+    with pytest.raises(Invalid, match="cannot be read"):
+        list(provider_report.movements([tmp_path / "none.csv"]).rows())
