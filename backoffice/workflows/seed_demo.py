@@ -16,6 +16,7 @@ from functools import cache, partial
 from pathlib import Path
 from time import sleep as pause
 from typing import Any, Final
+from urllib.request import Request, urlopen
 
 from django.conf import settings
 
@@ -30,10 +31,18 @@ from backoffice.jobs import operations as jobs
 from backoffice.ledger import queries as ledger
 from backoffice.listings import operations as listings
 from backoffice.listings.models import CalendarHold, Listing
+from backoffice.payouts import queries as payout_queries
 from backoffice.people import operations as people
 from backoffice.people import queries as people_queries
 from backoffice.people.models import User
-from backoffice.workflows import cancel_booking, import_balance_transactions, keep_time, pay_booking, refund_booking
+from backoffice.workflows import (
+    cancel_booking,
+    import_balance_transactions,
+    keep_time,
+    onboard_host,
+    pay_booking,
+    refund_booking,
+)
 
 JOB: Final = "seed.demo"
 ACTOR: Final = system("demo")
@@ -122,6 +131,7 @@ def load(
         anchor = _anchor(now)
         _people(world, anchor, report, progress)
         _homes(world, anchor, report, progress)
+        _payout_accounts(world, anchor, now, report, progress)
         _bookings(world, anchor, now, random.Random(seed), number, report, progress)  # noqa: S311  # a plan, not a secret
         run.count(**report.added)
     audit.seal(now=now)
@@ -197,6 +207,43 @@ def _calendar(listing: Listing, place: int, host: Actor, anchor: datetime) -> No
     if place % 4 == 1 and not CalendarHold.objects.filter(listing=listing, kind="block").exists():
         stay = Stay(week + timedelta(days=10), week + timedelta(days=15))
         listings.block(code=listing.code, stay=stay, cause="family visit", actor=host, now=anchor - OPENED / 2)
+
+
+def _payout_accounts(
+    world: Mapping[str, Any], anchor: datetime, now: datetime, report: Report, progress: Callable[[str], None]
+) -> None:
+    """Hosts set up their payouts, all but the last, who has yet to begin; of the one before the provider wants more."""
+    *ready, restricted, _ = [one["email"] for one in world["hosts"]]
+    for email in (*ready, restricted):
+        progress("payout accounts")
+        host = _actor(email, now)
+        assert host.id is not None
+        account = payout_queries.account_of(host_id=host.id)
+        if account is not None and account.status != "onboarding":
+            continue
+        try:
+            onboard_host.begin(actor=host, now=anchor - OPENED / 2, return_url=settings.SITE_URL)
+            account = payout_queries.account_of(host_id=host.id)
+            assert account is not None
+            _at_provider(f"accounts/{account.provider_id}/onboard", {})
+            if email == restricted:
+                _at_provider(f"accounts/{account.provider_id}/restrict", {})
+            onboard_host.refresh(host_code=account.host.code, actor=ACTOR, now=now)
+            report.added["payout accounts"] += 1
+        except (StaydeskError, OSError) as error:
+            report.warnings.append(
+                f"Hosts were not set up for payouts, as the payment provider did not answer: {error}"
+            )
+            return
+
+
+def _at_provider(act: str, facts: Mapping[str, Any]) -> None:
+    """Do in the sandbox what a person does on the provider's own pages; only a desk with a sandbox has a demo."""
+    request = Request(  # noqa: S310 — the sandbox's own address
+        f"{settings.STRIPE_API_BASE}/_sim/{act}", data=json.dumps(facts).encode(), method="POST"
+    )
+    with urlopen(request, timeout=PATIENCE):  # noqa: S310
+        pass
 
 
 def _actor(email: str, now: datetime) -> Actor:
@@ -368,7 +415,7 @@ class _Story:
             return
         agent = _actor(self._by_role["support_l1"], now)
         cause, bearer = ("goodwill", "platform") if share > 1 else ("service_issue", "host")
-        terms = {"booking_code": booking.code, "cause": cause, "bearer": bearer}
+        terms: dict[str, Any] = {"booking_code": booking.code, "cause": cause, "bearer": bearer}
         maximum = refund_booking.preview(amount=None, actor=agent, now=now, **terms)
         amount = Money(maximum.amount.amount // share, maximum.amount.currency)
         refund_booking.request(
