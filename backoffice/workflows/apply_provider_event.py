@@ -20,6 +20,7 @@ from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import WebhookEvent
 from backoffice.payouts import operations as payouts
+from backoffice.payouts import queries as payout_queries
 from backoffice.workflows import claw_back, collect_charges, follow_bank_payouts, work_chargebacks
 from backoffice.workflows.settle_payment import settle, settle_setup
 
@@ -100,6 +101,15 @@ def _refund(object_id: str, actor: Actor, now: datetime) -> bool:
 
 
 def _transfer(object_id: str, actor: Actor, now: datetime) -> bool:
+    """Sent, or taken back: either may be the answer that one of ours still waits for."""
+    seen = gateway().transfer_state(transfer_id=object_id)
+    waiting = payout_queries.payouts().filter(code=seen.reference, status="in_transfer").first()
+    if waiting is not None:
+        # By the key of its last try: what the provider tells of may be an earlier one, which failed after it was made.
+        found = gateway().find_transfer(group=waiting.booking.code, key=payout_queries.transfer_key(payout=waiting))
+        if found is not None:
+            payouts.record_transfer(payout_code=waiting.code, seen=found, actor=actor, now=now)
+            return True
     return claw_back.hear_of_transfer(transfer_id=object_id, actor=actor, now=now)
 
 
