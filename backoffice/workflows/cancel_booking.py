@@ -31,13 +31,23 @@ from backoffice.notifications import operations as notifications
 from backoffice.payments import operations as payments
 from backoffice.payments import policies as payment_policies
 from backoffice.payments import queries as payment_queries
-from backoffice.payments.models import Payment
+from backoffice.payments.models import ExtraCharge, Payment
 from backoffice.payouts import operations as payouts
 from backoffice.people import operations as people
 from backoffice.rulebook import queries as rulebook
 
 GOOD_FOR: Final = timedelta(minutes=15)
 _SALT: Final = "cancellation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Give:
+    """What one charge gives back: `refund` in its currency, made of `parts` in the listing's. Without an instalment it is
+    the payment of the booking."""
+
+    charge: ExtraCharge | None
+    refund: Money
+    parts: payment_policies.Parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +62,7 @@ class CancellationPreview:
     host_keeps: Money
     penalty: Money | None
     parts: payment_policies.Parts
+    gives: tuple[Give, ...]
     stored: dict[str, Any]
     token: str
     expires_at: datetime
@@ -115,14 +126,15 @@ def _preview(booking: Booking, by: str, actor: Actor, now: datetime) -> Cancella
     zero = Money.zero(booking.currency)
     decision: CancellationDecision | None = None
     penalty: HostPenalty | None = None
-    refund, parts = Money.zero(booking.charge_currency), payment_policies.Parts.none(booking.currency)
+    gives: tuple[Give, ...] = ()
+    host_keeps = zero
     stored: dict[str, Any] = {"rule": "unpaid", "basis": "nothing has been paid", "trace": []}
     if payment is not None and payment.status == "captured":
         override = Override(kind="host_cancel", basis="the host cancelled") if by == "host" else None
         decision = decide_cancellation(
             facts=booking_queries.cancellation_facts(booking=booking, now=now, override=override), now=now
         )
-        refund, parts = _money(payment, booking, decision)
+        gives, host_keeps = _money(payment, booking, decision)
         stored = decision.as_dict()
     if by == "host" and booking.confirmed_at is not None:  # also where the guest's card was to be charged later
         penalty = _penalty(booking, now)
@@ -131,10 +143,11 @@ def _preview(booking: Booking, by: str, actor: Actor, now: datetime) -> Cancella
         booking=booking.code,
         by=by,
         decision=decision,
-        refund=refund,
-        host_keeps=decision.host_keeps if decision is not None else zero,
+        refund=Money.sum((give.refund for give in gives), booking.charge_currency),
+        host_keeps=host_keeps,
         penalty=penalty.amount if penalty is not None else None,
-        parts=parts,
+        parts=sum((give.parts for give in gives), payment_policies.Parts.none(booking.currency)),
+        gives=gives,
         stored=stored,
         token="",
         expires_at=now + GOOD_FOR,
@@ -154,16 +167,40 @@ def _preview(booking: Booking, by: str, actor: Actor, now: datetime) -> Cancella
     )
 
 
-def _money(payment: Payment, booking: Booking, decision: CancellationDecision) -> tuple[Money, payment_policies.Parts]:
-    """The decision in the parts of the captured money, never more than is left of each after earlier refunds."""
-    limits = payment_queries.refund_limits(payment=payment)
-    parts = payment_policies.parts_of_cancellation(remaining=limits.parts, decision=decision)
+def _money(payment: Payment, booking: Booking, decision: CancellationDecision) -> tuple[tuple[Give, ...], Money]:
+    """The decision in the parts of what was captured, never more than is left of each after earlier refunds, and what the
+    host keeps of it.
+
+    Of a long stay the instalments that are still to come are given up first; what they do not cover goes back from the
+    last one that was paid, then from the one before. What the policy keeps beyond that is not charged any more."""
+    to_come = payment_queries.parts_to_come(booking=booking)
+    sources: list[tuple[ExtraCharge | None, payment_policies.RefundLimits]] = [
+        (charge, payment_queries.charge_limits(charge=charge, payment=payment))
+        for charge in reversed(payment_queries.captured_instalments(booking=booking))
+    ]
+    sources.append((None, payment_queries.refund_limits(payment=payment)))
+    paid = sum((limits.parts for _, limits in sources), payment_policies.Parts.none(booking.currency))
+    wanted = payment_policies.parts_of_cancellation(remaining=paid + to_come, decision=decision).minus(to_come)
+    gives, left = [], wanted
+    for charge, limits in sources:
+        taken = left.within(limits.parts)
+        left = left.minus(taken)
+        give = _give(charge, limits, taken)
+        if give.refund:
+            gives.append(give)
+    if not to_come.total and len(sources) == 1:
+        return tuple(gives), decision.host_keeps
+    kept = paid.minus(wanted)
+    return tuple(gives), min(decision.host_keeps, kept.held + kept.host_fee)
+
+
+def _give(charge: ExtraCharge | None, limits: payment_policies.RefundLimits, parts: payment_policies.Parts) -> Give:
     refund = limits.in_charge(amount=parts.total)
     if refund > limits.charged:  # an earlier goodwill refund came out of our pocket, not out of the parts
         refund = limits.charged
         given = min(limits.from_charge(amount=refund), parts.total)
         parts = payment_policies.pro_rata(remaining=parts, amount=given)
-    return refund, parts
+    return Give(charge=charge, refund=refund, parts=parts)
 
 
 def _penalty(booking: Booking, now: datetime) -> HostPenalty:
@@ -193,22 +230,24 @@ def _carry_out(booking: Booking, terms: CancellationPreview, actor: Actor, now: 
     )
     payments.cancel_instalments(booking=booking, actor=actor, now=now)
     payments.let_go(booking=booking, now=now)
-    if payment is not None and terms.refund:
+    if payment is not None and terms.gives:
         payment = payments.lock_payment(payment_id=payment.id)
         payment.booking = booking
-        payments.open_refund(
-            payment=payment,
-            amount=terms.refund,
-            parts=terms.parts,
-            platform_share=Money.zero(booking.currency),
-            cause={"host": "host_cancellation", "guest": "guest_cancellation"}[terms.by],
-            bearer="host",
-            reason=actor.reason,
-            idempotency_key=f"cancel:{booking.code}",
-            approved=True,
-            actor=actor,
-            now=now,
-        )
+        for give in terms.gives:
+            payments.open_refund(
+                payment=payment,
+                charge=give.charge,
+                amount=give.refund,
+                parts=give.parts,
+                platform_share=Money.zero(booking.currency),
+                cause={"host": "host_cancellation", "guest": "guest_cancellation"}[terms.by],
+                bearer="host",
+                reason=actor.reason,
+                idempotency_key=f"cancel:{booking.code}" + (f":{give.charge.number}" if give.charge else ""),
+                approved=True,
+                actor=actor,
+                now=now,
+            )
     payouts.schedule(booking=booking, now=now)  # what the stay leaves to its host
     if terms.penalty:
         _book_penalty(booking, terms.penalty, actor, now)

@@ -65,7 +65,7 @@ def settle(*, seen: SeenPayment, actor: Actor, now: datetime) -> ExtraCharge | N
         return (
             known  # perhaps of the try before: the answer under the present key is its own, and the sweep asks for it
         )
-    payments.record_charge(charge_code=known.code, seen=seen, actor=actor, now=now)
+    _record(known, seen, actor, now)
     return payment_queries.extra_charge(code=known.code)
 
 
@@ -91,7 +91,7 @@ def resolve(*, charge_code: str, actor: Actor, now: datetime) -> SeenPayment | N
             if now - charge.submitted_at > GIVE_UP_AFTER:
                 payments.refuse_charge(charge_code=charge.code, error="never carried out", actor=actor, now=now)
             raise
-    payments.record_charge(charge_code=charge.code, seen=seen, actor=actor, now=now)
+    _record(charge, seen, actor, now)
     return seen
 
 
@@ -152,5 +152,30 @@ def _submit(charge: ExtraCharge, actor: Actor, now: datetime) -> SeenPayment:
     except (ProviderError, UpstreamUnavailable) as error:
         payments.refuse_charge(charge_code=charge.code, error=str(error), actor=actor, now=now)
         raise
-    payments.record_charge(charge_code=charge.code, seen=seen, actor=actor, now=now)
+    _record(charge, seen, actor, now)
     return seen
+
+
+def _record(charge: ExtraCharge, seen: SeenPayment, actor: Actor, now: datetime) -> None:
+    """Take over the provider's answer; an instalment of a stay that has ended meanwhile goes back in full."""
+    with transaction.atomic():
+        booking = bookings.lock(code=charge.booking.code)  # the stay may be ending at this moment
+        if payments.record_charge(charge_code=charge.code, seen=seen, actor=actor, now=now) != "late":
+            return
+        payment = payments.lock_payment(payment_id=booking.payment.id)
+        payment.booking = booking
+        late = payments.lock_charge(charge_code=charge.code)
+        payments.open_refund(
+            payment=payment,
+            charge=late,
+            amount=Money(late.amount, late.currency),
+            parts=payment_queries.parts_of_charge(charge=late),
+            platform_share=Money.zero(booking.currency),
+            cause="late_capture",
+            bearer="host",
+            reason=f"charged after the booking was {booking.status}",
+            idempotency_key=f"late-charge:{late.code}",
+            approved=True,
+            actor=actor,
+            now=now,
+        )

@@ -176,9 +176,7 @@ def send(*, refund_code: str, actor: Actor, now: datetime) -> Refund | None:
     if refund.status == "approved":
         jobs.assert_not_stopped(scope="refunds")
     if refund.status == "indeterminate":
-        charge_id = refund.payment.charge_id
-        assert charge_id is not None  # the database: a captured payment has its charge
-        found = gateway().find_refund(charge_id=charge_id, reference=refund_code)
+        found = gateway().find_refund(charge_id=payment_queries.charge_of(refund=refund), reference=refund_code)
         if found is not None:
             return payments.record_refund(refund_code=refund_code, seen=found, actor=actor, now=now)
     seen = submit.refund(refund_code=refund_code, gateway=gateway(), actor=actor, now=now)

@@ -118,11 +118,9 @@ def refund(*, refund_code: str, gateway: Gateway, actor: Actor, now: datetime) -
     claimed: Refund | None = operations.claim_refund(refund_code=refund_code, now=now)
     if claimed is None:
         return None
-    charge_id = claimed.payment.charge_id
-    assert charge_id is not None  # the database: a captured payment has its charge
     try:
         return gateway.refund(
-            charge_id=charge_id,
+            charge_id=queries.charge_of(refund=claimed),
             amount=Money(claimed.amount, claimed.currency),
             reference=claimed.code,
             key=queries.refund_key(refund=claimed),

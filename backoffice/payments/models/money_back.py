@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import models
 
 from backoffice.core.fields import currency_code, minor_units, new_code, status_check
-from backoffice.payments.models.money_in import PARTS, Payment
+from backoffice.payments.models.money_in import PARTS, ExtraCharge, Payment
 from backoffice.payments.states import BEARERS, REFUND, REFUND_CAUSES, REFUND_METHODS
 
 
@@ -20,6 +20,13 @@ class Refund(models.Model):
 
     code = models.CharField(max_length=20, unique=True, default=new_refund_code)
     payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="refunds")
+    charge = models.ForeignKey(
+        ExtraCharge,
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="refunds",
+        help_text="the instalment it gives back; empty: the payment of the booking",
+    )
     status = models.CharField(max_length=16, choices=REFUND.choices, default=REFUND.initial)
     amount = minor_units()
     currency = currency_code()

@@ -33,6 +33,7 @@ from backoffice.ledger import queries as ledger_queries
 from backoffice.notifications import operations as notifications
 from backoffice.payments import policies, queries
 from backoffice.payments.models import (
+    ExtraCharge,
     Payment,
     Refund,
 )
@@ -58,15 +59,23 @@ def open_refund(
     actor: Actor,
     now: datetime,
     lines: Mapping[str, int] | None = None,
+    charge: ExtraCharge | None = None,
 ) -> Refund:
     """Open one refund of a payment that the caller has locked with its booking. `amount` is in the charge's currency,
     `parts`, `platform_share` (what we bear ourselves) and `lines` (where it was asked for by line) in the booking's.
-    Approved at once, or waiting for a second person.
+    Approved at once, or waiting for a second person. With a `charge` it is that instalment that goes back.
 
     The same key with the same content returns the first refund; with other content it raises KeyReused. Raises
     RefundTooLarge when it is more than what is left, pending refunds counted."""
     digest = _digest(
-        payment.code, amount.amount, parts.as_dict(), platform_share.amount, cause, bearer, dict(lines or {})
+        payment.code,
+        amount.amount,
+        parts.as_dict(),
+        platform_share.amount,
+        cause,
+        bearer,
+        dict(lines or {}),
+        *([charge.code] if charge is not None else []),
     )
     earlier = Refund.objects.filter(idempotency_key=idempotency_key).first()
     if earlier is not None:
@@ -77,9 +86,10 @@ def open_refund(
         raise Invalid(f"cause: write one of {', '.join(REFUND_CAUSES)}.", field="cause")
     if bearer not in BEARERS:
         raise Invalid(f"bearer: write one of {', '.join(BEARERS)}.", field="bearer")
-    _check_room(payment, amount, parts)
+    _check_room(payment, charge, amount, parts)
     refund = Refund.objects.create(
         payment=payment,
+        charge=charge,
         amount=amount.amount,
         currency=amount.currency,
         **parts.as_dict(),
@@ -223,7 +233,7 @@ def fail_refund(*, refund_code: str, failure: str, at_provider: bool, actor: Act
 # Private --------------------------------------------------------------------------------------------------------------
 
 
-def _check_room(payment: Payment, amount: Money, parts: policies.Parts) -> None:
+def _check_room(payment: Payment, charge: ExtraCharge | None, amount: Money, parts: policies.Parts) -> None:
     if payment.status != "captured":
         raise Conflict("Nothing has been paid yet; there is nothing to refund.")
     queries.assert_refundable(payment=payment)
@@ -231,7 +241,11 @@ def _check_room(payment: Payment, amount: Money, parts: policies.Parts) -> None:
         raise Invalid(f"amount: this booking was charged in {payment.currency}.", field="amount")
     if amount.amount <= 0:
         raise Invalid("amount: must be above zero.", field="amount")
-    limits = queries.refund_limits(payment=payment)
+    limits = (
+        queries.refund_limits(payment=payment)
+        if charge is None
+        else queries.charge_limits(charge=charge, payment=payment)
+    )
     left = limits.parts.as_dict()
     over = [part for part, wanted in parts.as_dict().items() if wanted > left[part]]
     if amount > limits.charged or over:
@@ -278,7 +292,7 @@ def _lines(refund: Refund, payment: Payment, now: datetime) -> policies.Lines:
         released=origin.released,
         of_released=origin.of_released,
         keys=queries.posting_keys(booking=booking),
-        charge=payment.charge_id or "",
+        charge=queries.charge_of(refund=refund),
         platform_share=origin.share,
     )
 

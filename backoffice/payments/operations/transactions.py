@@ -88,16 +88,19 @@ def _realise_exchange(
 
 def _transaction_facts(row: SeenBalanceTransaction) -> policies.BalanceTransactionFacts:
     """Whose movement it is: the clearing key our own event used, and the booking it belongs to."""
-    payment = refund = None
+    payment = refund = charge = None
     if row.reporting_category in {"charge", "charge_failure", "partial_capture_reversal"}:
         payment = queries.payment_seen(provider_id="", reference=row.source_reference)
+        charge = None if payment is not None else queries.charge_seen(provider_id="", reference=row.source_reference)
     elif row.reporting_category in {"refund", "refund_failure"}:
         refund = queries.refund_seen(provider_id=row.source_id, reference=row.source_reference)
         payment = refund.payment if refund is not None else None
+        charge = refund.charge if refund is not None else None
     elif row.disputed_charge:
         return _dispute_facts(row)
     elif row.reporting_category in {"transfer", "transfer_reversal"}:
         return _transfer_facts(row)
+    ours = charge or payment  # an instalment or damage has a charge of its own
     return policies.BalanceTransactionFacts(
         id=row.id,
         type=row.type,
@@ -107,10 +110,10 @@ def _transaction_facts(row: SeenBalanceTransaction) -> policies.BalanceTransacti
         fee=row.fee,
         net=row.net,
         key=refund.code if refund is not None else "",
-        presented=row.presented if payment is not None else None,
-        charge=(payment.charge_id or "") if payment is not None else "",
-        booking=payment.booking.code if payment is not None else "",
-        host=payment.booking.host.code if payment is not None else "",
+        presented=row.presented if ours is not None else None,
+        charge=(ours.charge_id or "") if ours is not None else "",
+        booking=ours.booking.code if ours is not None else "",
+        host=ours.booking.host.code if ours is not None else "",
     )
 
 

@@ -66,6 +66,10 @@ class Parts:
     def __add__(self, other: Parts) -> Parts:
         return Parts.from_amounts([mine + theirs for mine, theirs in zip(self.amounts, other.amounts, strict=True)])
 
+    def within(self, other: Parts) -> Parts:
+        """The lesser of each part: what can be taken of this from that."""
+        return Parts.from_amounts([min(mine, theirs) for mine, theirs in zip(self.amounts, other.amounts, strict=True)])
+
     def minus(self, other: Parts) -> Parts:
         """What is left of each part, never below zero (over-refunding is a break, found by reconciliation)."""
         return Parts.from_amounts(

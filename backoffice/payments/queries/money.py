@@ -17,6 +17,7 @@ from backoffice.payments.models import (
     PARTS,
     BalanceTransaction,
     Chargeback,
+    ExtraCharge,
     Payment,
     PaymentAttempt,
     Refund,
@@ -81,6 +82,12 @@ def refund_seen(*, provider_id: str, reference: str) -> Refund | None:
     return found or rows.filter(code=reference).first()
 
 
+def charge_of(*, refund: Refund) -> str:
+    """The provider's charge that a refund goes back through: its instalment's, or the payment's."""
+    charge = refund.charge
+    return (charge.charge_id if charge is not None else refund.payment.charge_id) or ""
+
+
 def refund_key(*, refund: Refund) -> str:
     """The idempotency key under which the provider knows this refund, whatever asked for it."""
     return f"refund:{refund.code}"
@@ -97,6 +104,17 @@ def refund_limits(*, payment: Payment) -> policies.RefundLimits:
     return _limits(payment, disputed=is_disputed(payment=payment))
 
 
+def charge_limits(*, charge: ExtraCharge, payment: Payment) -> policies.RefundLimits:
+    """The most of a captured instalment that can still go back; nothing while a chargeback is open."""
+    captured = policies.Parts.of(currency=charge.booking.currency, amounts=charge.parts)
+    return _limits_of(
+        captured,
+        Money(charge.amount, charge.currency),
+        Refund.objects.filter(payment=payment, charge=charge),
+        disputed=is_disputed(payment=payment),
+    )
+
+
 def captured_left(*, payment: Payment) -> policies.RefundLimits:
     """What refunds have left of a captured payment, whatever a card network holds of it."""
     return _limits(payment, disputed=False)
@@ -109,20 +127,27 @@ def is_disputed(*, payment: Payment) -> bool:
 
 
 def _limits(payment: Payment, *, disputed: bool) -> policies.RefundLimits:
-    currency = payment.booking.currency
+    charged = Money(payment.amount, payment.currency)
+    refunds = Refund.objects.filter(payment=payment, charge=None)
+    return _limits_of(parts_of(payment=payment), charged, refunds, disputed=disputed)
+
+
+def _limits_of(
+    captured: policies.Parts, charged: Money, refunds: QuerySet[Refund], *, disputed: bool
+) -> policies.RefundLimits:
     return policies.refund_limits(
-        captured=parts_of(payment=payment),
-        charged=Money(payment.amount, payment.currency),
+        captured=captured,
+        charged=charged,
         refunds=[
             policies.RefundTaken(
                 status=row.status,
-                parts=policies.Parts.of(currency=currency, amounts=row.parts),
+                parts=policies.Parts.of(currency=captured.currency, amounts=row.parts),
                 charged=Money(row.amount, row.currency),
                 unclaimed=row.status == "failed" and row.unclaimed,
                 ours=row.bearer == "platform",
             )
             # A repayment is the same money another way, not more of it.
-            for row in Refund.objects.filter(payment=payment, repays=None).order_by("id")
+            for row in refunds.filter(repays=None).order_by("id")
         ],
         disputed=disputed,
     )
@@ -183,19 +208,31 @@ def money_of(*, booking: Booking) -> MoneyTable:
     if payment is None or payment.status != "captured":
         nothing = {part: Money.zero(booking.currency) for part in PARTS}
         return MoneyTable(zero, zero, zero, zero, nothing, nothing)
-    left = captured_left(payment=payment)
+    left, disputed = captured_left(payment=payment), is_disputed(payment=payment)
+    charged, still, parts = Money(payment.amount, payment.currency), left.charged, parts_of(payment=payment)
+    parts_left = left.parts
+    for charge in captured_instalments(booking=booking):
+        of_charge = charge_limits(charge=charge, payment=payment)
+        charged, still = charged + Money(charge.amount, charge.currency), still + of_charge.charged
+        parts = parts + policies.Parts.of(currency=booking.currency, amounts=charge.parts)
+        parts_left = parts_left + of_charge.parts
     arrived = Q(status="succeeded") | Q(unclaimed=True, repayments__status="succeeded")
     succeeded = Refund.objects.filter(arrived, payment=payment, repays=None).aggregate(total=Sum("amount", default=0))
     refunded = Money(succeeded["total"], payment.currency)
-    charged = Money(payment.amount, payment.currency)
     return MoneyTable(
         charged=charged,
         refunded=refunded,
-        refunds_pending=charged - left.charged - refunded,
-        refundable=zero if is_disputed(payment=payment) else left.charged,
-        parts={part: Money(amount, booking.currency) for part, amount in payment.parts.items()},
-        parts_left={part: Money(amount, booking.currency) for part, amount in left.parts.as_dict().items()},
+        refunds_pending=charged - still - refunded,
+        refundable=zero if disputed else still,
+        parts={part: Money(amount, booking.currency) for part, amount in parts.as_dict().items()},
+        parts_left={part: Money(amount, booking.currency) for part, amount in parts_left.as_dict().items()},
     )
+
+
+def captured_instalments(*, booking: Booking) -> list[ExtraCharge]:
+    """The instalments of a booking that were paid besides its payment, in their order."""
+    rows = ExtraCharge.objects.filter(booking=booking, kind="instalment", status="captured")
+    return list(rows.select_related("booking").order_by("number"))
 
 
 def unsettled_attempts(*, older_than: datetime, limit: int = 100) -> list[int]:
