@@ -13,6 +13,7 @@ from django.core.cache import cache
 from django.db.models import Count, Sum
 from django.db.models.functions import TruncDate
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from backoffice.bookings.models import Booking
@@ -24,7 +25,10 @@ from backoffice.ledger.models import Account
 from backoffice.listings.models import Listing
 from backoffice.notifications import queries as notifications
 from backoffice.notifications.models import OutboxMessage
-from backoffice.payments.models import Refund, WebhookEvent
+from backoffice.payments import queries as money
+from backoffice.payments.models import Chargeback, Refund, WebhookEvent
+from backoffice.payouts import queries as payouts
+from backoffice.payouts.models import HostAccount, Payout, PayoutHold, WriteOff
 from backoffice.reconciliation.models import Break
 from backoffice.reconciliation.states import FINDINGS
 
@@ -73,7 +77,11 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "counted_at": facts["now"],
         "groups": [
             (title, [figure for figure in group if actor.may(figure.verb)])
-            for title, group in (("Marketplace", _marketplace(facts)), ("Waiting for somebody", _waiting(facts)))
+            for title, group in (
+                ("Marketplace", _marketplace(facts)),
+                ("Waiting for somebody", _waiting(facts)),
+                ("Money out", _money_out(facts)),
+            )
         ],
         "gmv": _gmv(facts) if actor.may("bookings.view") else [],
         "charts": _charts(facts) if actor.may("bookings.view") and not facts["empty"] else [],
@@ -110,11 +118,37 @@ def gather(now: datetime) -> dict[str, Any]:
     }
 
 
+# Who looks at it in the morning has a day to lift or extend it.
+_SOON: Final = timedelta(hours=24)
+
+
+def _holds(now: datetime) -> tuple[int, int]:
+    """Active holds, and how many of them end within a day."""
+    active = PayoutHold.objects.filter(status="active")
+    return active.count(), active.filter(expires_at__lte=now + _SOON).count()
+
+
+def _debts(now: datetime) -> tuple[int, int, str]:
+    """How many hosts owe us, how many of them for more than 30 days, and how much together."""
+    found = payouts.receivables(now=now)
+    sums: dict[str, Money] = {}
+    for each in found:
+        sums[each.amount.currency] = sums.get(each.amount.currency, Money.zero(each.amount.currency)) + each.amount
+    old = {each.host_code for each in found if (now - each.oldest).days > 30}
+    return len({each.host_code for each in found}), len(old), ", ".join(str(each) for each in sums.values())
+
+
 BACKLOGS: Final[dict[str, Callable[[datetime], Any]]] = {
     "refunds": lambda now: Refund.objects.filter(status="requested").count(),
     "breaks": lambda now: Break.objects.filter(status__in=FINDINGS).count(),
     "outbox": lambda now: notifications.backlog(now=now),
     "webhooks": lambda now: WebhookEvent.objects.filter(status__in=["failed", "dead"]).count(),
+    "payouts": lambda now: payouts.counts(now=now),
+    "holds": _holds,
+    "write_offs": lambda now: WriteOff.objects.filter(status="proposed").count(),
+    "banks": lambda now: payouts.bank_changes_waiting().count(),
+    "debts": _debts,
+    "chargebacks": lambda now: money.chargeback_figures(now=now),
 }
 
 
@@ -194,6 +228,31 @@ def _waiting(facts: dict[str, Any]) -> Sequence[Figure]:
                f"{outbox.dead:,} given up" if outbox.dead else "on their way out",
                cells.list_of(OutboxMessage, _any_of("pending", "failed", "dead")), "jobs.view",
                "danger" if outbox.dead else ""),
+    )  # fmt: skip
+
+
+def _money_out(facts: dict[str, Any]) -> Sequence[Figure]:
+    counts, disputes = facts["payouts"], facts["chargebacks"]
+    holds, ending = facts["holds"]
+    hosts, old, owed = facts["debts"]
+    late = f"{disputes.late:,} past our own deadline" if disputes.late else ""
+    following = f"next by {cells.when(disputes.next_due)}" if disputes.next_due else "nothing to answer"
+    return (
+        Figure("Payouts due", f"{counts['due']:,}", f"{counts['waiting']:,} of them wait",
+               cells.list_of(Payout, "view=overdue"), "payouts.view", "warning" if counts["waiting"] else ""),
+        Figure("Transfers refused", f"{counts['failed']:,}", f"{counts['in_transfer']:,} under way",
+               cells.list_of(Payout, "status__exact=failed"), "payouts.view", "danger" if counts["failed"] else ""),
+        Figure("Payout holds", f"{holds:,}", f"{ending:,} end within a day",
+               cells.list_of(PayoutHold, "view=active"), "payouts.view", "warning" if ending else ""),
+        Figure("Chargebacks to answer", f"{disputes.waiting:,}", late or disputes.words or following,
+               cells.list_of(Chargeback, "view=answer"), "chargebacks.view",
+               "danger" if disputes.late else "warning" if disputes.waiting or disputes.words else ""),
+        Figure("Hosts who owe us", f"{hosts:,}", f"{owed}; {old:,} for over 30 days" if hosts else "nothing is owed",
+               reverse("admin:payouts_hostaccount_receivables"), "payouts.view", "danger" if old else ""),
+        Figure("New bank details", f"{facts['banks']:,}", "wait for finance",
+               cells.list_of(HostAccount, "view=bank"), "payouts.view", "warning" if facts["banks"] else ""),
+        Figure("Write-offs to approve", f"{facts['write_offs']:,}", "wait for a second person",
+               cells.list_of(WriteOff, "view=waiting"), "payouts.view", "warning" if facts["write_offs"] else ""),
     )  # fmt: skip
 
 

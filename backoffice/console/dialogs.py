@@ -12,16 +12,18 @@ from typing import Any, ClassVar, Final, Protocol
 
 from django import forms
 from django.contrib import messages
+from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
-from unfold.widgets import UnfoldAdminTextareaWidget
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from backoffice.console import cells
 from backoffice.console.door import Desk, desk_of, may
-from backoffice.core.errors import NotAllowed, NotFound, StaleVersion, StaydeskError
+from backoffice.core.errors import Invalid, NotAllowed, NotFound, StaleVersion, StaydeskError
+from backoffice.core.money import Money
 
 
 class Lists(Protocol):
@@ -29,12 +31,16 @@ class Lists(Protocol):
 
     verb: str
     key: str
+    singular: str
     opts: Any
     admin_site: Any
 
     def find(self, key: str, desk: Desk) -> Any: ...
     def stand(self, request: HttpRequest, crumb: str = "") -> None: ...
 
+
+# Longer than anybody waits before clicking again.
+_CLAIMED_SECONDS: Final = 3600
 
 # A changed answer that changes the numbers asks the server for them anew, and for the words on the button.
 _REFRESHING: Final = {
@@ -86,6 +92,8 @@ class Dialog:
     preview_template: ClassVar[str] = ""
     deciding: ClassVar[tuple[str, ...]] = ()
     wide: ClassVar[bool] = False
+    # Where the operation itself would do a repeat a second time: the form's key is then claimed here.
+    once: ClassVar[bool] = False
 
     def __init__(self, admin: Lists, row: Any, desk: Desk) -> None:
         self.admin, self.row, self.desk = admin, row, desk
@@ -129,6 +137,11 @@ class Dialog:
         """What the preview on the screen was for: the answers that change the numbers."""
         return "|".join(answer(form, name).strip() for name in self.deciding)
 
+    def same(self, form: DialogForm) -> None:
+        """Where the operation takes no version: raise StaleVersion unless what was shown is the present."""
+        if self.version() != form.cleaned_data["version"]:
+            raise StaleVersion(kind=self.admin.singular)
+
     def perform(self, form: DialogForm) -> str:
         """Do it, and say what was done in a sentence fit for a message. Raises domain errors."""
         raise NotImplementedError
@@ -167,20 +180,28 @@ def view_of(kind: type[Dialog], admin: Lists) -> Callable[..., HttpResponse]:
 
 
 def _perform(dialog: Dialog, form: DialogForm) -> HttpResponse:
+    claim = f"console:dialog:{form.cleaned_data['key']}" if dialog.once else ""
+    if claim and not cache.add(claim, True, _CLAIMED_SECONDS):
+        return _go(dialog.desk.request, dialog.landing())  # a second click: the first is doing it
     try:
         said = dialog.perform(form)
-    except StaleVersion as error:
+    except StaydeskError as error:
+        if claim:
+            cache.delete(claim)  # nothing was done: the same answers may be sent again
+        return _refused(dialog, form, error)
+    messages.success(dialog.desk.request, said)
+    return _go(dialog.desk.request, dialog.landing())
+
+
+def _refused(dialog: Dialog, form: DialogForm, error: StaydeskError) -> HttpResponse:
+    if isinstance(error, NotFound):
+        raise error
+    if isinstance(error, StaleVersion):
         fresh = dialog.admin.find(cells.key_of(dialog.row, dialog.admin.key), dialog.desk)
         again = type(dialog)(dialog.admin, fresh, dialog.desk)
         # Nothing was done with the old key, and what is decided now is another thing: a new key and version.
         return _show(again, _unbound(again, form, **again.initial()), error=str(error), status=409)
-    except NotFound:
-        raise
-    except StaydeskError as error:
-        status = 403 if isinstance(error, NotAllowed) else 409
-        return _show(dialog, form, error=str(error), status=status)
-    messages.success(dialog.desk.request, said)
-    return _go(dialog.desk.request, dialog.landing())
+    return _show(dialog, form, error=str(error), status=403 if isinstance(error, NotAllowed) else 409)
 
 
 def _unbound(dialog: Dialog, form: DialogForm, **changed: Any) -> DialogForm:
@@ -233,6 +254,28 @@ def _go(request: HttpRequest, address: str) -> HttpResponse:
 
 def _is_htmx(request: HttpRequest) -> bool:
     return request.headers.get("HX-Request") == "true"
+
+
+def amount_of(text: str, currency: str) -> Money:
+    """An amount as a person typed it. Raises Invalid naming the field, with an example."""
+    try:
+        return Money.parse(text.strip().replace(" ", ""), currency)
+    except (ValueError, ArithmeticError):
+        raise Invalid(
+            f"amount: write a number such as {Money(12345, currency).decimal()}, in {currency}.", field="amount"
+        ) from None
+
+
+def amount_field(label: str = "Amount", *, required: bool = True, help_text: str = "") -> forms.CharField:
+    """Where an amount is typed; it is parsed by `amount_of` once its currency is known."""
+    return forms.CharField(
+        label=label,
+        max_length=20,
+        required=required,
+        help_text=help_text,
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autocomplete": "off"}),
+        error_messages={"required": "Write how much."},
+    )
 
 
 def answer(form: DialogForm, name: str) -> str:

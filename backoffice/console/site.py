@@ -19,6 +19,7 @@ from backoffice.console import lookup
 from backoffice.console.base import StaffAdmin
 from backoffice.console.door import desk_of
 from backoffice.core.errors import NotAllowed, NotFound, StaydeskError
+from backoffice.jobs.queries import stops
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,12 @@ class StaydeskSite(UnfoldAdminSite):
         ]
         kept = [each for each in super().get_urls() if getattr(each, "name", "") not in _CLOSED]
         return [*own, *kept]
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """Unfold's, and what is stopped now: nobody may work on without seeing it."""
+        user = request.user
+        known = user.is_authenticated and user.is_active and user.is_staff
+        return {**super().each_context(request), "stops": list(stops()) if known else []}
 
     def admin_view(self, view: Callable[..., HttpResponse], cacheable: bool = False) -> Callable[..., HttpResponse]:
         guarded: Callable[..., HttpResponse] = super().admin_view(view, cacheable)

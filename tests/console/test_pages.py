@@ -222,6 +222,8 @@ def test_todays_figures_are_those_of_the_lists_behind_them(world: World) -> None
     for label, figure in seen.items():
         behind = client.get(figure.href)
         assert behind.status_code == 200, label
+        if "cl" not in behind.context:
+            continue  # an overview of the whole, which has its own tests
         assert f"{len(behind.context['cl'].result_list)}" == figure.value, label
     assert seen["Staying tonight"].value == "1"
     assert seen["Refunds to approve"].value == "1" and seen["Refunds to approve"].tone == "warning"
@@ -251,7 +253,9 @@ def test_badges_count_what_waits(world: World) -> None:
     assert world.client("finance").get(reverse(FINANCE_INDEX)).context["sidebar_navigation"] == shown  # kept a while
     dashboard.forget()
     shown = world.client("finance").get(reverse(FINANCE_INDEX)).context["sidebar_navigation"]
-    assert not any(item.get("badge") for group in shown for item in group["items"] if item["title"] != "Breaks")
+    after = {item["title"]: item.get("badge") for group in shown for item in group["items"]}
+    assert {title for title in badges if badges[title] != after[title]} == {"Refunds", "Webhook inbox", "Write-offs"}
+    assert after["Breaks"] == "1" and after["Refunds"] is None
 
 
 def test_an_empty_desk_says_what_to_do(db: None, client: Client) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import BigIntegerField, Count, OuterRef, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
@@ -14,10 +16,16 @@ from unfold.decorators import display
 from backoffice.console import cells, filters, story, trail
 from backoffice.console.admin.payouts import everything, payouts_table
 from backoffice.console.base import StaffAdmin
+from backoffice.console.dialogs import Dialog, DialogForm, said
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search, View
-from backoffice.console.page import Column, Fact, Page, Panel, Row, Table, Text
+from backoffice.console.page import Column, Fact, Figure, Figures, Page, Panel, Row, Table, Text
+from backoffice.core.money import Money
+from backoffice.ledger import queries as ledger
+from backoffice.ledger.models import Account
+from backoffice.payouts import queries as payouts
 from backoffice.payouts.models import BankPayout, BankPayoutLine, Payout
+from backoffice.workflows import sweep_earnings
 
 _MOST = 200
 
@@ -38,6 +46,51 @@ def adds_up(row: Any) -> SafeString:
 
 def whose(row: BankPayout) -> str:
     return row.host.name if row.host else "our own"
+
+
+class Sweep(Dialog):
+    """Send what is earned in a currency to our bank; on the page of what we have in it."""
+
+    name, label, verb = "sweep", "Sweep to the bank", "payouts.sweep"
+    icon, tone = "account_balance", "primary"
+    preview_template = "console/parts/refund_money.html"
+    once = True
+
+    @property
+    def heading(self) -> str:
+        return f"Send what is earned in {self.row.currency} to our bank?"
+
+    def offered(self) -> bool:
+        return self.row.pk is None and earned_of(self.row.currency).amount > 0
+
+    def unoffered(self) -> str:
+        return (
+            f"Nothing is earned in {self.row.currency} that has not been swept; open the currency’s own page to sweep."
+        )
+
+    def preview(self, form: DialogForm) -> dict[str, Any]:
+        shown = sweep_earnings.preview(currency=self.row.currency, actor=self.desk.actor, now=self.desk.now)
+        return {
+            "money": [
+                ("Sent to our bank", cells.of(shown.amount)),
+                ("Balance at the provider", cells.of(shown.balance)),
+                *((f"− {trail.name_of(code)}", cells.of(amount)) for code, amount in shown.owed.items()),
+                ("Earned", cells.of(shown.earned)),
+                ("Of the balance available now", cells.of(shown.available)),
+            ]
+        }
+
+    def perform(self, form: DialogForm) -> str:
+        made = sweep_earnings.sweep(
+            currency=self.row.currency, actor=self.desk.actor, reason=form.cleaned_data["reason"], now=self.desk.now
+        )
+        return said(f"{Money(made.amount, made.currency)} is on its way to our bank:", made)
+
+
+def earned_of(currency: str) -> Money:
+    """What is ours of the balance, by the ledger."""
+    balance = Money(ledger.balance(account="1100", key="stripe", currency=currency), currency)
+    return balance - Money.sum(payouts.kept(currency=currency).values(), currency)
 
 
 @admin.register(BankPayout)
@@ -70,6 +123,7 @@ class BankPayoutAdmin(StaffAdmin):
     list_filter = (("status", filters.Choices), ("created_at", filters.Days), ("arrival_on", filters.Days))
     lookups = ("host__code", "account", "currency")
     list_select_related = ("host", "requested_by")
+    dialogs = (Sweep,)
 
     def get_queryset(self, request: Any) -> QuerySet[BankPayout]:
         rows: QuerySet[BankPayout] = super().get_queryset(request)
@@ -103,7 +157,30 @@ class BankPayoutAdmin(StaffAdmin):
     def made(self, row: BankPayout) -> SafeString:
         return cells.instant(row.created_at)
 
+    def above(self, desk: Desk) -> list[Panel]:
+        """What we have at the provider, by currency; each leads to what of it is earned."""
+        rows = [
+            Row(
+                (
+                    _position_link(currency),
+                    cells.money(ledger.balance(account="1100", key="stripe", currency=currency), currency),
+                    cells.of(earned_of(currency)),
+                )
+            )
+            for currency in payouts.sweep_currencies()
+        ]
+        columns = (Column("Our balance in"), Column("At the provider", "money"), Column("Earned", "money"))
+        return [Table(title="Ours to sweep", columns=columns, rows=rows)] if rows else []
+
+    def find(self, key: str, desk: Desk) -> Any:
+        """A bank payout by its code; by a currency, what we have in it and could sweep."""
+        if re.fullmatch("[A-Z]{3}", key):
+            return BankPayout(code=key, currency=key, amount=0, created_at=desk.now)
+        return super().find(key, desk)
+
     def page(self, row: Any, desk: Desk) -> Page:
+        if row.pk is None:
+            return _position(row.currency, desk)
         carried = list(Payout.objects.filter(bank_payout=row).select_related("booking").order_by("id")[:_MOST])
         panels: list[Panel] = [lines_table(row)]
         if carried:
@@ -136,6 +213,77 @@ class BankPayoutAdmin(StaffAdmin):
             ),
             panels=(*panels, story.audit_panel([("bank_payout", row.code)], desk)),
         )
+
+
+def _position_link(currency: str) -> SafeString:
+    address = reverse("admin:payouts_bankpayout_change", args=[currency])
+    return format_html('<a class="sd-link" href="{}">{}</a>', address, currency)
+
+
+def _position(currency: str, desk: Desk) -> Page:
+    """What we have in a currency at the provider, what of it is owed to others, and what is left: that is earned."""
+    may = desk.actor.may("ledger.view")
+
+    def leads(code: str) -> str:
+        return cells.list_of(Account, f"code={code}&currency={currency}&standing=open") if may else ""
+
+    balance = ledger.balance(account="1100", key="stripe", currency=currency)
+    owed = payouts.kept(currency=currency)
+    figures = [
+        Figure(
+            "Balance at the provider",
+            cells.money(balance, currency),
+            "what is ours and what is not",
+            True,
+            None,
+            leads("1100"),
+        )
+    ]
+    figures += [
+        Figure(f"{code} {trail.name_of(code)}", cells.of(-amount), "not ours", False, None, leads(code))
+        for code, amount in owed.items()
+    ]
+    figures.append(Figure("Earned", cells.of(earned_of(currency)), "ours, and not swept yet", True))
+    last, left = payouts.left_by_last_sweep(currency=currency)
+    sweeps = list(payouts.sweeps().filter(currency=currency)[:20])
+    return Page(
+        title=f"Our balance in {currency}",
+        subtitle="What a sweep may send to our bank is what is earned, as far as it is available there.",
+        facts=(
+            Fact("Last sweep", cells.lead(last)),
+            Fact("It left", cells.of(left) if last else ""),
+        ),
+        panels=(
+            Figures(
+                title="How it adds up",
+                note="Balance less every credit that stands on an account outside income: what others own is never swept.",
+                figures=figures,
+            ),
+            Table(
+                title="Sweeps",
+                columns=(
+                    Column("Sweep"),
+                    Column("Status"),
+                    Column("Asked for by"),
+                    Column("Arrives"),
+                    Column("Amount", "money"),
+                ),
+                rows=[
+                    Row(
+                        (
+                            cells.two(cells.link(each), cells.instant(each.created_at)),
+                            cells.status(each.status),
+                            each.requested_by.name if each.requested_by else "by rule",
+                            cells.day(each.arrival_on),
+                            cells.money(each.amount, each.currency),
+                        )
+                    )
+                    for each in sweeps
+                ],
+                empty="Nothing has been swept in this currency.",
+            ),
+        ),
+    )
 
 
 def lines_table(row: Any) -> Table:

@@ -20,9 +20,12 @@ from backoffice.bookings import queries as booking_queries
 from backoffice.bookings.models import Booking
 from backoffice.bookings.policies import LineOutcome
 from backoffice.console import cells, exports, filters, story, trail
+from backoffice.console.admin import payments as payment_pages
+from backoffice.console.admin import payouts as payout_pages
 from backoffice.console.admin import refunds as refund_pages
+from backoffice.console.admin.payouts import HoldMoney
 from backoffice.console.base import StaffAdmin
-from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm, answer, said
+from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm, amount_of, answer, said
 from backoffice.console.door import Desk, desk_of
 from backoffice.console.lists import Search
 from backoffice.console.page import Fact, Figure, Happening, Page, Panel, Posting, Timeline
@@ -253,13 +256,7 @@ class RefundMoney(Dialog):
         return said(f"{amount} is on its way to the guest: refund", refund)
 
     def _amount(self, text: str) -> Money:
-        try:
-            return Money.parse(text.strip().replace(" ", ""), self.currency)
-        except (ValueError, ArithmeticError):
-            raise Invalid(
-                f"amount: write a number such as {Money(12345, self.currency).decimal()}, in {self.currency}.",
-                field="amount",
-            ) from None
+        return amount_of(text, self.currency)
 
 
 def _least(currency: str) -> Money:
@@ -379,7 +376,7 @@ class BookingAdmin(StaffAdmin):
     )
     lookups = ("guest__code", "host__code", "listing__code", "charge_currency")
     list_select_related = ("listing", "guest", "host")
-    dialogs = (RefundMoney, NoShow, Cancel)
+    dialogs = (RefundMoney, HoldMoney, NoShow, Cancel)
     resource_classes = (BookingsExport,)
     page_template = "console/booking.html"
 
@@ -422,6 +419,11 @@ class BookingAdmin(StaffAdmin):
         panels: list[Panel] = []
         if refunds and desk.actor.may("refunds.view"):
             panels.append(refund_pages.refunds_table(refunds))
+        if desk.actor.may("payouts.view"):
+            panels += payout_pages.of_booking(row)
+        disputes = list(payment.chargebacks.order_by("-id")) if payment else []
+        if disputes and desk.actor.may("chargebacks.view"):
+            panels.append(payment_pages.chargebacks_table(disputes))
         panels.append(_timeline(row, payment, refunds, desk))
         if desk.actor.may("ledger.view"):
             panels.append(trail.journals_table(row.journals, more=cells.list_of(Journal, f"subject={row.code}")))
@@ -429,7 +431,10 @@ class BookingAdmin(StaffAdmin):
             title=row.code,
             subtitle=row.listing.title,
             status=cells.status(row.status),
-            warnings=_warnings(row, refunds, desk),
+            warnings=(
+                *(payment_pages.open_dispute(each) for each in disputes if each.closed_at is None),
+                *_warnings(row, refunds, desk),
+            ),
             facts=_facts(row, payment),
             panels=panels,
         )

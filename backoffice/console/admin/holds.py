@@ -4,22 +4,115 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.utils.safestring import SafeString
 from unfold.decorators import display
+from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from backoffice.console import cells, filters, story
-from backoffice.console.admin.payouts import everything, hold_amount, hold_status, payouts_table
+from backoffice.console.admin.payouts import everything, hold_amount, hold_status, hours_help, payouts_table
 from backoffice.console.base import StaffAdmin
+from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm, said
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search, View
 from backoffice.console.page import Fact, Page, Text
+from backoffice.core.errors import StaydeskError
+from backoffice.payouts import operations
+from backoffice.payouts import queries as payouts
 from backoffice.payouts.models import Payout, PayoutHold
 
 
 def active(rows: QuerySet[PayoutHold], desk: Desk) -> QuerySet[PayoutHold]:
     return rows.filter(status="active")
+
+
+class _HoldDialog(Dialog):
+    verb = "payouts.hold"
+
+    def offered(self) -> bool:
+        own = self.desk.actor.id in {self.row.booking.host_id, self.row.booking.guest_id}
+        return self.row.status == "active" and not own
+
+    def unoffered(self) -> str:
+        return f"This hold has ended: it was {self.row.status}." if self.row.status != "active" else "It is not yours."
+
+
+class Lift(_HoldDialog):
+    name, label = "lift", "Lift"
+    icon, tone = "lock_open", "primary"
+    intro = "What was kept back is released at the next run, if it is due."
+
+    @property
+    def heading(self) -> str:
+        return f"Lift {self.row.code}?"
+
+    def offered(self) -> bool:
+        """The operation's own check, asked beforehand: a button that then refuses would be a bug."""
+        try:
+            operations.check_lifter(hold=self.row, actor=self.desk.actor, now=self.desk.now)
+        except StaydeskError:
+            return False
+        return super().offered()
+
+    def perform(self, form: DialogForm) -> str:
+        row = operations.lift_hold(
+            hold_code=self.row.code,
+            reason=form.cleaned_data["reason"],
+            version=form.cleaned_data["version"],
+            actor=self.desk.actor,
+            now=self.desk.now,
+        )
+        return said("Lifted:", row)
+
+
+class ExtendForm(ReasonForm):
+    hours = forms.IntegerField(
+        label="For how many hours from now",
+        min_value=1,
+        widget=UnfoldAdminIntegerFieldWidget,
+        error_messages={"required": "Write for how long.", "min_value": "Hold for an hour at least."},
+    )
+
+    field_order = ["hours", "reason"]
+
+
+class Extend(_HoldDialog):
+    name, label = "extend", "Extend"
+    icon = "more_time"
+    form_class = ExtendForm
+
+    @property
+    def heading(self) -> str:
+        return f"Extend {self.row.code}"
+
+    @property
+    def intro(self) -> str:  # type: ignore[override]
+        return f"It would end at {cells.when(self.row.expires_at)}."
+
+    def offered(self) -> bool:
+        return payouts.hold_limit(actor=self.desk.actor, now=self.desk.now) != 0 and super().offered()
+
+    def form(self, data: Any = None, initial: dict[str, Any] | None = None) -> DialogForm:
+        form = super().form(data, initial)
+        form.fields["hours"].help_text = hours_help(self.desk)
+        return form
+
+    def initial(self) -> dict[str, Any]:
+        limit = payouts.hold_limit(actor=self.desk.actor, now=self.desk.now)
+        return {**super().initial(), "hours": min(72, limit) if limit else 72}
+
+    def perform(self, form: DialogForm) -> str:
+        row = operations.extend_hold(
+            hold_code=self.row.code,
+            hours=form.cleaned_data["hours"],
+            reason=form.cleaned_data["reason"],
+            version=form.cleaned_data["version"],
+            actor=self.desk.actor,
+            now=self.desk.now,
+        )
+        return said(f"Held until {cells.when(row.expires_at)}:", row)
 
 
 @admin.register(PayoutHold)
@@ -45,6 +138,7 @@ class HoldAdmin(StaffAdmin):
     list_filter = (("status", filters.Choices), ("cause", filters.Choices), ("expires_at", filters.Days))
     lookups = ("booking__code", "owner__code")
     list_select_related = ("booking__host", "owner", "placed_by", "ended_by")
+    dialogs = (Lift, Extend)
 
     @display(description="Hold")
     def hold(self, row: PayoutHold) -> SafeString:
@@ -76,7 +170,7 @@ class HoldAdmin(StaffAdmin):
         return cells.two(row.owner.name if row.owner else "nobody", f"placed by {placed}")
 
     def page(self, row: PayoutHold, desk: Desk) -> Page:
-        payouts = list(Payout.objects.filter(booking=row.booking).order_by("number"))
+        stay = list(Payout.objects.filter(booking=row.booking).order_by("number"))
         warnings = []
         if row.status == "active" and row.expires_at <= desk.now:
             warnings.append("It has expired; the next sweep ends it and the money is released.")
@@ -100,7 +194,7 @@ class HoldAdmin(StaffAdmin):
             ),
             panels=(
                 Text(title="Why it is held", text=row.reason),
-                payouts_table(payouts, title="Payouts of this stay"),
+                payouts_table(stay, title="Payouts of this stay"),
                 story.audit_panel([("payout_hold", row.code)], desk),
             ),
         )

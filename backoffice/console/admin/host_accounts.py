@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.http import Http404
+from django.urls import reverse
+from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.decorators import display
+from unfold.widgets import UnfoldAdminSelectWidget
 
 from backoffice.console import cells, filters, story, trail
 from backoffice.console.admin.payouts import everything, payouts_table
 from backoffice.console.base import StaffAdmin
+from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm, amount_field, amount_of, said
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search, View
-from backoffice.console.page import Column, Fact, Page, Panel, Row, Table
+from backoffice.console.page import Column, Fact, Overview, Page, Panel, Row, Table
+from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
+from backoffice.payouts import operations
 from backoffice.payouts import queries as payouts
 from backoffice.payouts.models import BankPayout, Clawback, HostAccount, Payout, WriteOff
+from backoffice.payouts.policies.clawbacks import AGES
+from backoffice.payouts.queries import Receivable
 from backoffice.people.models import User
+from backoffice.workflows import claw_back
 
 
 def bank_waits(row: HostAccount) -> bool:
@@ -30,6 +40,88 @@ def bank_waits(row: HostAccount) -> bool:
 def asked_for(row: HostAccount) -> list[str]:
     """What the provider still asks of the host, in words."""
     return [str(each).replace("_", " ").replace(".", ", ") for each in row.missing]
+
+
+class ApproveBank(Dialog):
+    name, label, verb = "approve_bank", "Approve bank details", "payouts.approve_bank"
+    icon, tone = "verified", "primary"
+    intro = (
+        "Call the host on a number you knew before the change and ask whether the new details are theirs. Who took over an "
+        "account hopes for haste: new details rest for their cool-down even when they are approved."
+    )
+
+    @property
+    def heading(self) -> str:
+        return f"Approve the new bank details of {self.row.host.name}?"
+
+    def offered(self) -> bool:
+        return bank_waits(self.row) and self.desk.actor.id != self.row.host_id
+
+    def unoffered(self) -> str:
+        return "No new bank details of this host wait for approval."
+
+    def perform(self, form: DialogForm) -> str:
+        operations.approve_bank(
+            host_code=self.row.host.code,
+            reason=form.cleaned_data["reason"],
+            version=form.cleaned_data["version"],
+            actor=self.desk.actor,
+            now=self.desk.now,
+        )
+        return f"The new bank details of {self.row.host.name} are approved."
+
+
+class WriteOffForm(ReasonForm):
+    currency = forms.ChoiceField(label="Debt in", widget=UnfoldAdminSelectWidget)
+    amount = amount_field()
+
+    field_order = ["currency", "amount", "reason"]
+
+
+class ProposeWriteOff(Dialog):
+    name, label, verb = "write_off", "Propose a write-off", "payouts.write_off"
+    icon, tone = "money_off", "danger"
+    form_class = WriteOffForm
+    submit = "Propose"
+    intro = "Nothing is given up before a second person in finance says yes."
+
+    @property
+    def heading(self) -> str:
+        return f"Propose to give up what {self.row.host.name} owes"
+
+    @cached_property
+    def debts(self) -> dict[str, Money]:
+        """What may be proposed, by currency: what is owed and not proposed already."""
+        found = payouts.receivables(now=self.desk.now, host_code=self.row.host.code)
+        return {each.amount.currency: each.amount for each in found if not each.proposed}
+
+    def offered(self) -> bool:
+        return bool(self.debts) and self.desk.actor.id != self.row.host_id
+
+    def unoffered(self) -> str:
+        return "This host owes nothing, or a write-off of it waits for a second person."
+
+    def form(self, data: Any = None, initial: dict[str, Any] | None = None) -> DialogForm:
+        form = super().form(data, initial)
+        form.fields["currency"].choices = [(each, f"{owed} owed") for each, owed in self.debts.items()]  # type: ignore[attr-defined]
+        return form
+
+    def initial(self) -> dict[str, Any]:
+        first = next(iter(self.debts.values()), None)
+        if first is None:
+            return super().initial()
+        return {**super().initial(), "currency": first.currency, "amount": f"{first.decimal()}"}
+
+    def perform(self, form: DialogForm) -> str:
+        amount = amount_of(form.cleaned_data["amount"], form.cleaned_data["currency"])
+        made = operations.propose_write_off(
+            host_code=self.row.host.code,
+            amount=amount,
+            reason=form.cleaned_data["reason"],
+            actor=self.desk.actor,
+            now=self.desk.now,
+        )
+        return said(f"A write-off of {amount} waits for a second person:", made)
 
 
 @admin.register(HostAccount)
@@ -60,6 +152,8 @@ class HostAccountAdmin(StaffAdmin):
     list_filter = (("status", filters.Choices), ("created_at", filters.Days))
     lookups = ("country",)
     list_select_related = ("host", "bank_approved_by")
+    dialogs = (ApproveBank, ProposeWriteOff)
+    overviews = (Overview("receivables", "What hosts owe", "hourglass_bottom"),)
 
     @display(description="Host")
     def host_shown(self, row: HostAccount) -> SafeString:
@@ -133,6 +227,75 @@ class HostAccountAdmin(StaffAdmin):
             ),
             panels=(*panels, story.audit_panel([("host_account", row.host.code)], desk)),
         )
+
+    def receivables(self, desk: Desk) -> Page:
+        """What every host owes, by age; and what the rules would take back for it."""
+        found = payouts.receivables(now=desk.now)
+        return Page(
+            title="What hosts owe",
+            subtitle="Debts come off the next payouts in the same currency; what stays is taken back, or given up by two.",
+            panels=(_by_age(found), _recoveries(desk)),
+        )
+
+
+def _by_age(found: list[Receivable]) -> Table:
+    rows = [
+        Row(
+            (
+                cells.two(_account_link(each), _besides(each)),
+                *(cells.of(each.ages[label]) if each.ages[label] else cells.NONE for label in AGES),
+                cells.of(each.amount),
+            )
+        )
+        for each in found
+    ]
+    for currency in sorted({each.amount.currency for each in found}):
+        of = [each for each in found if each.amount.currency == currency]
+        sums = [Money.sum((each.ages[label] for each in of), currency) for label in AGES]
+        together = Money.sum((each.amount for each in of), currency)
+        rows.append(Row((f"All {currency}", *(cells.of(each) for each in sums), cells.of(together)), strong=True))
+    return Table(
+        title="By age",
+        note="Days since the debt arose; whoever has owed the longest comes first.",
+        columns=(Column("Host"), *(Column(f"{label} days", "money") for label in AGES), Column("Owed", "money")),
+        rows=rows,
+        empty="No host owes anything.",
+    )
+
+
+def _account_link(one: Receivable) -> SafeString:
+    address = reverse("admin:payouts_hostaccount_change", args=[one.host_code])
+    return format_html('<a class="sd-link" href="{}">{}</a>', address, one.host_name)
+
+
+def _besides(one: Receivable) -> SafeString | str:
+    """What is being done about a debt already."""
+    if one.proposed:
+        return format_html("write-off {} waits", cells.lead(one.proposed))
+    return format_html("{} asked back", cells.of(one.coming_back)) if one.coming_back else one.host_code
+
+
+def _recoveries(desk: Desk) -> Table:
+    rows = []
+    for each in claw_back.recoveries(now=desk.now):
+        for proposal in each.proposals:
+            rows.append(
+                Row((each.host_name, cells.of(each.overdue), cells.lead(proposal.payout), cells.of(proposal.amount)))
+            )
+        if not each.proposals:
+            rows.append(
+                Row(
+                    (each.host_name, cells.of(each.overdue), "no transfer can be reversed: write it off", ""),
+                    quiet=True,
+                )
+            )
+    return Table(
+        title="What the rules propose to take back",
+        note="Netting has had its chance at these; the newest transfers are reversed first, from each payout’s page.",
+        columns=(Column("Host"), Column("Overdue", "money"), Column("Take back from"), Column("Amount", "money")),
+        rows=rows,
+        empty="Netting still has its chance at every debt.",
+    )
 
 
 def _warnings(row: HostAccount, desk: Desk) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.utils.html import format_html
@@ -12,16 +12,57 @@ from unfold.decorators import display
 from backoffice.console import cells, filters, story, trail
 from backoffice.console.admin.payouts import everything
 from backoffice.console.base import StaffAdmin
+from backoffice.console.dialogs import Dialog, DialogForm, said
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search, View
 from backoffice.console.page import Fact, Figure, Figures, Page, Panel, Text
+from backoffice.core.errors import StaydeskError
+from backoffice.core.money import Money
+from backoffice.payouts import operations
+from backoffice.payouts import queries as payouts
 from backoffice.payouts.models import Clawback, WriteOff
+from backoffice.workflows import claw_back
 
 
 def _by(person: Any, at: Any) -> SafeString | str:
     if at is None:
         return ""
     return cells.two(cells.link(person, person.name) if person else "by rule", cells.instant(at))
+
+
+class RetryClawback(Dialog):
+    name, label, verb = "retry", "Ask again", "payouts.claw_back"
+    icon, tone = "refresh", "primary"
+    form_class = DialogForm
+    intro = "The provider refused, mostly since the host’s balance there did not hold as much. A new try has a new key."
+
+    @property
+    def heading(self) -> str:
+        return f"Ask again for {Money(self.row.amount, self.row.currency)} of {self.row.payout.code}?"
+
+    def offered(self) -> bool:
+        row, payout = self.row, self.row.payout
+        if row.status != "failed" or self.desk.actor.id == row.host_id:
+            return False
+        busy = payout.clawbacks.filter(status__in=["requested", "submitted", "indeterminate"]).exists()
+        owed = payouts.owed(host_code=row.host.code, currency=row.currency)
+        return not busy and row.amount <= min(owed.amount, payout.transfer_amount - payout.reversed_amount)
+
+    def unoffered(self) -> str:
+        if self.row.status != "failed":
+            return f"This clawback was not refused: it is {self.row.status}."
+        return (
+            "The host no longer owes as much, nothing of the transfer is left, or another clawback of it is under way."
+        )
+
+    def perform(self, form: DialogForm) -> str:
+        row = claw_back.retry(
+            clawback_code=self.row.code,
+            version=form.cleaned_data["version"],
+            actor=self.desk.actor,
+            now=self.desk.now,
+        )
+        return said("Asked for again:", row)
 
 
 @admin.register(Clawback)
@@ -45,6 +86,7 @@ class ClawbackAdmin(StaffAdmin):
     list_filter = (("status", filters.Choices), ("requested_at", filters.Days))
     lookups = ("host__code", "payout__code")
     list_select_related = ("payout__booking", "host", "requested_by")
+    dialogs = (RetryClawback,)
 
     @display(description="Clawback")
     def clawback(self, row: Clawback) -> SafeString:
@@ -121,6 +163,58 @@ class ClawbackAdmin(StaffAdmin):
         )
 
 
+class _Decide(Dialog):
+    verb = "payouts.write_off"
+    approves: ClassVar[bool]
+
+    def offered(self) -> bool:
+        """The operation's own check, asked beforehand: a button that then refuses would be a bug."""
+        if self.row.status != "proposed":
+            return False
+        try:
+            operations.check_write_off_decider(row=self.row, actor=self.desk.actor)
+        except StaydeskError:
+            return False
+        owed = payouts.owed(host_code=self.row.host.code, currency=self.row.currency)
+        return not self.approves or self.row.amount <= owed.amount
+
+    def unoffered(self) -> str:
+        if self.row.status != "proposed":
+            return f"This write-off was {self.row.status}."
+        return "It needs another person in finance than who proposed it; or the host no longer owes as much."
+
+    def perform(self, form: DialogForm) -> str:
+        row = operations.decide_write_off(
+            code=self.row.code,
+            approve=self.approves,
+            reason=form.cleaned_data["reason"],
+            version=form.cleaned_data["version"],
+            actor=self.desk.actor,
+            now=self.desk.now,
+        )
+        return said(f"{row.status.capitalize()}:", row)
+
+
+class ApproveWriteOff(_Decide):
+    name, label, approves = "approve", "Approve", True
+    icon, tone = "check_circle", "primary"
+    intro = "You are the second person. The debt is posted as a loss at once."
+
+    @property
+    def heading(self) -> str:
+        return f"Give up {Money(self.row.amount, self.row.currency)} that {self.row.host.name} owes?"
+
+
+class RejectWriteOff(_Decide):
+    name, label, approves = "reject", "Reject", False
+    icon, tone = "cancel", "danger"
+    intro = "The host goes on owing it."
+
+    @property
+    def heading(self) -> str:
+        return f"Reject the write-off of {Money(self.row.amount, self.row.currency)}?"
+
+
 @admin.register(WriteOff)
 class WriteOffAdmin(StaffAdmin):
     verb = "payouts.view"
@@ -141,6 +235,7 @@ class WriteOffAdmin(StaffAdmin):
     list_filter = (("status", filters.Choices), ("proposed_at", filters.Days))
     lookups = ("host__code",)
     list_select_related = ("host", "proposed_by", "decided_by")
+    dialogs = (ApproveWriteOff, RejectWriteOff)
 
     @display(description="Write-off")
     def write_off(self, row: WriteOff) -> SafeString:
