@@ -49,6 +49,7 @@ def run(*, now: datetime, actor: Actor, limit: int | None = None, dry_run: bool 
         done["come_back"] += 1
     if not queries.stop_of_payouts():
         _each(queries.transfers_lost(now=now), lambda code: find_lost(payout_code=code, actor=actor, now=now), done)
+    # What was given up a moment ago rests like any that was refused.
     _each(queries.due(now=now, limit=limit), lambda code: _release(code, actor, now), done)
     return dict(done)
 

@@ -116,41 +116,58 @@ def books(trial: Trial) -> Check:
 
 
 def ledger_check(*, now: datetime) -> list[Finding]:
-    """The ledger's own checks, and the one that only rooms above it can make: every booking's money is explained."""
-    return [*ledger.check(now=now), bookings_explained()]
+    """The ledger's own checks, and those that only rooms above it can make: every booking's and payout's money is explained."""
+    return [*ledger.check(now=now), bookings_explained(), payouts_explained()]
 
 
 # What payments and refunds say each booking's money should have done, beside what the ledger was told of it: the amount
 # expected of the provider, what goes back, and the five parts. Signed, debit positive; our own facts only, not the
-# provider's (`bt.`), which reconciliation compares.
+# provider's (`bt.`), which reconciliation compares. A refund after the release takes its parts from the host and our revenue
+# (1310, 4100, 4110) instead; after one that had to convert, in another currency, so that of such bookings only the amounts
+# of the charge are compared here.
 _EXPLAINED: Final = """
 WITH paid AS (
-    SELECT booking.code AS subject, booking.currency AS own, payment.*
+    SELECT payment.id AS payment_id, booking.code AS subject, booking.currency AS own, payment.currency, payment.amount,
+           payment.held, payment.host_fee, payment.guest_fee, payment.vat, payment.occupancy_tax
     FROM payments_payment payment JOIN bookings_booking booking ON booking.id = payment.booking_id
     WHERE payment.status = 'captured'
+    UNION ALL
+    SELECT NULL, booking.code, booking.currency, charge.currency, charge.amount,
+           charge.held, charge.host_fee, charge.guest_fee, charge.vat, charge.occupancy_tax
+    FROM payments_extracharge charge JOIN bookings_booking booking ON booking.id = charge.booking_id
+    WHERE charge.status = 'captured' AND charge.kind = 'instalment'
 ), returned AS (
-    SELECT paid.subject, paid.own, refund.*
-    FROM payments_refund refund JOIN paid ON paid.id = refund.payment_id
-    WHERE refund.approved_at IS NOT NULL AND NOT (refund.status = 'failed' AND NOT refund.unclaimed)
+    SELECT paid.subject, paid.own, refund.*, CASE WHEN refund.repays_id IS NULL THEN 1 ELSE 0 END AS takes
+    FROM payments_refund refund JOIN paid ON paid.payment_id = refund.payment_id
+    WHERE refund.approved_at IS NOT NULL AND refund.status <> 'cancelled'
+      AND NOT (refund.status = 'failed' AND NOT refund.unclaimed)
+), converted AS (
+    SELECT DISTINCT booking.code AS subject
+    FROM payouts_payout payout JOIN bookings_booking booking ON booking.id = payout.booking_id
+    WHERE payout.rate IS NOT NULL
 ), expected AS (
     SELECT subject, '1150' AS code, currency, amount FROM paid
     UNION ALL SELECT subject, '2400', currency, -amount FROM returned
-    UNION ALL SELECT subject, '2100', own, -held FROM paid UNION ALL SELECT subject, '2100', own, held FROM returned
+    UNION ALL SELECT subject, '2100', own, -held FROM paid
+    UNION ALL SELECT subject, '2100', own, held * takes FROM returned
     UNION ALL SELECT subject, '2111', own, -host_fee FROM paid
-    UNION ALL SELECT subject, '2111', own, host_fee FROM returned
+    UNION ALL SELECT subject, '2111', own, host_fee * takes FROM returned
     UNION ALL SELECT subject, '2110', own, -guest_fee FROM paid
-    UNION ALL SELECT subject, '2110', own, guest_fee FROM returned
-    UNION ALL SELECT subject, '2310', own, -vat FROM paid UNION ALL SELECT subject, '2310', own, vat FROM returned
+    UNION ALL SELECT subject, '2110', own, guest_fee * takes FROM returned
+    UNION ALL SELECT subject, '2310', own, -vat FROM paid
+    UNION ALL SELECT subject, '2310', own, vat * takes FROM returned
     UNION ALL SELECT subject, '2300', own, -occupancy_tax FROM paid
-    UNION ALL SELECT subject, '2300', own, occupancy_tax FROM returned
+    UNION ALL SELECT subject, '2300', own, occupancy_tax * takes FROM returned
 ), told AS (
-    SELECT journal.subject, account.code, account.currency, line.amount
+    SELECT journal.subject, account.currency, line.amount,
+           CASE account.code WHEN '1310' THEN '2100' WHEN '4100' THEN '2110' WHEN '4110' THEN '2111'
+                             ELSE account.code END AS code
     FROM ledger_line line
     JOIN ledger_journal journal ON journal.id = line.journal_id
     LEFT JOIN ledger_journal original ON original.id = journal.reverses_id
     JOIN ledger_account account ON account.id = line.account_id
     WHERE coalesce(original.kind, journal.kind) IN ('capture', 'refund')
-      AND account.code IN ('1150', '2400', '2100', '2110', '2111', '2300', '2310')
+      AND account.code IN ('1150', '2400', '2100', '2110', '2111', '2300', '2310', '1310', '4100', '4110')
 ), expected_sums AS (
     SELECT subject, code, currency, sum(amount)::bigint AS amount FROM expected GROUP BY subject, code, currency
 ), told_sums AS (
@@ -159,21 +176,52 @@ WITH paid AS (
 SELECT subject, code, currency, coalesce(expected_sums.amount, 0), coalesce(told_sums.amount, 0), count(*) OVER ()
 FROM expected_sums FULL JOIN told_sums USING (subject, code, currency)
 WHERE coalesce(expected_sums.amount, 0) <> coalesce(told_sums.amount, 0)
+  AND (code IN ('1150', '2400')
+       OR coalesce(expected_sums.subject, told_sums.subject) NOT IN (SELECT converted.subject FROM converted))
 ORDER BY subject, code, currency LIMIT 1
+"""
+
+# What each released payout says it moved, beside its postings: guest funds, what became payable, what was kept for a debt.
+_PAID_OUT: Final = """
+WITH expected AS (
+    SELECT code AS payout, '2100' AS code, currency, held AS amount FROM payouts_payout WHERE released_at IS NOT NULL
+    UNION ALL
+    SELECT code, '2200', transfer_currency, -transfer_amount FROM payouts_payout WHERE released_at IS NOT NULL
+    UNION ALL SELECT code, '1310', transfer_currency, -netted FROM payouts_payout WHERE released_at IS NOT NULL
+), told AS (
+    SELECT journal.reference AS payout, account.code, account.currency, line.amount
+    FROM ledger_line line
+    JOIN ledger_journal journal ON journal.id = line.journal_id
+    JOIN ledger_account account ON account.id = line.account_id
+    WHERE journal.kind IN ('release', 'netting') AND account.code IN ('2100', '2200', '1310') AND journal.reference <> ''
+), expected_sums AS (
+    SELECT payout, code, currency, sum(amount)::bigint AS amount FROM expected GROUP BY payout, code, currency
+), told_sums AS (
+    SELECT payout, code, currency, sum(amount)::bigint AS amount FROM told GROUP BY payout, code, currency
+)
+SELECT payout, code, currency, coalesce(expected_sums.amount, 0), coalesce(told_sums.amount, 0), count(*) OVER ()
+FROM expected_sums FULL JOIN told_sums USING (payout, code, currency)
+WHERE coalesce(expected_sums.amount, 0) <> coalesce(told_sums.amount, 0)
+ORDER BY payout, code, currency LIMIT 1
 """
 
 
 def bookings_explained() -> Finding:
     """Whether every captured payment and approved refund stands in the ledger part by part, and nothing else does."""
-    found = _rows(_EXPLAINED)
-    if found:
-        ((subject, code, currency, expected, told, failing),) = found
-        others = f" (and {failing - 1:,} more)" if failing > 1 else ""
-        name = f"booking {subject}" if subject else "a journal without a booking"
-        detail = f"{name}: account {code} moved by {told} {currency} where {expected} is explained{others}"
-        return Finding(check="bookings_explained", ok=False, detail=detail, offender=name)
+    found = _unexplained("bookings_explained", "booking", _EXPLAINED)
+    if found is not None:
+        return found
     count: int = _value("SELECT count(*) FROM payments_payment WHERE status = 'captured'")
     return Finding(check="bookings_explained", ok=True, detail=f"the money of {count:,} bookings is explained")
+
+
+def payouts_explained() -> Finding:
+    """Whether every released payout moved in the ledger what it says it did, and nothing else was released."""
+    found = _unexplained("payouts_explained", "payout", _PAID_OUT)
+    if found is not None:
+        return found
+    count: int = _value("SELECT count(*) FROM payouts_payout WHERE released_at IS NOT NULL")
+    return Finding(check="payouts_explained", ok=True, detail=f"the money of {count:,} released payouts is explained")
 
 
 def audit_chain(trial: Trial) -> Check:
@@ -292,6 +340,18 @@ CHECKS: Final[Mapping[str, Callable[[Trial], Check]]] = {
 
 
 # Private --------------------------------------------------------------------------------------------------------------
+
+
+def _unexplained(check: str, kind: str, query: str) -> Finding | None:
+    """The first row where the ledger was told other than the tables say; None when there is none."""
+    found = _rows(query)
+    if not found:
+        return None
+    ((subject, code, currency, expected, told, failing),) = found
+    others = f" (and {failing - 1:,} more)" if failing > 1 else ""
+    name = f"{kind} {subject}" if subject else f"a journal without a {kind}"
+    detail = f"{name}: account {code} moved by {told} {currency} where {expected} is explained{others}"
+    return Finding(check=check, ok=False, detail=detail, offender=name)
 
 
 def _heard(part: str, now: datetime) -> Check:
