@@ -55,6 +55,11 @@ def by_deadline(*, rows: QuerySet[Chargeback] | None = None) -> QuerySet[Chargeb
     return found.annotate(turn=group).order_by("turn", F("internal_due_at").asc(nulls_last=True), "-id")
 
 
+def open_only(*, rows: QuerySet[Chargeback]) -> QuerySet[Chargeback]:
+    """Those whose outcome is still to come; a status nobody knows is taken for open."""
+    return rows.exclude(status__in=rules.CLOSED)
+
+
 def open_chargebacks(*, payment_id: int) -> list[Chargeback]:
     """Chargebacks and inquiries of a payment whose outcome is still to come, oldest first: its payouts wait for them."""
     rows = Chargeback.objects.filter(payment_id=payment_id).exclude(status__in=rules.CLOSED)

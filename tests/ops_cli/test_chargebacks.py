@@ -1,0 +1,118 @@
+"""`ops chargebacks`: shown by their deadlines, staged, answered by people whom the desk knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from backoffice.payments.models import Chargeback, EvidenceFile
+from ops_cli.output import Exit
+from tests import factories
+from tests.ops_cli.conftest import Answered
+from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows.steps import now, paid
+from tests.workflows.test_chargebacks import PDF, decide, dispute, hear, told
+
+pytestmark = pytest.mark.django_db(transaction=True)
+Ops = Callable[..., Answered]
+
+
+@pytest.fixture
+def row(sandbox: RunningSandbox) -> Chargeback:
+    return told(sandbox, paid())
+
+
+def test_the_list_stands_by_deadline_and_narrows(ops: Ops, sandbox: RunningSandbox, row: Chargeback) -> None:
+    booking = paid()
+    other = told(sandbox, booking, kind="inquiry")
+    decide(sandbox, other.provider_id, status="warning_closed")
+    hear(sandbox)
+    found = ops("chargebacks", "list")
+    assert (found.code, found.envelope["schema"]) == (Exit.DONE, "ops.chargebacks.list/1")
+    assert [each["code"] for each in found.rows] == [row.code, other.code]
+    assert found.rows[0]["amount"] == {"amount": row.amount, "currency": "EUR"} or found.rows[0]["amount"] == row.amount
+    assert [each["code"] for each in ops("chargebacks", "list", "--open").rows] == [row.code]
+    assert [each["code"] for each in ops("chargebacks", "list", "--kind", "inquiry").rows] == [other.code]
+    assert [each["code"] for each in ops("chargebacks", "list", "--booking", booking.code.lower()).rows] == [other.code]
+    assert ops("chargebacks", "list", "--status", "won").rows == []
+
+
+def test_one_is_shown_whole_by_either_name(ops: Ops, row: Chargeback) -> None:
+    for name in (row.code.lower(), row.provider_id):
+        facts = {each["fact"]: each["value"] for each in ops("chargebacks", "show", name).rows}
+        assert facts["code"] == row.code and facts["provider_id"] == row.provider_id
+    assert row.payment is not None
+    total = f"{row.payment.booking.charge_total / 100:.2f} EUR"
+    assert facts["withdrawn"] == facts["amount"] == facts["if_lost_out_of_what_is_held"] == total
+    assert facts["fee"] == "20.00 EUR" and facts["if_lost_not_covered"] == "0.00 EUR"
+    assert ops("chargebacks", "show", "CB-NONE").code == Exit.FAILURE
+
+
+def test_deadlines_are_findings_once_ours_has_passed(ops: Ops, sandbox: RunningSandbox, row: Chargeback) -> None:
+    found = ops("chargebacks", "deadlines")
+    assert (found.code, found.summary) == (Exit.DONE, {"to_answer": 1, "late": 0})
+    assert found.rows[0]["urgency"] == "calm" and found.rows[0]["left"].endswith("d")
+    assert row.internal_due_at is not None
+    sandbox.set_clock((row.internal_due_at + timedelta(minutes=5)).timestamp())
+    now()  # the desk looks at its clock anew
+    found = ops("chargebacks", "deadlines")
+    assert (found.code, found.summary["late"], found.rows[0]["urgency"]) == (Exit.FINDINGS, 1, "late")
+    assert found.rows[0]["left"].endswith("late")
+
+
+def test_evidence_is_staged_by_somebody_known_and_shown_before(
+    ops: Ops, ops_as: Callable[..., Answered], row: Chargeback, tmp_path: Path
+) -> None:
+    sam = factories.staff("support_l2", now=now())
+    asked = ("chargebacks", "stage", row.code, "--draft", "--set", "customer_name=Alice A.", "--reason", "draft")
+    assert ops(*asked).code == Exit.REFUSED
+    dry = ops_as(sam, *asked, "--dry-run")
+    assert dry.code == Exit.DONE, dry.said
+    words = {each["field"]: each["text"] for each in dry.rows}
+    assert words["customer_name"] == "Alice A." and "captured" in words["access_activity_log"]
+    assert Chargeback.objects.get().evidence == {}
+    assert ops_as(sam, *asked).rows == dry.rows
+    receipt = tmp_path / "receipt.pdf"
+    receipt.write_bytes(PDF)
+    ops_as(sam, "chargebacks", "stage", row.code, "--file", f"receipt={receipt}", "--reason", "receipt")
+    assert EvidenceFile.objects.get().provider_id == Chargeback.objects.get().evidence["receipt"]
+    wrong = ops_as(sam, "chargebacks", "stage", row.code, "--set", "colour=blue", "--reason", "x")
+    assert wrong.code == Exit.USAGE and "knows no such field" in wrong.said
+    assert ops_as(sam, "chargebacks", "stage", row.code, "--set", "nothing", "--reason", "x").code == Exit.USAGE
+
+
+def test_it_is_submitted_by_who_may_once(ops_as: Callable[..., Answered], row: Chargeback) -> None:
+    sam, lea = factories.staff("support_l2", now=now()), factories.staff("team_lead", now=now())
+    ops_as(sam, "chargebacks", "stage", row.code, "--set", "uncategorized_text=See the log.", "--reason", "x")
+    asked = ("chargebacks", "submit", row.code, "--reason", "complete")
+    assert ops_as(sam, *asked).code == Exit.NOT_ALLOWED
+    done = ops_as(lea, *asked)
+    assert (done.code, done.rows[0]["status"]) == (Exit.DONE, "under_review"), done.said
+    again = ops_as(lea, *asked)
+    assert again.code == Exit.FAILURE and "submitted already" in again.said
+    assert Chargeback.objects.get().submitted_by_id == lea.pk
+
+
+def test_it_is_given_up_with_a_reason(ops_as: Callable[..., Answered], row: Chargeback) -> None:
+    finance = factories.staff("finance", now=now())
+    assert ops_as(finance, "chargebacks", "accept", row.code).code == Exit.REFUSED
+    done = ops_as(finance, "chargebacks", "accept", row.code, "--reason", "the guest is right")
+    assert (done.code, done.rows[0]["status"]) == (Exit.DONE, "lost")
+
+
+def test_the_ratio_of_a_month_is_a_finding_from_half_the_threshold(ops: Ops, sandbox: RunningSandbox) -> None:
+    booking = paid()
+    hear(sandbox)
+    assert ops("chargebacks", "ratio").code == Exit.DONE
+    dispute(sandbox, booking)
+    hear(sandbox)
+    found = ops("chargebacks", "ratio")
+    assert found.code == Exit.FINDINGS
+    assert [(each["network"], each["chargebacks"], each["charges"], each["standing"]) for each in found.rows] == [
+        ("visa", 1, 1, "over")
+    ]
+    assert ops("chargebacks", "ratio", "--month", "2025-02").rows == []
+    assert ops("chargebacks", "ratio", "--month", "soon").code == Exit.USAGE
