@@ -406,9 +406,7 @@ def _declined(payment: Payment, seen: SeenPayment, actor: Actor, now: datetime) 
 
 
 def _plan_next_try(payment: Payment, error_code: str, now: datetime) -> None:
-    first = payment.attempts.filter(off_session=True).order_by("number").first()
     follows = charges.after_failure(
-        first_tried_at=first.created_at if first is not None else now,
         pay_by=payment.pay_by,
         must_act=error_code == charges.GUEST_MUST_ACT,
         rules=queries.collection_rules(payment=payment),

@@ -361,7 +361,6 @@ def _release_damage(charge: ExtraCharge, actor: Actor, now: datetime) -> None:
 
 def _failed(charge: ExtraCharge, error: str, code: str, actor: Actor, now: datetime) -> None:
     follows = rules.after_failure(
-        first_tried_at=charge.submitted_at or now,
         pay_by=charge.pay_by,
         must_act=code == rules.GUEST_MUST_ACT,
         rules=rulebook.collection(on=charge.created_at.date()).rules,

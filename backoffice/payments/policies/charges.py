@@ -141,13 +141,13 @@ class AfterFailure:
     pay_by: datetime
 
 
-def after_failure(
-    *, first_tried_at: datetime, pay_by: datetime | None, must_act: bool, rules: CollectionRules, now: datetime
-) -> AfterFailure:
-    """When a failed charge is tried again, and until when it can be paid. The plan runs from the first failure; a bank
-    that wants to ask the guest (`must_act`) would refuse every further try, so there is none."""
-    last = pay_by or first_tried_at + timedelta(days=rules.pay_by_days)
-    tries = (first_tried_at + timedelta(days=days) for days in rules.retry_days)
+def after_failure(*, pay_by: datetime | None, must_act: bool, rules: CollectionRules, now: datetime) -> AfterFailure:
+    """When a charge that has just failed is tried again, and until when it can be paid. The plan runs from the first
+    failure, which set `pay_by`; a bank that wants to ask the guest (`must_act`) would refuse every further try, so there
+    is none."""
+    plan = timedelta(days=rules.pay_by_days)
+    last = pay_by or now + plan
+    tries = (last - plan + timedelta(days=days) for days in rules.retry_days)
     following = next((at for at in tries if now < at < last), None)
     return AfterFailure(next_try_at=None if must_act else following, pay_by=last)
 
