@@ -37,7 +37,13 @@ COMMANDS: Final[dict[str, Entry]] = {
     "audit": Entry("ops_cli.commands.audit:audit", "Prove the log of who did what, and read it."),
     "jobs": Entry("ops_cli.commands.jobs:jobs", "Show what runs by itself, what ran, and run one now."),
     "outbox": Entry("ops_cli.commands.outbox:outbox", "List what has not gone out, and try it again."),
+    "payouts": Entry(
+        "ops_cli.commands.payouts:payouts", "Show what hosts are owed and why it waits; send it, keep it, take it back."
+    ),
     "refunds": Entry("ops_cli.commands.refunds:refunds", "Show and ask for money back to guests, and decide it."),
+    "chargebacks": Entry(
+        "ops_cli.commands.chargebacks:chargebacks", "Show chargebacks and their deadlines, and answer them."
+    ),
     "stop": Entry("ops_cli.commands.stop:stop", "Stop payouts, refunds or bookings for everybody, with a reason."),
     "resume": Entry("ops_cli.commands.stop:resume", "Let what was stopped go on."),
     "webhooks": Entry("ops_cli.commands.webhooks:webhooks", "List the provider's events, and apply them anew."),

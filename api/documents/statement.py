@@ -44,7 +44,7 @@ def _account(paper: Paper, account: HostAccountStatement) -> None:
     paper.table(
         headings=["Date", "What", "Reference", "Amount", "Balance"],
         rows=rows,
-        widths=[58, None, 108, 80, 80],
+        widths=[58, None, 132, 74, 78],
         numbers=2,
         bold=[0, len(rows) - 1],
     )

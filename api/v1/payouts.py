@@ -1,4 +1,4 @@
-"""Where a host is paid: their account at the provider, set up and looked at."""
+"""What a host is paid and where: each payout with why it waits and until when, and the account it goes to."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from drf_spectacular.utils import OpenApiParameter, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api.fields import Input, Text
-from api.schema import documented
+from api.fields import Input, MoneyOf, MoneyOut, Text, money
+from api.pagination import CursorPages
+from api.schema import CURSOR, LIMIT, documented, page_of
 from api.v1.earnings import TAG, HostEndpoint
 from backoffice.core.errors import Invalid, NotFound
+from backoffice.core.money import Money
 from backoffice.payouts import queries
-from backoffice.payouts.states import ACCOUNT
+from backoffice.payouts.states import ACCOUNT, PAYOUT
 from backoffice.workflows import onboard_host
 
 
@@ -49,6 +52,7 @@ class PayoutAccountOut(serializers.Serializer[Any]):
         waiting = self.context["waiting"]
         return waiting.sentence if waiting is not None else ""
 
+    @extend_schema_field(serializers.DateTimeField(allow_null=True))
     def get_waits_until(self, account: Any) -> str | None:
         waiting = self.context["waiting"]
         until = waiting.until if waiting is not None else None
@@ -94,3 +98,124 @@ def _back(given: str) -> str:
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.username is not None:
         raise Invalid("return_url: write a web address, as in https://example.org/payouts.", field="return_url")
     return given
+
+
+class PayoutOut(serializers.Serializer[Any]):
+    """One release of what a stay earns. `amount` is the host's share in the home's currency; `sent` is what went to their
+    account, after `kept` was set against what they owed."""
+
+    code = serializers.CharField()
+    booking = serializers.CharField(source="booking.code")
+    number = serializers.IntegerField(help_text="1, unless the stay is paid in parts")
+    status = serializers.ChoiceField(choices=PAYOUT.statuses)
+    amount = MoneyOf("held")
+    fee = MoneyOf("host_fee")
+    due_at = serializers.DateTimeField()
+    waits_for = serializers.CharField(
+        help_text="why it is not sent though due, in words; empty when nothing is in its way"
+    )
+    waits_until = serializers.DateTimeField(allow_null=True)
+    sent = serializers.SerializerMethodField()
+    kept = serializers.SerializerMethodField()
+    taken_back = serializers.SerializerMethodField()
+    released_at = serializers.DateTimeField(allow_null=True)
+    transferred_at = serializers.DateTimeField(allow_null=True)
+    paid_at = serializers.DateTimeField(allow_null=True)
+
+    @extend_schema_field(MoneyOut(allow_null=True))
+    def get_sent(self, payout: Any) -> Any:
+        return self._of(payout, payout.transfer_amount)
+
+    @extend_schema_field(MoneyOut(allow_null=True))
+    def get_kept(self, payout: Any) -> Any:
+        return self._of(payout, payout.netted)
+
+    @extend_schema_field(MoneyOut(allow_null=True))
+    def get_taken_back(self, payout: Any) -> Any:
+        return self._of(payout, payout.reversed_amount)
+
+    def _of(self, payout: Any, amount: int) -> Any:
+        return money(Money(amount, payout.transfer_currency)) if payout.transfer_currency else None
+
+
+class StepOut(serializers.Serializer[Any]):
+    """One step towards the amount, above zero in the host's favour; `reference` names a charge, a refund or a payout."""
+
+    label = serializers.CharField()  # type: ignore[assignment]
+    amount = MoneyOut()
+    reference = serializers.CharField()
+
+
+@extend_schema_field({"type": ["object", "null"], "additionalProperties": {"type": "string"}})
+class RateUsedOut(serializers.JSONField):
+    """The exchange rate of the day of the release, where one was needed."""
+
+
+class PayoutExplainedOut(serializers.Serializer[Any]):
+    """Why a payout is what it is: `lines` add up to `share`, which less `kept` (for what one owed) is `amount`; where it had
+    to be converted, `settled` is the share in the currency that is sent. Null is what only the release day's rate can tell.
+
+    `waits_for` says in words why nothing is sent now, or not all of it, and `waits_until` until when that is known."""
+
+    code = serializers.CharField(source="payout")
+    booking = serializers.CharField()
+    status = serializers.ChoiceField(choices=PAYOUT.statuses)
+    due_at = serializers.DateTimeField()
+    waits_for = serializers.SerializerMethodField()
+    waits_until = serializers.SerializerMethodField()
+    lines = StepOut(many=True)
+    share = MoneyOut()
+    rate = RateUsedOut(allow_null=True)
+    settled = MoneyOut(allow_null=True)
+    kept = MoneyOut(source="netted", allow_null=True)
+    amount = MoneyOut(allow_null=True)
+    taken_back = MoneyOut(source="reversed", allow_null=True)
+
+    def get_waits_for(self, explained: Any) -> str:
+        return explained.waits.sentence if explained.waits is not None else ""
+
+    @extend_schema_field(serializers.DateTimeField(allow_null=True))
+    def get_waits_until(self, explained: Any) -> str | None:
+        until = explained.waits.until if explained.waits is not None else None
+        return serializers.DateTimeField().to_representation(until) if until is not None else None
+
+
+PayoutsPage = page_of(PayoutOut, "PayoutsPage")
+
+
+class Payouts(HostEndpoint):
+    @documented(
+        "list_payouts",
+        "List one's payouts, newest first",
+        tag=TAG,
+        answers={200: PayoutsPage},
+        parameters=[
+            OpenApiParameter("status", str, enum=PAYOUT.statuses, description="Only these."),
+            OpenApiParameter("booking", str, description="Only of this booking (BK-…)."),
+            CURSOR,
+            LIMIT,
+        ],
+    )
+    def get(self, request: Request) -> Response:
+        rows = queries.payouts_of(host_id=self.own())
+        if status := request.query_params.get("status", ""):
+            if status not in PAYOUT.statuses:
+                raise Invalid(f"status: write one of {', '.join(PAYOUT.statuses)}.", field="status")
+            rows = rows.filter(status=status)
+        if booking := request.query_params.get("booking", ""):
+            rows = rows.filter(booking__code=booking[:24])
+        pages = CursorPages()
+        return pages.get_paginated_response(PayoutOut(pages.paginate_queryset(rows, request), many=True).data)
+
+
+class OnePayout(HostEndpoint):
+    @documented(
+        "read_payout",
+        "One payout to the cent: what it is made of, why it waits and until when",
+        tag=TAG,
+        answers={200: PayoutExplainedOut},
+        errors=(404,),
+    )
+    def get(self, request: Request, code: str) -> Response:
+        self.own()
+        return Response(PayoutExplainedOut(queries.explain(code=code, now=self.now, actor=self.actor)).data)

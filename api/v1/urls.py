@@ -68,6 +68,8 @@ urlpatterns = [
     path("me/statement", earnings.Statement.as_view()),
     path("me/statement.pdf", earnings.StatementPdf.as_view()),
     path("me/statement.csv", earnings.StatementCsv.as_view()),
+    path("me/payouts", payouts.Payouts.as_view()),
+    path("me/payouts/<code:code>", payouts.OnePayout.as_view()),
     path("me/payout-account", payouts.PayoutAccount.as_view()),
     path("schema/", SpectacularAPIView.as_view(**_OPEN), name="schema"),
     path("docs/", SpectacularSwaggerView.as_view(url_name="schema", **_OPEN), name="docs"),

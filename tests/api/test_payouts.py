@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
+from backoffice.core.money import Money
 from backoffice.jobs import operations as jobs
-from backoffice.payouts.models import HostAccount
-from backoffice.workflows import onboard_host
+from backoffice.payouts.models import HostAccount, Payout
+from backoffice.workflows import onboard_host, release_payouts
 from tests import factories
 from tests.api.test_receipts import signed_in
 from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows.hosts import owes
 from tests.workflows.test_pay_and_refund import FINANCE, now
+from tests.workflows.test_release_payouts import stay, until_due
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -92,3 +95,56 @@ def test_a_stopped_scope_answers_503_with_its_reason(sandbox: RunningSandbox, sc
     assert "the calendar is being repaired" in made.body["detail"] and made.headers["Retry-After"]
     jobs.resume(scope=scope, reason="repaired", actor=factories.SYSTEM, now=now())
     assert alice.post("quotes", asked).status == 201
+
+
+# Payouts -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_host_reads_each_payout_why_it_waits_and_what_it_is_made_of(sandbox: RunningSandbox) -> None:
+    booking = stay(sandbox)
+    bob, payout = signed_in(booking.host), Payout.objects.get(booking=booking)
+    (listed,) = bob.get("me/payouts").body["results"]
+    assert (listed["code"], listed["status"], listed["amount"]["amount"]) == (payout.code, "scheduled", payout.held)
+    assert listed["sent"] is None
+    waiting = bob.get(f"me/payouts/{payout.code}").body
+    assert waiting["waits_for"] and waiting["waits_until"] == f"{payout.due_at:%Y-%m-%dT%H:%M:%SZ}"
+    until_due(sandbox, booking)
+    jobs.stop(scope="payouts", reason="transfers doubled", actor=factories.SYSTEM, now=now())
+    assert "transfers doubled" in bob.get(f"me/payouts/{payout.code}").body["waits_for"]
+    jobs.resume(scope="payouts", reason="repaired", actor=factories.SYSTEM, now=now())
+    owes(booking.host, Money(4_000, "EUR"))
+    release_payouts.run(now=now(), actor=FINANCE)
+    said = bob.get(f"me/payouts/{payout.code}").body
+    assert (said["status"], said["waits_for"], said["waits_until"]) == ("transferred", "", None)
+    assert sum(line["amount"]["amount"] for line in said["lines"]) == said["share"]["amount"] == payout.held
+    assert said["amount"]["amount"] == payout.held - 4_000 == payout.held - said["kept"]["amount"]
+    (listed,) = bob.get("me/payouts?status=transferred").body["results"]
+    assert (listed["sent"]["amount"], listed["kept"]["amount"]) == (payout.held - 4_000, 4_000)
+    assert bob.get("me/payouts?status=failed").body["results"] == []
+    assert bob.get("me/payouts?status=late").status == 422
+    assert len(bob.get(f"me/payouts?booking={booking.code}").body["results"]) == 1
+    stranger = signed_in(factories.person("Carol", is_host=True, now=now()))
+    assert stranger.get("me/payouts").body["results"] == [] and stranger.get(f"me/payouts/{payout.code}").status == 404
+    assert signed_in(booking.guest).get(f"me/payouts/{payout.code}").status == 403
+
+
+def test_statement_and_earnings_follow_a_real_payout_to_the_cent(sandbox: RunningSandbox) -> None:
+    booking = stay(sandbox)
+    bob, payout = signed_in(booking.host), Payout.objects.get(booking=booking)
+    period = f"?since={booking.check_in}&until={booking.check_in + timedelta(days=1)}"
+    (row,) = bob.get(f"me/earnings{period}").body["results"]
+    assert row["net"]["amount"] == row["scheduled"]["amount"] == payout.held and row["released"]["amount"] == 0
+    until_due(sandbox, booking)
+    owes(booking.host, Money(4_000, "EUR"))
+    release_payouts.run(now=now(), actor=FINANCE)
+    (row,) = bob.get(f"me/earnings{period}").body["results"]
+    assert row["net"]["amount"] == row["released"]["amount"] == payout.held and row["scheduled"]["amount"] == 0
+    (account,) = bob.get("me/statement").body["accounts"]
+    lines = {line["what"]: line["amount"]["amount"] for line in account["lines"]}
+    assert lines == {
+        "Payout became due": payout.held,
+        "Penalty for a cancellation": -4_000,
+        "Kept for what you owed": 0,
+        "Sent to your account": 4_000 - payout.held,
+    }
+    assert account["closing"]["amount"] == 0

@@ -18,7 +18,9 @@ from drf_spectacular.generators import SchemaGenerator
 from jsonschema import Draft202012Validator
 
 from api import auth
+from backoffice.bookings import queries as bookings
 from backoffice.core import clock
+from backoffice.payouts.models import Payout
 from backoffice.people import operations as people
 from backoffice.workflows import keep_time
 from tests.api.conftest import (
@@ -54,6 +56,7 @@ class World:
     quote: str
     booking: str
     expired: str
+    payout: str
     token: str
     refresh: Callable[[], str]
 
@@ -98,9 +101,27 @@ def make_world() -> World:
         quote=alice.post("quotes", {"listing": home, "guests": 2, **stay(30, 2)}).body["code"],
         booking=booking,
         expired=expired,
+        payout=planned(booking),
         token=alice.post(f"bookings/{booking}/cancellation-quote").body["token"],
         refresh=lambda: auth.issue(person_id=alice.id).refresh,
     )
+
+
+def planned(booking: str) -> str:
+    """A payout of the booking as it is planned when it is confirmed; nothing has been paid yet."""
+    row = bookings.booking(code=booking)
+    return Payout.objects.create(
+        booking=row,
+        host=row.host,
+        number=1,
+        held=row.host_price - row.host_fee,
+        host_fee=row.host_fee,
+        guest_fee=row.guest_fee,
+        currency=row.currency,
+        due_at=row.check_in_at + timedelta(hours=24),
+        policy="tests",
+        created_at=clock.now(),
+    ).code
 
 
 @dataclass(frozen=True)
@@ -175,6 +196,8 @@ CASES = [
     Case("my_statement", "me/statement", ITS_OWN_HOST),
     Case("print_statement", "me/statement.pdf", ITS_OWN_HOST),
     Case("download_statement", "me/statement.csv", ITS_OWN_HOST),
+    Case("list_payouts", "me/payouts", ITS_OWN_HOST),
+    Case("read_payout", "me/payouts/{payout}", "401 403 403 200 404 403 403"),
     Case("my_payout_account", "me/payout-account", "401 403 403 404 404 403 403"),
     # Without a provider to ask, a host's setting up is the only one that gets as far as 503.
     Case("set_up_payouts", "me/payout-account", "401 403 403 503 503 403 403", lambda w: {"country": "BE"}),

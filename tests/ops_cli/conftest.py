@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from ops_cli.main import main
+from tests import factories
 
 
 @dataclass(frozen=True)
@@ -38,5 +40,16 @@ def ops(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answered]:
         code = main([*arguments, "--format", "json"])
         out, said = capsys.readouterr()
         return Answered(code, json.loads(out) if out else {}, said)
+
+    return run
+
+
+@pytest.fixture
+def ops_as(ops: Callable[..., Answered], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answered]:
+    """Run a command signed in as somebody, by the password on standard input."""
+
+    def run(user: Any, *arguments: str, password: str = factories.PASSWORD) -> Answered:
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{password}\n"))
+        return ops(*arguments, "--as", user.email, "--password-stdin")
 
     return run

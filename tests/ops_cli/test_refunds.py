@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 
 import pytest
@@ -25,17 +24,6 @@ Ops = Callable[..., Answered]
 @pytest.fixture
 def booking(sandbox: RunningSandbox):
     return paid(sandbox)
-
-
-@pytest.fixture
-def ops_as(ops: Ops, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answered]:
-    """Run a command signed in as somebody, by the password on standard input."""
-
-    def run(user, *arguments: str, password: str = factories.PASSWORD) -> Answered:
-        monkeypatch.setattr("sys.stdin", io.StringIO(f"{password}\n"))
-        return ops(*arguments, "--as", user.email, "--password-stdin")
-
-    return run
 
 
 def test_the_causes_offered_are_those_of_the_house() -> None:

@@ -141,14 +141,14 @@ def _account(host: str, currency: str, since: date, until: date) -> HostAccountS
     return HostAccountStatement(
         currency=currency,
         opening=opening,
-        lines=tuple(_lines(payable, owed, opening)),
+        lines=tuple(_lines(host, payable, owed, opening)),
         closing=Money(-payable.closing - owed.closing, currency),
         payable=Money(-payable.closing, currency),
         owed=Money(owed.closing, currency),
     )
 
 
-def _lines(payable: Statement, owed: Statement, opening: Money) -> Iterable[HostLine]:
+def _lines(host: str, payable: Statement, owed: Statement, opening: Money) -> Iterable[HostLine]:
     """The movements of both accounts as one list, a line for each journal."""
     journals: dict[tuple[datetime, int], list[list[StatementLine]]] = {}
     for side, found in enumerate((payable, owed)):
@@ -164,7 +164,7 @@ def _lines(payable: Statement, owed: Statement, opening: Money) -> Iterable[Host
             at=at,
             journal=journal,
             what=movement(first.kind),
-            booking=first.subject,
+            booking=first.subject if first.subject != host else "",
             reference=first.reference,
             payable=change,
             owed=less,
