@@ -21,17 +21,20 @@ from backoffice.core.money import Money
 from backoffice.jobs import operations as jobs
 from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import Notification, OutboxMessage
+from backoffice.payments.models import Payment
 from backoffice.payouts import queries
 from backoffice.payouts.models import Clawback, Payout
 from backoffice.people.models import User
+from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reporting.queries import health
 from backoffice.workflows import apply_provider_event as events
-from backoffice.workflows import claw_back, import_balance_transactions
+from backoffice.workflows import claw_back, import_balance_transactions, refund_booking, release_payouts
 from tests import factories
 from tests.factories import SYSTEM
 from tests.racing import race
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.hosts import onboarded, owes, sent
-from tests.workflows.steps import ROOMS, now
+from tests.workflows.steps import ROOMS, now, paid
 
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 
@@ -277,3 +280,57 @@ def test_debts_are_told_by_age_and_a_refusal_does_not_make_them_young(sandbox: R
         claw_back.send(clawback_code=clawback.code, actor=SYSTEM, now=now())
     [debt] = queries.receivables(now=now())
     assert (debt.ages["over 30"].amount, debt.ages["8-30"].amount, debt.coming_back.amount) == (1_000, 2_000, 0)
+
+
+def test_refunded_after_the_host_was_paid_the_books_explain_every_step(sandbox: RunningSandbox, host: User) -> None:
+    """The whole way through the real journeys: stay, release, refund, clawback; both sides agree to the cent."""
+    onboarded(sandbox, host)
+    booking = paid(
+        home=factories.listing(host, now=now()),
+        check_in=(now() + timedelta(days=40)).date(),
+        payment_method="pm_card_bypassPending",
+    )
+    due = Payout.objects.get(booking=booking).due_at
+    sandbox.set_clock(due.timestamp() + 60)
+    import_balance_transactions.run(now=now())
+    assert release_payouts.run(now=now(), actor=SYSTEM) == {"transferred": 1}
+    refund = refund_booking.request(
+        booking_code=booking.code,
+        amount=eur(10_000),
+        cause="service_issue",
+        bearer="host",
+        reason="No hot water",
+        idempotency_key="r1",
+        version=Payment.objects.get(booking=booking).version,
+        actor=factories.acting(factories.staff("finance", now=now())),
+        now=now(),
+    )
+    refund_booking.send(refund_code=refund.code, actor=SYSTEM, now=now())
+    payout = Payout.objects.get(booking=booking)
+    debt = balance("1310", host.code)
+    assert 0 < debt <= 10_000
+    clawback = asked(payout, debt)
+    claw_back.send(clawback_code=clawback.code, actor=SYSTEM, now=now())
+    settled(sandbox)
+    assert balance("1310", host.code) == balance("1170", clawback.code) == 0
+    assert reconcile_stripe(since=None, until=None, actor=SYSTEM, now=now()).findings == []
+    assert [finding for finding in health.ledger_check(now=now()) if not finding.ok] == []
+    account = queries.account_of(host_id=host.id)
+    payout.refresh_from_db()
+    assert balance("1800", account.provider_id) == payout.transfer_amount - debt
+    seen = queries.explain(code=payout.code, now=now())
+    assert seen.adds_up, seen
+
+
+def test_an_event_brings_the_lost_answer_of_a_transfer_too(sandbox: RunningSandbox, host: User) -> None:
+    onboarded(sandbox, host)
+    booking = paid(home=factories.listing(host, now=now()), check_in=(now() + timedelta(days=40)).date())
+    sandbox.set_clock(Payout.objects.get(booking=booking).due_at.timestamp() + 60)
+    import_balance_transactions.run(now=now())
+    sandbox.fault("reset_after_commit", method="POST", path="/v1/transfers", times=3)
+    assert release_payouts.run(now=now(), actor=SYSTEM) == {"lost": 1}
+    sandbox.clear_faults()
+    events.poll(now=now())
+    events.apply_due(now=now())
+    payout = Payout.objects.get(booking=booking)
+    assert payout.status == "transferred" and len(sandbox.client().v1.transfers.list().data) == 1

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from django.db import connection, transaction
+from django.db.models import Q
 
 from backoffice.audit import operations as audit
 from backoffice.core.actor import Actor
@@ -119,12 +120,10 @@ def record_bank_payout(
         if (row.amount, row.currency) != (seen.amount.amount, seen.amount.currency) or row.account != seen.account:
             raise Conflict(f"The provider's payout {seen.id} is not {row.code}.", seen=seen.id)
         _take_over(row, seen, actor, now)
-        if lines is not None and row.account:
-            _keep_lines(row, lines)
-            _link(row, lines)
         if row.account:
+            _keep_lines(row, lines or ())
+            _settle_payouts(row, lines or (), actor, now)
             _post_memo(row, [seen.amount] if not seen.automatic else carried, actor, now)
-            _settle_payouts(row, actor, now)
     return row
 
 
@@ -251,18 +250,6 @@ def _keep_lines(row: BankPayout, lines: Iterable[SeenBankPayoutLine]) -> None:
     )
 
 
-def _link(row: BankPayout, lines: Sequence[SeenBankPayoutLine]) -> None:
-    """Say of our payouts which payout to the bank carries them; what a bank had sent back goes on with the next."""
-    transfers = [line.transfer_id for line in lines if line.transfer_id]
-    returned = [line.returned for line in lines if line.returned]
-    # Once linked to a later payout they stay there: an old event about the returned one must not take them back.
-    fresh = Payout.objects.filter(transfer_id__in=transfers, bank_payout__isnull=True)
-    fresh.update(bank_payout=row)
-    Payout.objects.filter(bank_payout__provider_id__in=returned, bank_payout__account=row.account).exclude(
-        bank_payout=row
-    ).update(bank_payout=row)
-
-
 def _post_memo(row: BankPayout, carried: Sequence[Money], actor: Actor, now: datetime) -> None:
     """What the host's balance at the provider gave to their bank, and what came back: each once, under the payout's id.
 
@@ -297,28 +284,35 @@ def _post(key: str, kind: str, lines: Sequence[Line], row: BankPayout, actor: Ac
     )
 
 
-def _settle_payouts(row: BankPayout, actor: Actor, now: datetime) -> None:
-    """Our payouts have arrived where this one did; or stand on the host's balance again when the bank sent it back."""
-    step = {"paid": "pay", "failed": "return_from_bank"}.get(row.status)
-    if step is None:
-        return
-    for payout in Payout.objects.select_for_update().filter(bank_payout=row).order_by("id"):
-        if not PAYOUT.allows(payout.status, step):
+def _settle_payouts(row: BankPayout, lines: Sequence[SeenBankPayoutLine], actor: Actor, now: datetime) -> None:
+    """Our payouts that this one carries have arrived where it did, or stand on the host's balance again when the bank sent
+    it back; what a bank had sent back goes on with the payout after it."""
+    carried = Q(transfer_id__in=[line.transfer_id for line in lines if line.transfer_id], bank_payout__isnull=True)
+    sent_on = Q(bank_payout__provider_id__in=[line.returned for line in lines if line.returned])
+    mine = Q(bank_payout=row) | carried | sent_on & Q(bank_payout__account=row.account)
+    step = {"paid": "pay", "failed": "return_from_bank"}.get(row.status, "")
+    # A release or clawback of one of them at the same moment: in the order of their ids, so that neither waits for ever.
+    for payout in Payout.objects.select_for_update(of=("self",)).filter(mine).order_by("id"):
+        before, linked = payout.status, payout.bank_payout_id == row.id
+        moves = bool(step) and PAYOUT.allows(before, step)
+        if linked and not moves:
             continue
-        before = payout.status
-        payout.status = PAYOUT.after(before, step)
-        payout.paid_at = now if step == "pay" else None
+        payout.bank_payout = row
+        if moves:
+            payout.status = PAYOUT.after(before, step)
+            payout.paid_at = now if step == "pay" else None
         payout.version += 1
-        payout.save(update_fields=["status", "paid_at", "version"])
-        audit.record(
-            actor=actor,
-            verb=f"payouts.{step}",
-            kind="payout",
-            id=payout.code,
-            before={"status": before},
-            after={"status": payout.status, "bank_payout": row.code},
-            now=now,
-        )
+        payout.save(update_fields=["bank_payout", "status", "paid_at", "version"])
+        if moves:
+            audit.record(
+                actor=actor,
+                verb=f"payouts.{step}",
+                kind="payout",
+                id=payout.code,
+                before={"status": before},
+                after={"status": payout.status, "bank_payout": row.code},
+                now=now,
+            )
 
 
 def _move(row: BankPayout, action: str, actor: Actor, now: datetime, *, fields: list[str] | None = None) -> None:

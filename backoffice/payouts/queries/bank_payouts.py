@@ -25,12 +25,14 @@ MAY_RETURN: Final = timedelta(days=8)
 SWEEPS: Final = Q(account="") & ~Q(reason="") & ~(Q(status="failed") & Q(provider_id__isnull=True))
 
 _KEPT: Final = """
-SELECT account.code, sum(-held.balance)::bigint
-FROM ledger_account account
-JOIN (SELECT account_id, sum(balance) AS balance FROM ledger_balance GROUP BY account_id) held
-  ON held.account_id = account.id
-WHERE account.currency = %s AND account.code = ANY(%s) AND held.balance < 0
-GROUP BY account.code ORDER BY account.code
+SELECT code, sum(-balance)::bigint
+FROM (
+    SELECT account.code, sum(kept.balance) AS balance
+    FROM ledger_account account JOIN ledger_balance kept ON kept.account_id = account.id
+    WHERE account.currency = %s AND account.code = ANY(%s)
+    GROUP BY account.id HAVING sum(kept.balance) < 0
+) held
+GROUP BY code ORDER BY code
 """
 
 # Movements of our balance that no sweep has carried yet. A sweep's own movement is its amount, not one of its lines.
