@@ -1,0 +1,134 @@
+"""The power is cut before and after every commit and call of a release: the next runs pick up what is left, and every host
+is paid once, as if nothing had happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from backoffice.bookings.models import Booking
+from backoffice.core.actor import system
+from backoffice.core.money import Money
+from backoffice.ledger import queries as ledger
+from backoffice.notifications.models import Notification
+from backoffice.payouts import operations as payouts
+from backoffice.payouts import queries
+from backoffice.payouts.models import Payout
+from backoffice.people.models import User
+from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reporting.queries import health
+from backoffice.workflows import import_balance_transactions, release_payouts
+from tests import factories
+from tests.factories import SYSTEM
+from tests.faults import test_crash_points as cutting
+from tests.faults.test_crash_points import Power, PowerCut, powered
+from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows.hosts import onboarded, owes
+from tests.workflows.steps import ROOMS, now, paid
+
+pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
+DESK = system("payouts")
+OWED = 3_000
+
+
+@pytest.fixture(autouse=True)
+def _calls_of_payouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutting, "CALLS", ("transfer",))
+
+
+def host_of_old(sandbox: RunningSandbox) -> User:
+    """A host whose first month is over, so that their payouts are due a day after check-in."""
+    host = factories.person("Bob", is_host=True, now=now())
+    onboarded(sandbox, host)
+    paid(home=factories.listing(host, now=now()), check_in=(now() + timedelta(days=200)).date(), nights=1)
+    sandbox.advance(31 * 86_400)
+    return host
+
+
+def due_stay(sandbox: RunningSandbox, host: User) -> Booking:
+    booking = paid(home=factories.listing(host, now=now()), check_in=(now() + timedelta(days=2)).date(), nights=1)
+    sandbox.set_clock((booking.check_in_at + timedelta(hours=25)).timestamp())
+    import_balance_transactions.run(now=now())
+    return booking
+
+
+def _plain(sandbox: RunningSandbox, host: User) -> Booking:
+    return due_stay(sandbox, host)
+
+
+def _of_a_debtor(sandbox: RunningSandbox, host: User) -> Booking:
+    owes(host, Money(OWED, "EUR"))
+    return due_stay(sandbox, host)
+
+
+def _partly_held(sandbox: RunningSandbox, host: User) -> Booking:
+    booking = due_stay(sandbox, host)
+    payouts.place_hold(
+        booking_code=booking.code,
+        amount=Money(4_000, "EUR"),
+        cause="dispute",
+        reason="Broken window",
+        hours=72,
+        owner_id=None,
+        actor=SYSTEM,
+        now=now(),
+    )
+    return booking
+
+
+def _unplanned(sandbox: RunningSandbox, host: User) -> Booking:
+    booking = due_stay(sandbox, host)
+    Payout.objects.filter(booking=booking).delete()
+    return booking
+
+
+def end_of(booking: Booking, sandbox: RunningSandbox) -> dict[str, Any]:
+    """All that must not depend on when the power was cut."""
+    rows = Payout.objects.filter(booking=booking).order_by("number")
+    sent = sandbox.client().v1.transfers.list({"transfer_group": booking.code, "limit": 100}).data
+    sums = ledger.subject_sums(codes=list(ledger.chart()), subjects=[booking.code])
+    return {
+        "payouts": [(row.status, row.held, row.netted, row.transfer_amount, bool(row.transfer_id)) for row in rows],
+        "sent": [row.amount for row in sent],
+        "clearing": [ledger.balance(account="2210", key=row.code, currency="EUR") for row in rows],
+        "owed": ledger.balance(account="1310", key=booking.host.code, currency="EUR"),
+        "ledger": {row.code: row.amount for row in sums if row.amount},
+        "told": Notification.objects.filter(topic="payout_sent", body__contains=booking.code).count(),
+    }
+
+
+STORIES: dict[str, Callable[[RunningSandbox, User], Booking]] = {
+    "a stay is paid": _plain,
+    "a debt is kept from it": _of_a_debtor,
+    "part of it is held back": _partly_held,
+    "it had no plan": _unplanned,
+}
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_wherever_the_power_is_cut_each_host_is_paid_once(sandbox: RunningSandbox, story: str) -> None:
+    begin, uncut = STORIES[story], Power()
+    host = host_of_old(sandbox)
+    booking = begin(sandbox, host)
+    with powered(uncut):
+        release_payouts.run(now=now(), actor=DESK)
+    sandbox.advance(90)
+    import_balance_transactions.run(now=now())
+    wanted = end_of(booking, sandbox)
+    assert len(uncut.moments) >= 6 and "before transfer" in uncut.moments, uncut.moments
+    assert wanted["payouts"][0][0] == "transferred" and len(wanted["sent"]) == 1
+    for number, moment in enumerate(uncut.moments):
+        booking = begin(sandbox, host)
+        with powered(Power(cut_at=number)), pytest.raises(PowerCut):
+            release_payouts.run(now=now(), actor=DESK)
+        sandbox.advance(90)
+        release_payouts.run(now=now(), actor=DESK)
+        sandbox.advance(60)
+        import_balance_transactions.run(now=now())
+        assert end_of(booking, sandbox) == wanted, f"cut {moment} (moment {number + 1} of {len(uncut.moments)})"
+    assert all(queries.explain(code=row.code, now=now()).adds_up for row in Payout.objects.all())
+    assert reconcile_stripe(since=None, until=None, actor=DESK, now=now()).findings == []
+    assert [finding for finding in health.ledger_check(now=now()) if not finding.ok] == []
