@@ -12,7 +12,7 @@ from django.urls import NoReverseMatch, reverse
 
 from backoffice.console.door import may
 from backoffice.notifications.models import OutboxMessage
-from backoffice.payments.models import Chargeback, Refund, WebhookEvent
+from backoffice.payments.models import Chargeback, ExtraCharge, Refund, WebhookEvent
 from backoffice.payments.policies.chargebacks import ANSWERABLE
 from backoffice.payouts.models import Payout, WriteOff
 from backoffice.reconciliation.models import Break
@@ -24,7 +24,7 @@ _BADGES_SECONDS: Final = 15
 # A badge says "there is much": beyond this the figure would cost a scan and tell nothing more.
 _MOST: Final = 99
 # What waits for a second person; the rest of the badges count what went wrong.
-_WAITING: Final = frozenset({"chargebacks", "refunds", "write_offs"})
+_WAITING: Final = frozenset({"charges", "chargebacks", "refunds", "write_offs"})
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ GROUPS: Final[tuple[tuple[str, tuple[Item, ...]], ...]] = (
         "Money",
         (
             Item("Payments", "credit_card", "payments_payment", "payments.view"),
+            Item("Charges", "event_repeat", "payments_extracharge", "payments.view", badge="charges"),
             Item("Refunds", "undo", "payments_refund", "refunds.view", badge="refunds"),
             Item("Chargebacks", "gavel", "payments_chargeback", "chargebacks.view", badge="chargebacks"),
             Item("Payouts", "outgoing_mail", "payouts_payout", "payouts.view", badge="payouts"),
@@ -129,6 +130,7 @@ COUNTS: Final[dict[str, Callable[[], int]]] = {
     "chargebacks": lambda: _up_to_most(
         Chargeback.objects.filter(status__in=ANSWERABLE, submitted_at=None, accepted_at=None)
     ),
+    "charges": lambda: _up_to_most(ExtraCharge.objects.filter(status="requested")),
     "refunds": lambda: _up_to_most(Refund.objects.filter(status="requested")),
     "breaks": lambda: _up_to_most(Break.objects.filter(status__in=FINDINGS)),
     "payouts": lambda: _up_to_most(Payout.objects.filter(status="failed")),

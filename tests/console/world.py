@@ -26,7 +26,7 @@ from backoffice.listings import operations as listings
 from backoffice.listings.models import Listing
 from backoffice.notifications.models import OutboxMessage
 from backoffice.payments import operations as payments
-from backoffice.payments.models import BalanceTransaction, Chargeback, Payment, Refund, WebhookEvent
+from backoffice.payments.models import BalanceTransaction, Chargeback, ExtraCharge, Payment, Refund, WebhookEvent
 from backoffice.payments.policies.chargebacks import SeenDispute
 from backoffice.payments.policies.seen import SeenBalanceTransaction, SeenEvent, SeenPayment
 from backoffice.payouts.models import (
@@ -88,6 +88,25 @@ def refund(booking: Booking, amount: int, staff: User, key: str = "") -> Refund:
         reason="No hot water",
         idempotency_key=key or f"test:{next(_number)}",
         version=Payment.objects.get(booking=booking).version,
+        actor=factories.acting(staff, now=now()),
+        now=now(),
+    )
+
+
+def staying(booking: Booking) -> Booking:
+    """The guest is in the home, and the card that paid was kept."""
+    begun = now() - timedelta(hours=1)
+    Booking.objects.filter(pk=booking.pk).update(status="checked_in", check_in_at=begun)
+    Payment.objects.filter(booking=booking).update(saved_method="pm_kept", customer_id="cus_kept")
+    return booking_queries.booking(code=booking.code)
+
+
+def damage(booking: Booking, staff: User, amount: int = 12_000) -> ExtraCharge:
+    """Damage that `staff` asks for; it waits for a second person."""
+    return payments.request_damage(
+        booking_code=staying(booking).code,
+        amount=Money(amount, booking.currency),
+        reason="The window is broken",
         actor=factories.acting(staff, now=now()),
         now=now(),
     )
@@ -346,6 +365,7 @@ def build() -> World:
         Booking: booking,
         Payment: booking.payment,
         Refund: waiting,
+        ExtraCharge: damage(paid(), staff["support_l2"]),
         BalanceTransaction: movement(booking),
         WebhookEvent: event,
         Account: Account.objects.order_by("id")[0],

@@ -23,6 +23,7 @@ from backoffice.console import cells, exports, filters, story, trail
 from backoffice.console.admin import payments as payment_pages
 from backoffice.console.admin import payouts as payout_pages
 from backoffice.console.admin import refunds as refund_pages
+from backoffice.console.admin.charges import AskDamage
 from backoffice.console.admin.payouts import HoldMoney
 from backoffice.console.base import StaffAdmin
 from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm, amount_of, answer, said
@@ -376,7 +377,7 @@ class BookingAdmin(StaffAdmin):
     )
     lookups = ("guest__code", "host__code", "listing__code", "charge_currency")
     list_select_related = ("listing", "guest", "host")
-    dialogs = (RefundMoney, HoldMoney, NoShow, Cancel)
+    dialogs = (RefundMoney, HoldMoney, AskDamage, NoShow, Cancel)
     resource_classes = (BookingsExport,)
     page_template = "console/booking.html"
 
