@@ -35,10 +35,12 @@ FACTS: Final = (Column("fact"), Column("value"))
 
 
 class Job(NamedTuple):
-    """What a scheduled job does, and how much of it waits now; None where only the provider can tell."""
+    """What a scheduled job does, and how much of it waits now; None where only the provider can tell. One that moves money
+    is begun by hand only with a second person's yes (DOMAIN.md, roles)."""
 
     act: Callable[[datetime], int | Mapping[str, int]]
     waiting: Callable[[datetime], int | None]
+    moves_money: bool = False
 
 
 @click.group(short_help="Show what runs by itself, what ran, and run one now.")
@@ -141,7 +143,8 @@ def schedule(actor: Actor) -> Result:
 def run(actor: Actor, name: str, dry_run: bool) -> Result:
     """Run job NAME of the schedule now, here, and say what it did. With --dry-run only how much waits for it.
 
-    Exit code 5 while it is running elsewhere, 7 when a part it needs does not answer.
+    Exit code 5 while it is running elsewhere, 7 when a part it needs does not answer. A job that charges guests, pays hosts
+    or our bank is refused (exit code 6) without the --approval of a second person.
 
     \b
     Example:
@@ -149,6 +152,7 @@ def run(actor: Actor, name: str, dry_run: bool) -> Result:
       ops jobs run notifications.sweep_outbox --dry-run
     """
     from backoffice.core import clock
+    from backoffice.core.errors import Refused
     from backoffice.jobs import operations
 
     table = scheduled()
@@ -158,6 +162,8 @@ def run(actor: Actor, name: str, dry_run: bool) -> Result:
     now = clock.now()
     if dry_run:
         return Result(summary={"job": name, "waiting": table[name].waiting(now), "dry_run": True})
+    if table[name].moves_money and not actor.approval:
+        raise Refused(missing="a second person's approval (--approval), since this job moves money")
     with progress(name) as advance, operations.running(name=name, actor=actor, now=now) as running:
         done = table[name].act(now)
         running.count(**({"done": done} if isinstance(done, int) else done))
@@ -174,11 +180,28 @@ def scheduled() -> Mapping[str, Job]:
     from backoffice.notifications import operations as notifications
     from backoffice.notifications import queries as messages
     from backoffice.payments import queries as payments
+    from backoffice.payouts import queries as payouts
     from backoffice.workflows import apply_provider_event as events
+    from backoffice.workflows import (
+        charge_later,
+        claw_back,
+        collect_charges,
+        decide_request,
+        follow_bank_payouts,
+        keep_time,
+        release_payouts,
+        sweep_earnings,
+        work_chargebacks,
+    )
     from backoffice.workflows import import_balance_transactions as transactions
-    from backoffice.workflows import keep_time
 
     lost = keep_time.LOST_AFTER
+
+    def charge_cards(now: datetime) -> int:
+        unanswered = collect_charges.resolve_unanswered(now=now)
+        charged = charge_later.charge_due(now=now) + collect_charges.collect_due(now=now)
+        return unanswered + charged + charge_later.give_up_unpaid(now=now) + collect_charges.give_up_unpaid(now=now)
+
     return {
         "audit.seal": Job(lambda now: audit.seal(now=now), lambda now: audit_queries.backlog().unsealed),
         "jobs.forget_old_keys": Job(lambda now: core.forget_old_keys(now=now), lambda now: None),
@@ -196,6 +219,30 @@ def scheduled() -> Mapping[str, Job]:
         "workflows.complete_stays": Job(
             lambda now: keep_time.complete_stays(now=now),
             lambda now: len(bookings.due_to_begin(now=now)) + len(bookings.due_to_end(now=now)),
+        ),
+        "workflows.answer_requests": Job(
+            lambda now: decide_request.expire_unanswered(now=now) + decide_request.sweep(now=now),
+            lambda now: len(bookings.unanswered_requests(now=now)) + len(payments.authorisations_lapsing(now=now)),
+        ),
+        "workflows.charge_saved_cards": Job(
+            charge_cards,
+            lambda now: len(payments.payments_to_charge(now=now)) + len(payments.charges_due(now=now)),
+            moves_money=True,
+        ),
+        "workflows.release_payouts": Job(
+            lambda now: release_payouts.run(now=now, actor=release_payouts.ACTOR),
+            lambda now: len(payouts.due(now=now)),
+            moves_money=True,
+        ),
+        "workflows.follow_bank_payouts": Job(lambda now: follow_bank_payouts.run(now=now), lambda now: None),
+        "workflows.follow_chargebacks": Job(lambda now: work_chargebacks.run(now=now), lambda now: None),
+        "workflows.claw_back": Job(
+            lambda now: claw_back.run(now=now),
+            lambda now: claw_back.run(now=now, dry_run=True)["proposed"],
+            moves_money=True,
+        ),
+        "workflows.sweep_earnings": Job(
+            lambda now: sweep_earnings.run(now=now), lambda now: len(payouts.sweep_currencies()), moves_money=True
         ),
         "workflows.resolve_indeterminate": Job(
             lambda now: keep_time.resolve_indeterminate(now=now),

@@ -188,6 +188,11 @@ CASES = [
     Case("quote_cancellation", "bookings/{booking}/cancellation-quote", "401 200 404 200 404 403 200"),
     Case("cancel_booking", "bookings/{booking}/cancel", "401 200 404 422 404 403 200", lambda w: {
         "token": w.token, "reason": "Plans have changed."}),
+    # A stay that is asked for, and what is charged beside its payment.
+    Case("accept_booking", "bookings/{booking}/accept", "401 403 403 409 404 403 403"),
+    Case("decline_booking", "bookings/{booking}/decline", "401 403 403 409 404 403 403", lambda w: {"reason": "Away."}),
+    Case("list_charges", "bookings/{booking}/charges", "401 200 404 200 404 403 200"),
+    Case("pay_charge", "charges/CH-NONE2222/pay", "401 404 404 404 404 403 404", lambda w: {}),
     # What was paid, for who paid it; what was earned, for who earned it.
     Case("read_receipt", "bookings/{booking}/receipt", "401 409 404 404 404 403 409"),
     Case("print_receipt", "bookings/{booking}/receipt.pdf", "401 409 404 404 404 403 409"),

@@ -53,6 +53,13 @@ def test_a_job_run_by_hand_is_on_record_under_the_engineers_name(ops: Ops, name:
     assert [row["id"] for row in ops("jobs", "list", "--name", name).rows] == [run.pk]
 
 
+@pytest.mark.parametrize("name", [name for name, job in scheduled().items() if job.moves_money])
+def test_a_job_that_moves_money_needs_a_second_person_at_the_shell(ops: Ops, name: str) -> None:
+    refused = ops("jobs", "run", name)
+    assert refused.code == Exit.REFUSED and "--approval" in refused.said and not JobRun.objects.exists()
+    assert ops("jobs", "run", name, "--dry-run").summary == {"job": name, "waiting": 0, "dry_run": True}
+
+
 def test_a_dry_run_says_what_waits_and_does_nothing(ops: Ops) -> None:
     an_hour_ago = clock.now() - timedelta(hours=1)
     booking = factories.booking(now=an_hour_ago)
