@@ -1,0 +1,212 @@
+"""Damage: asked for by one, approved by another, the guest told and given time, the kept card charged, the host paid."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from backoffice.bookings import queries as booking_queries
+from backoffice.bookings.models import Booking
+from backoffice.core.errors import Conflict, IllegalTransition, Invalid, NotAllowed, NotFound, Refused, StaleVersion
+from backoffice.core.money import Money
+from backoffice.ledger import queries as ledger
+from backoffice.notifications.models import OutboxMessage
+from backoffice.payments import operations as payments
+from backoffice.payments import queries as payment_queries
+from backoffice.payments.models import ExtraCharge
+from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.workflows import collect_charges, import_balance_transactions, keep_time
+from tests import factories
+from tests.racing import race
+from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows.steps import now, paid
+from tests.workflows.test_instalments import use_another_card
+
+pytestmark = pytest.mark.django_db(transaction=True)
+WORKER = collect_charges.ACTOR
+
+
+def stayed(sandbox: RunningSandbox, **options: Any) -> Booking:
+    """A paid stay that has begun."""
+    booking = paid(check_in=(now() + timedelta(days=2)).date(), **options)
+    sandbox.advance((booking.check_in_at - now()).total_seconds() + 3600)
+    keep_time.complete_stays(now=now())
+    return booking_queries.booking(code=booking.code)
+
+
+def staff(role: str) -> Any:
+    return factories.acting(factories.staff(role, now=now()), now=now())
+
+
+def ask(booking: Booking, amount: int = 12_000, *, by: Any = None, currency: str = "EUR") -> ExtraCharge:
+    return payments.request_damage(
+        booking_code=booking.code,
+        amount=Money(amount, currency),
+        reason="The window is broken.",
+        actor=by or staff("support_l2"),
+        now=now(),
+    )
+
+
+def approve(charge: ExtraCharge) -> ExtraCharge:
+    return payments.approve_damage(charge_code=charge.code, version=charge.version, actor=staff("finance"), now=now())
+
+
+def standing(charge: ExtraCharge, account: str, key: str = "") -> int:
+    return ledger.balance(account=account, key=key or charge.code, currency="EUR")
+
+
+def told(topic: str) -> int:
+    return OutboxMessage.objects.filter(topic=topic).count()
+
+
+def explained(sandbox: RunningSandbox) -> None:
+    sandbox.advance(60)
+    import_balance_transactions.run(now=now())
+    assert reconcile_stripe(since=None, until=None, actor=WORKER, now=now()).findings == []
+    assert [finding for finding in ledger.check(now=now()) if not finding.ok] == []
+
+
+def test_the_guest_is_told_has_a_day_and_then_the_card_pays_the_host(sandbox: RunningSandbox) -> None:
+    booking = stayed(sandbox)
+    charge = ask(booking)
+    assert charge.status == "requested" and told("damage_requested") == 0 and standing(charge, "1300") == 0
+    charge = approve(charge)
+    assert told("damage_requested") == 1
+    assert (standing(charge, "1300"), standing(charge, "2120")) == (12_000, -12_000)
+    assert collect_charges.collect_due(now=now()) == 0  # the guest's day to answer
+    sandbox.advance(24 * 3600 + 60)
+    assert collect_charges.collect_due(now=now()) == 1
+    charge.refresh_from_db()
+    assert charge.status == "captured" and charge.released_at is not None and told("charge_received") == 1
+    assert (standing(charge, "1300"), standing(charge, "2120")) == (0, 0)
+    assert standing(charge, "2200", booking.host.code) == -12_000
+    explained(sandbox)
+
+
+def test_a_guest_who_does_not_pay_is_covered_by_a_persons_decision(sandbox: RunningSandbox) -> None:
+    booking = stayed(sandbox)
+    use_another_card(booking, "pm_card_chargeCustomerFail")
+    charge = approve(ask(booking))
+    with pytest.raises(IllegalTransition):
+        payments.cover_damage(
+            charge_code=charge.code, version=charge.version, reason="Kind", actor=staff("finance"), now=now()
+        )
+    sandbox.advance(24 * 3600 + 60)
+    while charge.status != "failed" or charge.next_try_at is not None:
+        assert collect_charges.collect_due(now=now()) == 1
+        charge.refresh_from_db()
+        if charge.next_try_at is not None:
+            sandbox.advance((charge.next_try_at - now()).total_seconds() + 60)
+    assert collect_charges.give_up_unpaid(now=now() + timedelta(days=30)) == 0  # a person decides
+    assert charge.tries == 4
+    covered = payments.cover_damage(
+        charge_code=charge.code, version=charge.version, reason="No card works", actor=staff("finance"), now=now()
+    )
+    assert covered.status == "covered" and standing(charge, "5210") == 12_000
+    assert (standing(charge, "1300"), standing(charge, "2120")) == (0, 0)
+    assert standing(charge, "2200", booking.host.code) == -12_000
+    explained(sandbox)
+
+
+def test_what_is_above_the_limit_is_not_covered(sandbox: RunningSandbox) -> None:
+    booking = stayed(sandbox)
+    charge = approve(ask(booking, 300_001))
+    ExtraCharge.objects.filter(pk=charge.pk).update(status="failed")
+    with pytest.raises(Conflict, match=r"At most 3,000\.00 EUR"):
+        payments.cover_damage(
+            charge_code=charge.code, version=charge.version, reason="Kind", actor=staff("finance"), now=now()
+        )
+    assert standing(charge, "5210") == 0
+
+
+def test_asked_no_more_leaves_nothing_standing(sandbox: RunningSandbox) -> None:
+    charge = approve(ask(stayed(sandbox)))
+    payments.cancel_damage(
+        charge_code=charge.code, version=charge.version, reason="It was old.", actor=staff("finance"), now=now()
+    )
+    sandbox.advance(25 * 3600)
+    assert collect_charges.collect_due(now=now()) == 0 and told("damage_rejected") == 1
+    assert (standing(charge, "1300"), standing(charge, "2120")) == (0, 0)
+
+
+def test_who_may_and_who_may_not(sandbox: RunningSandbox) -> None:
+    booking = stayed(sandbox)
+    lead = staff("team_lead")
+    with pytest.raises(NotAllowed):
+        ask(booking, by=staff("support_l1"))
+    charge = ask(booking, by=lead)
+    with pytest.raises(NotAllowed, match="yourself"):
+        payments.approve_damage(charge_code=charge.code, version=charge.version, actor=lead, now=now())
+    with pytest.raises(NotAllowed):
+        payments.approve_damage(charge_code=charge.code, version=charge.version, actor=staff("support_l2"), now=now())
+    with pytest.raises(StaleVersion):
+        payments.approve_damage(charge_code=charge.code, version=99, actor=staff("finance"), now=now())
+    with pytest.raises(Refused):
+        payments.reject_damage(
+            charge_code=charge.code, version=charge.version, reason=" ", actor=staff("finance"), now=now()
+        )
+    alice = factories.acting(booking.guest, now=now())
+    assert payment_queries.charges_of(booking_code=booking.code, actor=alice) == []  # not before it is approved
+    with pytest.raises(Conflict, match="nothing to pay"):
+        collect_charges.pay(charge_code=charge.code, payment_method="pm_card_visa", actor=alice, now=now())
+    approve(charge)
+    assert [row.code for row in payment_queries.charges_of(booking_code=booking.code, actor=alice)] == [charge.code]
+    stranger = factories.acting(factories.person("Dora", now=now()), now=now())
+    with pytest.raises(NotFound):
+        payment_queries.charges_of(booking_code=booking.code, actor=stranger)
+
+
+def test_two_approvers_at_once_approve_once(sandbox: RunningSandbox) -> None:
+    charge = ask(stayed(sandbox))
+    actors = [staff("finance"), staff("team_lead")]
+    race(
+        [
+            lambda actor=actor: payments.approve_damage(
+                charge_code=charge.code, version=charge.version, actor=actor, now=now()
+            )
+            for actor in actors
+        ]
+    )
+    assert standing(charge, "1300") == 12_000 and told("damage_requested") == 1
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "error"), [(49, "EUR", Invalid), (5_000, "USD", Invalid), (0, "EUR", Invalid)]
+)
+def test_an_amount_that_cannot_be_charged_is_refused_at_once(
+    sandbox: RunningSandbox, amount: int, currency: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        ask(stayed(sandbox), amount, currency=currency)
+    assert not ExtraCharge.objects.exists()
+
+
+def test_damage_is_asked_for_between_check_in_and_two_weeks_after(sandbox: RunningSandbox) -> None:
+    early = paid(check_in=(now() + timedelta(days=2)).date())
+    with pytest.raises(Conflict, match="begun"):
+        ask(early)
+    booking = stayed(sandbox)
+    sandbox.advance((booking.check_out_at - now()).total_seconds() + 15 * 86_400)
+    keep_time.complete_stays(now=now())
+    with pytest.raises(Conflict, match="14 days after check-out"):
+        ask(booking)
+
+
+def test_damage_whose_answer_was_lost_is_charged_once(sandbox: RunningSandbox) -> None:
+    charge = approve(ask(stayed(sandbox)))
+    sandbox.advance(24 * 3600 + 60)
+    sandbox.fault("reset_after_commit", method="POST", path="/v1/payment_intents", times=3)
+    collect_charges.collect_due(now=now())
+    sandbox.clear_faults()
+    fresh = ExtraCharge.objects.get(pk=charge.pk)
+    with pytest.raises(IllegalTransition):  # the card's answer decides
+        payments.cancel_damage(
+            charge_code=charge.code, version=fresh.version, reason="Old.", actor=staff("finance"), now=now()
+        )
+    collect_charges.resolve_unanswered(now=now() + timedelta(minutes=2))
+    charge.refresh_from_db()
+    assert charge.status == "captured" and len(sandbox.client().v1.charges.list().data) == 2
+    explained(sandbox)
