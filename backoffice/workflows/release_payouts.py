@@ -15,6 +15,8 @@ from backoffice.bookings import operations as bookings
 from backoffice.core.actor import Actor, system
 from backoffice.core.errors import Indeterminate, ProviderError, StaydeskError, UpstreamUnavailable
 from backoffice.core.money import Money
+from backoffice.jobs import operations as jobs
+from backoffice.jobs import queries as jobs_queries
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.policies.seen import SeenTransfer
@@ -29,6 +31,9 @@ ACTOR: Final = system("payouts")
 GIVE_UP_AFTER: Final = timedelta(minutes=10)
 # A provider that does not answer so many in a row is away: the next run goes on.
 AWAY_AFTER: Final = 3
+# When stays without a plan were last looked for, and how often they are.
+LOOKED: Final = "payouts.unscheduled"
+LOOK_EVERY: Final = timedelta(minutes=15)
 
 
 def run(*, now: datetime, actor: Actor, limit: int | None = None, dry_run: bool = False) -> dict[str, int]:
@@ -42,15 +47,13 @@ def run(*, now: datetime, actor: Actor, limit: int | None = None, dry_run: bool 
     done: Counter[str] = Counter()
     for code in queries.holds_expired(now=now):
         done["holds_expired"] += bool(_quietly(lambda: payouts.expire_hold(hold_code=code, actor=actor, now=now)))  # noqa: B023 — called at once
-    for code in queries.unscheduled():
-        done["scheduled"] += bool(_quietly(lambda: _schedule(code, now)))  # noqa: B023 — called at once
-    for code, failure in queries.transfers_come_back():
-        payouts.note_transfer_failure(payout_code=code, failure=failure.replace("_", " "), actor=actor, now=now)
+    _plan_what_has_none(done, now)
+    for code in queries.transfers_come_back(now=now):
+        payouts.note_transfer_failure(payout_code=code, failure="it came back", actor=actor, now=now)
         done["come_back"] += 1
     if not queries.stop_of_payouts():
         _each(queries.transfers_lost(now=now), lambda code: find_lost(payout_code=code, actor=actor, now=now), done)
-    # What was given up a moment ago rests like any that was refused.
-    _each(queries.due(now=now, limit=limit), lambda code: _release(code, actor, now), done)
+    _each(queries.to_release(now=now, limit=limit), lambda code: _release(code, actor, now), done)
     return dict(done)
 
 
@@ -114,6 +117,16 @@ def _call(payout: Payout) -> SeenTransfer:
         host=payout.host.code,
         key=queries.transfer_key(payout=payout),
     )
+
+
+def _plan_what_has_none(done: Counter[str], now: datetime) -> None:
+    """Give stays that hold money without a plan one. It looks through every stay, so not in every run."""
+    looked = jobs_queries.cursor(name=LOOKED)
+    if looked and now - datetime.fromisoformat(looked["at"]) < LOOK_EVERY:
+        return
+    for code in queries.unscheduled():
+        done["scheduled"] += bool(_quietly(lambda: _schedule(code, now)))  # noqa: B023 — called at once
+    jobs.set_cursor(name=LOOKED, value={"at": now.isoformat()}, now=now)
 
 
 def _schedule(booking_code: str, now: datetime) -> list[Payout]:

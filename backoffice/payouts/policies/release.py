@@ -37,17 +37,17 @@ class WaitFacts:
 def why_waits(*, facts: WaitFacts, rules: PayoutRules, now: datetime) -> Waiting | None:
     """Why nothing is sent now, as a sentence that the host can read, and until when where that is known; None: send it.
 
-    The first that holds is named: what the host can do nothing about, then what they can."""
+    The first that holds is named: what the host can do something about, then what they cannot."""
     if now < facts.due_at:
         return Waiting(sentence="It is not due yet.", until=facts.due_at)
+    if facts.account is not None:
+        return facts.account
     if facts.stopped:
         return Waiting(sentence=f"All payouts are stopped for now: {facts.stopped}")
     if facts.disputed is not None:
         return facts.disputed
     if not facts.settled:
         return Waiting(sentence="The payment provider has not settled the guest's payment yet.")
-    if facts.account is not None:
-        return facts.account
     if facts.failed_at is not None:
         again = facts.failed_at + timedelta(hours=rules.retry_hours)
         if now < again:

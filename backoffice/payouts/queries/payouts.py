@@ -18,7 +18,7 @@ from backoffice.jobs import queries as jobs
 from backoffice.ledger.models import Balance
 from backoffice.payments import queries as payments
 from backoffice.payments.models import BalanceTransaction
-from backoffice.payouts.models import Payout, PayoutHold
+from backoffice.payouts.models import HostAccount, Payout, PayoutHold
 from backoffice.payouts.policies.accounts import Waiting
 from backoffice.payouts.policies.release import (
     Hold,
@@ -41,6 +41,8 @@ OWED_TO_HOSTS: Final = ("confirmed", "checked_in", "completed", "no_show", "canc
 HELD_CODES: Final = ("2100", "2110", "2111")
 # A call to the provider takes at most its read time-out; what is older than this has been lost.
 LOST_AFTER: Final = timedelta(seconds=60)
+# A transfer fails within days or not at all; a later surprise is reconciliation's to find.
+COMES_BACK_WITHIN: Final = timedelta(days=14)
 
 
 def payouts() -> QuerySet[Payout]:
@@ -97,6 +99,17 @@ def due(*, now: datetime, limit: int | None = None) -> list[str]:
     return list(rows if limit is None else rows[:limit])
 
 
+def to_release(*, now: datetime, limit: int | None = None) -> list[str]:
+    """Of what is due, what may have stopped waiting since it was last looked at: a run every minute passes over payouts whose
+    host still cannot receive, and over what a hold keeps until an instant that has not come."""
+    ready = HostAccount.objects.filter(host=OuterRef("host"), provider_id__isnull=False, can_receive=True)
+    kept = Q(status="held", waits_until__gt=now)
+    waiting = Q(status__in=UNRELEASED, due_at__lte=now) & ~kept & (Q(waits_for="") | Exists(ready))
+    rows = Payout.objects.filter(waiting | Q(status="failed")).order_by("due_at", "id")
+    codes = rows.values_list("code", flat=True)
+    return list(codes if limit is None else codes[:limit])
+
+
 def unscheduled(*, limit: int = 500) -> list[str]:
     """Codes of bookings that hold money for which no payout is planned: confirmed before payouts were, or given back money
     by a refund that was refused after the release."""
@@ -117,14 +130,17 @@ def transfers_lost(*, now: datetime, limit: int = 200) -> list[str]:
     return list(rows.values_list("code", flat=True)[:limit])
 
 
-def transfers_come_back(*, limit: int = 200) -> list[tuple[str, str]]:
-    """Payouts whose transfer the provider has failed after all (code, the movement's type): the money is ours again."""
+def transfers_come_back(*, now: datetime, limit: int = 200) -> list[str]:
+    """Codes of payouts whose transfer the provider has failed after all, within COMES_BACK_WITHIN: the money is ours again."""
     failed = BalanceTransaction.objects.filter(
-        type__in=["transfer_failure", "transfer_cancel"], reporting_category="transfer_reversal"
-    ).values_list("source_id", "type")
-    types = dict(failed.order_by("id"))
-    rows = Payout.objects.filter(transfer_id__in=types, status__in=["transferred", "paid"]).order_by("id")
-    return [(code, types[transfer]) for code, transfer in rows.values_list("code", "transfer_id")[:limit] if transfer]
+        source_id=OuterRef("transfer_id"),
+        reporting_category="transfer_reversal",
+        type__in=["transfer_failure", "transfer_cancel"],
+    )
+    rows = Payout.objects.filter(
+        Exists(failed), status__in=["transferred", "paid"], transferred_at__gt=now - COMES_BACK_WITHIN
+    )
+    return list(rows.order_by("id").values_list("code", flat=True)[:limit])
 
 
 def transfer_key(*, payout: Payout) -> str:
