@@ -124,11 +124,8 @@ def resume(*, scope: str, actor: Actor, now: datetime, chunk: int = operations.C
 def _alone(scope: str, actor: Actor, now: datetime) -> Iterator[jobs.Run]:
     """The scope's lock, on record; a run of everything also holds the lock of every scope, in one order."""
     with ExitStack() as held:
-        if scope == "all":
-            for other in sorted(set(SCOPES) - {"all"}):
-                held.enter_context(jobs.running(name=f"reconcile.{other}", actor=actor, now=now, quiet=True))
-        else:
-            held.enter_context(jobs.running(name="reconcile.all", scope=scope, actor=actor, now=now, quiet=True))
+        for other in sorted(set(SCOPES) - {"all"}) if scope == "all" else ():
+            held.enter_context(jobs.running(name=f"reconcile.{other}", actor=actor, now=now, quiet=True))
         yield held.enter_context(jobs.running(name=f"reconcile.{scope}", actor=actor, now=now))
 
 

@@ -57,6 +57,8 @@ FINDINGS: Final = ("open", "investigating", "proposed", "approved", "reopened")
 
 # What is compared with what. In order: where two legs see one fact, the first of them has the break.
 LEGS: Final = ("balance", "line", "payout", "booking", "host", "bank", "clearing", "status")
+# Comparing in a window says nothing about what lies outside it.
+WINDOWED: Final = ("line", "payout")
 SCOPES: Final[Mapping[str, tuple[str, ...]]] = {
     "stripe": ("balance", "line", "bank", "clearing"),
     "payouts": ("payout", "booking", "host"),

@@ -21,7 +21,7 @@ from backoffice.reconciliation import policies, queries
 from backoffice.reconciliation.models import ProviderLine, ProviderState, Run, StagedDifference
 from backoffice.reconciliation.operations.writing import heal, write_chunk
 from backoffice.reconciliation.queries import legs
-from backoffice.reconciliation.states import LEGS, OPEN, SCOPES
+from backoffice.reconciliation.states import LEGS, OPEN, SCOPES, WINDOWED
 
 CHUNK: Final = 1_000
 # From so many rows on the planner must know what was staged, or it loops where it should hash.
@@ -73,12 +73,14 @@ WITH ranked AS (
 )
 DELETE FROM reconciliation_stageddifference WHERE id IN (SELECT id FROM beaten)
 """
-# The same for what another scope's run has found and this one does not look at.
+# The same for what another scope's run has found, or one of another window, and this one does not look at.
 _KNOWN_ELSEWHERE: Final = """
 DELETE FROM reconciliation_stageddifference mine
 USING reconciliation_break known
 WHERE mine.run_id = %(run)s AND mine.fact <> '' AND known.fact = mine.fact AND known.status = ANY(%(open)s)
-  AND known.cls <> 'late' AND NOT known.leg = ANY(%(compared)s)
+  AND known.cls <> 'late'
+  AND (NOT known.leg = ANY(%(compared)s) OR known.leg = ANY(%(windowed)s)
+       AND NOT (known.occurred_at >= %(since)s AND known.occurred_at < %(until)s))
   AND (mine.hits = '["late"]'
        OR array_position(%(legs)s::text[], known.leg::text) < array_position(%(legs)s::text[], mine.leg::text))
 """
@@ -211,7 +213,7 @@ def classify(*, run: Run, now: datetime) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL work_mem = '64MB'")
             StagedDifference.objects.filter(run=run).delete()
-            for sql in _statements(compared):
+            for sql in _statements(compared, asked):
                 cursor.execute(sql, values)
             if "balance" in compared:
                 run.explained = _explain(run, asked, now, "line" in compared)
@@ -307,10 +309,11 @@ def _values(run: Run, asked: datetime, now: datetime) -> dict[str, Any]:
         "legs": list(LEGS),
         "open": list(OPEN),
         "compared": list(compared),
+        "windowed": list(WINDOWED),
     }
 
 
-def _statements(compared: Sequence[str]) -> list[str]:
+def _statements(compared: Sequence[str], asked: datetime) -> list[str]:
     by_leg: dict[str, tuple[str, ...]] = {
         "payout": (legs.PAYOUTS,),
         "booking": (legs.BOOKINGS,),
@@ -320,7 +323,7 @@ def _statements(compared: Sequence[str]) -> list[str]:
     statements = [_INTO.format(found=found) for leg in compared for found in by_leg.get(leg, ())]
     if "line" in compared:
         # Strays are looked for only when the mirror is not what its movements add up to: it is a join of everything.
-        more = (legs.DUPLICATES, legs.RATES, *(() if queries.mirror_is_whole() else (legs.STRAYS,)))
+        more = (legs.DUPLICATES, legs.RATES, *(() if queries.mirror_is_whole(asked=asked) else (legs.STRAYS,)))
         statements += [_MATCH, *(_INTO.format(found=found) for found in more)]
     if "bank" in compared or "clearing" in compared:
         wanted = f"SELECT * FROM ({legs.CLEARING}) AS s (leg, k, f, h, d, r, c, s, o, t) WHERE leg = ANY(%(compared)s)"  # noqa: S608

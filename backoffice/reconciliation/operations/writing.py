@@ -9,11 +9,9 @@ from backoffice.core.errors import Invalid
 from backoffice.core.money import Money
 from backoffice.reconciliation.models import Break, BreakEvent, Run
 from backoffice.reconciliation.queries import Difference
-from backoffice.reconciliation.states import BREAK, OPEN
+from backoffice.reconciliation.states import BREAK, OPEN, WINDOWED
 from backoffice.rulebook import queries as rulebook
 
-# Comparing in a window says nothing about what lies outside it.
-_WINDOWED = ("line", "payout")
 _SEEN = ("cls", "flags", "difference", "at_risk", "detail", "fact", "subject")
 
 
@@ -47,7 +45,7 @@ def heal(*, run: Run, compared: Sequence[str], now: datetime) -> int:
     healed = [
         found
         for found in gone.order_by("id")
-        if found.leg not in _WINDOWED or run.since <= found.occurred_at < run.until
+        if found.leg not in WINDOWED or run.since <= found.occurred_at < run.until
     ]
     healed = [found for found in healed if BREAK.allows(found.status, "heal")]
     for found in healed:

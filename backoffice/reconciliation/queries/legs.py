@@ -107,7 +107,7 @@ HAVING theirs.reporting_category <> 'dispute' OR count(*) > (
 # Journals on the mirror that are no movement's: the same movement posted twice, or one that was reversed and not posted
 # anew. Looked for only when the sums differ.
 STRAYS: Final = f"""
-SELECT 'line', key, {_OURS.format(id="source")},
+SELECT 'line', key, coalesce({_OURS.format(id="source")}, ''),
        to_jsonb(ARRAY[CASE WHEN twice THEN 'duplicate_internal' WHEN whole THEN 'missing_internal'
                            ELSE 'amount_mismatch' END]),
        -amount, abs(amount), currency, subject, at,
@@ -115,7 +115,8 @@ SELECT 'line', key, {_OURS.format(id="source")},
            'net', amount, 'currency', currency))
 FROM (
     SELECT coalesce(nullif(journal.reference, ''), 'journal ' || min(journal.id)) AS key, bt.source_id AS source,
-           bool_or(journal.kind LIKE 'bt.%%') AS twice, sum(line.amount) = -max(bt.net) AS whole,
+           bool_or(journal.kind LIKE 'bt.%%') AND bt.source_id IS NOT NULL AS twice,
+           bt.source_id IS NULL AND bool_or(journal.kind LIKE 'bt.%%') OR sum(line.amount) = -max(bt.net) AS whole,
            sum(line.amount)::bigint AS amount, line.currency, max(journal.subject) AS subject,
            coalesce(max(bt.created), min(journal.effective_at)) AS at, jsonb_agg(journal.id ORDER BY journal.id) AS journals
     FROM ledger_line line
