@@ -1,5 +1,5 @@
-"""The power is cut before and after every commit and call of a clawback and of a sweep: the jobs pick up what is left, or
-the person tries again, and it ends as if nothing had happened."""
+"""The power is cut before and after every commit and call of a clawback, a sweep and a set-up of payouts: the jobs pick up
+what is left, or the person tries again, and it ends as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import Notification
 from backoffice.payouts import queries
 from backoffice.payouts.models import BankPayout, BankPayoutLine, Clawback, Payout
+from backoffice.people.models import User
 from backoffice.workflows import apply_provider_event as events
-from backoffice.workflows import claw_back, import_balance_transactions, keep_time, sweep_earnings
+from backoffice.workflows import claw_back, import_balance_transactions, keep_time, onboard_host, sweep_earnings
 from tests import factories
 from tests.factories import SYSTEM
 from tests.faults import test_crash_points as cutting
@@ -32,7 +33,7 @@ OWED = 8_000
 
 @pytest.fixture(autouse=True)
 def _calls_of_money_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cutting, "CALLS", ("reverse_transfer", "pay_out"))
+    monkeypatch.setattr(cutting, "CALLS", ("reverse_transfer", "pay_out", "open_account"))
 
 
 def recover(sandbox: RunningSandbox) -> None:
@@ -105,14 +106,26 @@ def _swept(payout: Payout, sandbox: RunningSandbox) -> dict[str, Any]:
     }
 
 
-Story = tuple[
-    Callable[[RunningSandbox], Payout],
-    Callable[[Payout], None],
-    Callable[[Payout, RunningSandbox], dict[str, Any]],
-]
+def _begins(sandbox: RunningSandbox) -> User:
+    return factories.person("Bob", is_host=True, now=now())
+
+
+def _set_up(host: User) -> None:
+    onboard_host.begin(actor=factories.acting(host), now=now(), return_url="https://desk.example", country="BE")
+
+
+def _set_up_once(host: User, sandbox: RunningSandbox) -> dict[str, Any]:
+    account = queries.account_of(host_id=host.id)
+    rows = sandbox.client().v1.accounts.list({"limit": 100}).data
+    there = [row.id for row in rows if (row.to_dict()["metadata"] or {}).get("host") == host.code]
+    return {"ours": account and account.status, "same": account and [account.provider_id] == there}
+
+
+Story = tuple[Callable[[RunningSandbox], Any], Callable[[Any], None], Callable[[Any, RunningSandbox], dict[str, Any]]]
 STORIES: dict[str, Story] = {
     "what is owed is taken back": (_owing, _claw_back, _taken_back),
     "what is earned is swept": (_sent, _sweep, _swept),
+    "a host sets up payouts": (_begins, _set_up, _set_up_once),
 }
 
 
@@ -120,22 +133,20 @@ STORIES: dict[str, Story] = {
 def test_wherever_the_power_is_cut_it_ends_as_if_nothing_had_happened(sandbox: RunningSandbox, story: str) -> None:
     begin, act, end = STORIES[story]
     uncut = Power()
-    payout = begin(sandbox)
+    subject = begin(sandbox)
     with powered(uncut):
-        act(payout)
+        act(subject)
     recover(sandbox)
-    wanted = end(payout, sandbox)
-    assert len(uncut.moments) >= 6 and any(
-        moment.startswith("after r") or moment == "after pay_out" for moment in uncut.moments
-    )
+    wanted = end(subject, sandbox)
+    assert len(uncut.moments) >= 6 and any(f"after {call}" in uncut.moments for call in cutting.CALLS), uncut.moments
     for number, moment in enumerate(uncut.moments):
         where = f"cut {moment} (moment {number + 1} of {len(uncut.moments)})"
-        payout = begin(sandbox)
+        subject = begin(sandbox)
         with powered(Power(cut_at=number)), pytest.raises(PowerCut):
-            act(payout)
+            act(subject)
         recover(sandbox)
-        act(payout)  # the person tries again, or the hint comes again
+        act(subject)  # the person tries again, or the hint comes again
         recover(sandbox)
-        assert end(payout, sandbox) == wanted, where
+        assert end(subject, sandbox) == wanted, where
     assert queries.unequal() == []
     assert [finding for finding in ledger.check(now=now()) if not finding.ok] == []
