@@ -12,6 +12,7 @@ from backoffice.core.errors import Indeterminate, ProviderError, StaydeskError, 
 from backoffice.core.money import Money
 from backoffice.jobs import queries as jobs_queries
 from backoffice.payments.gateway.stripe import gateway
+from backoffice.payments.policies.seen import SeenReversal
 from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries as payout_queries
 from backoffice.payouts.models import Clawback, Payout
@@ -68,20 +69,8 @@ def send(*, clawback_code: str, actor: Actor, now: datetime) -> Clawback | None:
     claimed = payouts.claim_clawback(clawback_code=clawback_code, now=now)
     if claimed is None:
         return None
-    payout = claimed.payout
-    account = payout_queries.account_of(host_id=payout.host_id)
-    assert payout.transfer_id is not None and account is not None  # the database: what was sent has its transfer
     try:
-        seen = gateway().reverse_transfer(
-            transfer_id=payout.transfer_id,
-            amount=Money(claimed.amount, claimed.currency),
-            account=account.provider_id or "",
-            group=payout.booking.code,
-            payout=payout.code,
-            reference=claimed.code,
-            host=payout.host.code,
-            key=payout_queries.clawback_key(clawback=claimed),
-        )
+        seen = _reverse(claimed)
     except (Indeterminate, UpstreamUnavailable):
         payouts.lose_sight_of_clawback(clawback_code=clawback_code, now=now)
         raise
@@ -173,11 +162,27 @@ def _carry_out(proposal: Proposal, recovery: Recovery, actor: Actor, now: dateti
     return "requested"
 
 
+def _reverse(claimed: Clawback) -> SeenReversal:
+    payout = claimed.payout
+    account = payout_queries.account_of(host_id=payout.host_id)
+    if payout.transfer_id is None or account is None or account.provider_id is None:
+        raise ProviderError(message="the transfer came back by itself; there is nothing to reverse")
+    return gateway().reverse_transfer(
+        transfer_id=payout.transfer_id,
+        amount=Money(claimed.amount, claimed.currency),
+        account=account.provider_id,
+        group=payout.booking.code,
+        payout=payout.code,
+        reference=claimed.code,
+        host=payout.host.code,
+        key=payout_queries.clawback_key(clawback=claimed),
+    )
+
+
 def _found(clawback: Clawback, actor: Actor, now: datetime) -> Clawback | None:
     """The clawback, recorded, where the provider has it."""
     transfer_id = clawback.payout.transfer_id
-    assert transfer_id is not None  # the database: what was sent has its transfer
-    seen = gateway().find_reversal(transfer_id=transfer_id, reference=clawback.code)
+    seen = gateway().find_reversal(transfer_id=transfer_id, reference=clawback.code) if transfer_id else None
     if seen is None:
         return None
     return payouts.record_clawback(

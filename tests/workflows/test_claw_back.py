@@ -19,6 +19,7 @@ from backoffice.core.errors import (
 )
 from backoffice.core.money import Money
 from backoffice.jobs import operations as jobs
+from backoffice.jobs import queries as job_queries
 from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import Notification, OutboxMessage
 from backoffice.payments.models import Payment
@@ -28,7 +29,7 @@ from backoffice.people.models import User
 from backoffice.reconciliation.provider import reconcile_stripe
 from backoffice.reporting.queries import health
 from backoffice.workflows import apply_provider_event as events
-from backoffice.workflows import claw_back, import_balance_transactions, refund_booking, release_payouts
+from backoffice.workflows import claw_back, import_balance_transactions, refund_booking, release_payouts, tasks
 from tests import factories
 from tests.factories import SYSTEM
 from tests.racing import race
@@ -334,3 +335,49 @@ def test_an_event_brings_the_lost_answer_of_a_transfer_too(sandbox: RunningSandb
     events.apply_due(now=now())
     payout = Payout.objects.get(booking=booking)
     assert payout.status == "transferred" and len(sandbox.client().v1.transfers.list().data) == 1
+
+
+def test_a_netting_and_a_clawback_at_once_take_what_is_owed_once(sandbox: RunningSandbox, host: User) -> None:
+    earlier = sent(sandbox, host)
+    booking = paid(home=factories.listing(host, now=now()), check_in=(now() + timedelta(days=40)).date())
+    due = Payout.objects.get(booking=booking)
+    sandbox.set_clock(due.due_at.timestamp() + 60)
+    import_balance_transactions.run(now=now())
+    give_room(sandbox, host)
+    owes(host, eur(8_000))
+    finance, at = factories.staff("finance", now=now()), now()
+    outcomes = race(
+        [
+            lambda: asked(earlier, 8_000, staff=finance),
+            lambda: release_payouts.run(now=at, actor=SYSTEM),
+        ]
+    )
+    assert not [one for one in outcomes if isinstance(one, Exception) and not isinstance(one, Conflict)], outcomes
+    release_payouts.run(now=now(), actor=SYSTEM)
+    due.refresh_from_db()
+    taken = due.netted + sum(row.amount for row in Clawback.objects.all())
+    assert (taken, balance("1310", host.code), due.status) == (8_000, 0, "transferred"), outcomes
+
+
+def test_the_workers_carry_out_what_was_asked_for_and_bear_a_refusal(sandbox: RunningSandbox, host: User) -> None:
+    refused, fine = sent(sandbox, host, payment_method="pm_card_visa"), sent(sandbox, host)
+    owes(host, eur(fine.transfer_amount + 1_000))
+    clawbacks = [asked(fine, fine.transfer_amount), asked(refused, 1_000)]
+    for clawback in clawbacks * 2:
+        tasks.send_clawback(clawback_code=clawback.code)
+    assert [Clawback.objects.get(id=row.id).status for row in clawbacks] == ["succeeded", "failed"]
+    for job in (tasks.take_back, tasks.follow_payouts_to_banks, tasks.sweep_what_is_earned):
+        job()
+    successes = set(job_queries.last_successes())
+    assert {"workflows.claw_back", "workflows.follow_bank_payouts", "workflows.sweep_earnings"} <= successes
+
+
+def test_a_transfer_that_came_back_by_itself_has_nothing_to_reverse(sandbox: RunningSandbox, host: User) -> None:
+    payout = sent(sandbox, host)
+    owes(host, eur(8_000))
+    clawback = asked(payout, 8_000)
+    Payout.objects.filter(id=payout.id).update(status="failed", transfer_id=None)
+    sandbox.advance(90)
+    assert claw_back.resolve(now=now()) == 0
+    clawback.refresh_from_db()
+    assert (clawback.status, balance("1310", host.code)) == ("failed", 8_000) and "came back" in clawback.failure
