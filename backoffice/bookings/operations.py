@@ -43,8 +43,8 @@ def make_quote(
 ) -> Quote:
     """Price a stay for a guest, good for the minutes of the rulebook; nothing is held.
 
-    Raises Invalid naming `check_in`, `check_out`, `guests` or `currency`; NightsTaken when the nights are not free now;
-    NotFound for a home that guests may not see."""
+    Raises Invalid naming `check_in`, `check_out`, `guests` or `currency` (also for a total that cards cannot be charged);
+    NightsTaken when the nights are not free now; NotFound for a home that guests may not see."""
     actor.must("bookings.quote")
     jobs.assert_not_stopped(scope="bookings")
     if actor.id is None:
@@ -60,6 +60,7 @@ def make_quote(
     )
     if not price.charge_total:
         raise Conflict("These nights have no price yet.")
+    rulebook.check_chargeable(amount=price.charge_total, on=now.date(), field="currency")
     cancellation = rulebook.cancellation(on=now.date())
     with transaction.atomic():
         quote = Quote.objects.create(

@@ -38,6 +38,11 @@ def is_currency(code: str) -> bool:
     return len(code) == 3 and code.isascii() and code.isalpha() and code.isupper()
 
 
+def charge_step(currency: str) -> int:
+    """The smallest difference between two amounts that can be charged, in minor units: EUR 1, KWD 10, ISK 100."""
+    return _STEPS.get(currency, 1)
+
+
 class CurrencyMismatch(ValueError):
     """Two currencies met in one sum. A programming error, never an answer to a user."""
 
@@ -123,17 +128,23 @@ class Money:
         return self.amount >= other.amount
 
     def share(self, rate: Rate, rounding: str = "half_up") -> Money:
-        """The part `rate` of this amount (0.14 is 14 %), rounded once: half_up (away from zero at .5), down or up."""
+        """The part `rate` of this amount (0.14 is 14 %), rounded once: half_up (away from zero at .5), down or up; in a
+        currency of coarse steps, to what can be charged."""
         numerator, denominator = rate.as_integer_ratio()
-        return Money(_round(self.amount * numerator, denominator, rounding), self.currency)
+        step = self._grain
+        return Money(_round(self.amount * numerator, denominator * step, rounding) * step, self.currency)
 
     def convert(self, rate: Rate, currency: str, rounding: str = "half_up") -> Money:
-        """This amount in `currency`, at `rate` major units of it for one major unit of ours."""
+        """This amount in `currency`, at `rate` major units of it for one major unit of ours; rounded to what can be charged
+        in that currency."""
         numerator, denominator = rate.as_integer_ratio()
         shift = minor_digits(currency) - minor_digits(self.currency)
         if shift < 0:
             denominator *= 10**-shift
-        return Money(_round(self.amount * numerator * 10 ** max(shift, 0), denominator, rounding), currency)
+        step = charge_step(currency)
+        return Money(
+            _round(self.amount * numerator * 10 ** max(shift, 0), denominator * step, rounding) * step, currency
+        )
 
     def allocate(self, weights: Sequence[int]) -> list[Money]:
         """Split by `weights` with the largest remainder, ties to the earlier part; the parts sum to the whole.
@@ -141,25 +152,31 @@ class Money:
         Weights are non-negative and not all zero, unless the amount is zero."""
         if any(weight < 0 for weight in weights):
             raise ValueError("weights are not negative")
+        step = self._grain
         total = sum(weights)
         if total == 0:
             if self.amount == 0:
                 return [Money(0, self.currency) for _ in weights]
             raise ValueError("nothing to allocate to: every weight is zero")
         sign = -1 if self.amount < 0 else 1
-        whole = abs(self.amount)
+        whole = abs(self.amount) // step
         parts = [whole * weight // total for weight in weights]
         by_remainder = sorted(range(len(weights)), key=lambda i: (-(whole * weights[i] % total), i))
         for index in by_remainder[: whole - sum(parts)]:
             parts[index] += 1
-        result = [Money(sign * part, self.currency) for part in parts]
+        result = [Money(sign * part * step, self.currency) for part in parts]
         assert sum(part.amount for part in result) == self.amount
         return result
 
     @property
     def step(self) -> int:
-        """The smallest difference between two amounts that can be charged, in minor units: 1, but KWD 10 and ISK 100."""
-        return _STEPS.get(self.currency, 1)
+        """`charge_step` of its currency."""
+        return charge_step(self.currency)
+
+    @property
+    def _grain(self) -> int:
+        """What this amount is shared in: an amount that can be charged is made of amounts that can be."""
+        return self.step if self.amount % self.step == 0 else 1
 
     def decimal(self) -> Decimal:
         """The amount in major units, for printing and for the provider's reports."""

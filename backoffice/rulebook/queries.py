@@ -102,6 +102,18 @@ def payouts(*, on: date) -> Policy[PayoutRules]:
     return _current("payouts", on)
 
 
+def check_chargeable(*, amount: Money, on: date, field: str) -> None:
+    """Raise Invalid naming `field` for what the provider would refuse, before it is asked. The least amount holds for what
+    it settles; where there is no reference rate for that, only the provider knows."""
+    rules = collection(on=on).rules
+    settled_in = settlement(on=on).rules.currency_for(amount.currency)
+    try:
+        settled = rate(base=amount.currency, quote=settled_in, on=on).convert(amount)
+    except Invalid:
+        settled = rules.least_charge(settled_in)
+    rules.check_chargeable(amount=amount, settled=settled, field=field)
+
+
 def recovery(*, on: date) -> Policy[RecoveryRules]:
     return _current("recovery", on)
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from backoffice.bookings.policies.pricing import MONTH, WEEK, _hundredths
 from backoffice.core.errors import Invalid
+from backoffice.core.money import charge_step
 from backoffice.rulebook.policies import CommissionVat, FeePlan, Jurisdiction, TaxRule
 
 _HOST_LINES: Final = ("nights", "discount", "extra_guests", "cleaning", "guest_fee")
@@ -51,10 +52,11 @@ class StayTotals:
     ) -> None:
         self._nights = nights
         self._guests = guests
-        self._fee = _Percent(plan.guest_percent)
+        self._step = charge_step(currency)
+        self._fee = _Percent(plan.guest_percent, self._step)
         cap = plan.cap_in(currency)
         self._fee_cap = None if cap is None else cap.amount
-        self._vat = _Percent(vat.percent if vat is not None else 0)
+        self._vat = _Percent(vat.percent if vat is not None else 0, self._step)
         self._taxes = [
             _tax(rule, place, nights=nights, guests=guests, currency=currency)
             for place in jurisdictions
@@ -64,7 +66,7 @@ class StayTotals:
 
     def total(self, home: HomeTerms) -> int:
         """All that the guest pays, in minor units."""
-        discount = -_Percent(self._discount(home)).of(home.nights)
+        discount = -_Percent(self._discount(home), self._step).of(home.nights)
         extra = home.extra_guest * max(self._guests - home.included_guests, 0) * self._nights
         host_price = home.nights + discount + extra + home.cleaning
         fee = self._fee.of(host_price)
@@ -82,16 +84,17 @@ class StayTotals:
 class _Percent:
     """A share that rounds as `Money.share` does: half away from zero."""
 
-    __slots__ = ("_above", "_below")
+    __slots__ = ("_above", "_below", "_step")
 
-    def __init__(self, percent: Decimal | int) -> None:
+    def __init__(self, percent: Decimal | int, step: int) -> None:
         share = _hundredths(percent)
-        self._above, self._below = share.numerator, share.denominator
+        self._above, self._below, self._step = share.numerator, share.denominator, step
 
     def of(self, amount: int) -> int:
-        whole = amount * self._above
-        rounded = (2 * abs(whole) + self._below) // (2 * self._below)
-        return rounded if whole >= 0 else -rounded
+        step = 1 if amount % self._step else self._step
+        whole, below = abs(amount) * self._above, self._below * step
+        rounded = (2 * whole + below) // (2 * below) * step
+        return rounded if amount >= 0 else -rounded
 
 
 def _tax(rule: TaxRule, place: Jurisdiction, *, nights: int, guests: int, currency: str) -> _Tax:
@@ -106,7 +109,7 @@ def _tax(rule: TaxRule, place: Jurisdiction, *, nights: int, guests: int, curren
         caps.append(rule.cap_per_stay.amount)
     if rule.method == "percent":
         taxed = [index for index, kind in enumerate(_HOST_LINES) if kind in rule.base]
-        percent = _Percent(rule.percent)
+        percent = _Percent(rule.percent, charge_step(currency))
         cap = min(caps, default=None)
 
         def due_of(amounts: _Amounts) -> int:

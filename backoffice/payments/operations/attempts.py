@@ -30,6 +30,7 @@ from backoffice.payments.models import (
 from backoffice.payments.policies import charges
 from backoffice.payments.policies.seen import SeenPayment, SeenSetup
 from backoffice.payments.states import ATTEMPT, PAYMENT
+from backoffice.rulebook import queries as rulebook
 
 
 def begin_attempt(
@@ -271,7 +272,7 @@ def _check_waits(booking: Booking, payment: Payment | None, now: datetime) -> No
 
 def _new_payment(booking: Booking, now: datetime) -> Payment:
     plan = queries.collection_plan(booking=booking, now=now)
-    queries.check_chargeable(amount=plan.first.amount, now=now)
+    rulebook.check_chargeable(amount=plan.first.amount, on=now.date(), field="amount")
     return Payment.objects.create(
         booking=booking,
         amount=plan.first.amount.amount,

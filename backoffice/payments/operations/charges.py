@@ -277,7 +277,7 @@ def _check_damage(booking: Booking, amount: Money, now: datetime) -> None:
         rules=rulebook.collection(on=now.date()).rules,
         now=now,
     )
-    queries.check_chargeable(amount=amount, now=now)
+    rulebook.check_chargeable(amount=amount, on=now.date(), field="amount")
 
 
 def _check_pays(charge: ExtraCharge, actor: Actor) -> None:

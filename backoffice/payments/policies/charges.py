@@ -99,36 +99,6 @@ def _charged(total: Money, shares: Sequence[Money]) -> list[Money]:
     return total.allocate([share.amount for share in shares])
 
 
-# What the provider charges at all -------------------------------------------------------------------------------------
-
-
-def check_chargeable(*, amount: Money, settled: Money, rules: CollectionRules) -> None:
-    """Raise Invalid (field `amount`) for an amount that the provider would refuse: below its least in the currency that it
-    settles, with decimals it does not take, or too many digits. `settled` is the amount in that currency, about."""
-    if amount.amount <= 0:
-        raise Invalid("amount: write an amount above zero.", field="amount")
-    least = rules.least_charge(settled.currency)
-    if settled < least:
-        raise Invalid(
-            f"amount: {amount} is less than cards can be charged (at least {least}); choose a longer stay or another "
-            "currency.",
-            field="amount",
-        )
-    step = amount.step
-    if amount.amount % step:
-        raise Invalid(
-            f"amount: cards are charged in {amount.currency} in steps of {Money(step, amount.currency)}, and {amount} is "
-            "none; choose another currency, or ask the host for round prices.",
-            field="amount",
-        )
-    digits = 12 if amount.currency == "IDR" else rules.most_digits
-    if len(str(amount.amount)) > digits:
-        raise Invalid(
-            f"amount: {amount} is more than one card payment may be; choose a shorter stay or another currency.",
-            field="amount",
-        )
-
-
 # A charge that failed -------------------------------------------------------------------------------------------------
 
 

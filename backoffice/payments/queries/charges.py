@@ -10,8 +10,7 @@ from django.db.models import Q, QuerySet
 from backoffice.bookings.models import Booking
 from backoffice.bookings.policies import PriceBreakdown
 from backoffice.core.actor import Actor
-from backoffice.core.errors import Invalid, NotFound
-from backoffice.core.money import Money
+from backoffice.core.errors import NotFound
 from backoffice.payments.models import ExtraCharge, Payment
 from backoffice.payments.policies import Parts, charges
 from backoffice.rulebook import queries as rulebook
@@ -41,18 +40,6 @@ def collection_plan(*, booking: Booking, now: datetime) -> charges.CollectionPla
 def later_instalments(*, payment: Payment) -> tuple[charges.Instalment, ...]:
     """What is due besides the payment of a booking, by the plan it began with."""
     return collection_plan(booking=payment.booking, now=payment.created_at).later
-
-
-def check_chargeable(*, amount: Money, now: datetime) -> None:
-    """Raise Invalid (field `amount`) for what the provider would refuse, before it is asked. The least amount holds for
-    what it settles; where there is no reference rate for that, only the provider knows."""
-    rules = rulebook.collection(on=now.date()).rules
-    settled_in = rulebook.settlement(on=now.date()).rules.currency_for(amount.currency)
-    try:
-        settled = rulebook.rate(base=amount.currency, quote=settled_in, on=now.date()).convert(amount)
-    except Invalid:
-        settled = rules.least_charge(settled_in)
-    charges.check_chargeable(amount=amount, settled=settled, rules=rules)
 
 
 # Payments -------------------------------------------------------------------------------------------------------------

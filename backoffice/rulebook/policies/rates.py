@@ -9,7 +9,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from backoffice.core.errors import Invalid
-from backoffice.core.money import Money, minor_digits
+from backoffice.core.money import Money, charge_step, minor_digits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +59,14 @@ class ExchangeRate:
             self._of_base(line)
         if self.base == self.quote and self.value == 1:
             return tuple(lines)
-        shift = minor_digits(self.quote) - minor_digits(self.base)
+        shift, step = minor_digits(self.quote) - minor_digits(self.base), charge_step(self.quote)
         up = self.value.numerator * 10 ** max(shift, 0)
-        down = self.value.denominator * 10 ** max(-shift, 0)
+        down = self.value.denominator * 10 ** max(-shift, 0) * step
         parts, remainders = zip(*(divmod(line.amount * up, down) for line in lines), strict=True) if lines else ((), ())
-        missing = self.convert(Money.sum(lines, self.base)).amount - sum(parts)
+        missing = self.convert(Money.sum(lines, self.base)).amount // step - sum(parts)
         by_remainder = sorted(range(len(lines)), key=lambda index: (-remainders[index], index))
         raised = set(by_remainder[:missing])
-        return tuple(Money(part + (index in raised), self.quote) for index, part in enumerate(parts))
+        return tuple(Money((part + (index in raised)) * step, self.quote) for index, part in enumerate(parts))
 
     def _of_base(self, money: Money) -> None:
         if money.currency != self.base:

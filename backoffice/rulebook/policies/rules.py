@@ -379,6 +379,29 @@ class CollectionRules:
         """The most of one damage that the house bears for a guest who does not pay; without an entry, nothing."""
         return next((most for most in self.cover_limits if most.currency == currency), Money.zero(currency))
 
+    def check_chargeable(self, *, amount: Money, settled: Money, field: str) -> None:
+        """Raise Invalid naming `field` for an amount that the provider would refuse: below its least in the currency that it
+        settles (`settled`: the amount in that currency, about), between two steps of its currency, or too long."""
+        if amount.amount <= 0:
+            raise Invalid(f"{field}: write an amount above zero.", field=field)
+        if settled < (least := self.least_charge(settled.currency)):
+            raise Invalid(
+                f"{field}: {amount} is less than a card can be charged (at least {least}); choose a longer stay or another "
+                "currency.",
+                field=field,
+            )
+        if amount.amount % amount.step:
+            raise Invalid(
+                f"{field}: cards are charged in {amount.currency} in steps of {Money(amount.step, amount.currency)}, and "
+                f"{amount} is none; choose another currency, or ask the host for round prices.",
+                field=field,
+            )
+        if len(str(amount.amount)) > (12 if amount.currency == "IDR" else self.most_digits):
+            raise Invalid(
+                f"{field}: {amount} is more than one card payment may be; choose a shorter stay or another currency.",
+                field=field,
+            )
+
     def least_charge(self, settled_in: str) -> Money:
         """The least the provider charges, in the currency it settles."""
         return next((least for least in self.least_charges if least.currency == settled_in), Money(1, settled_in))
