@@ -47,6 +47,8 @@ DOOR_CODES: Final[Mapping[str, tuple[int, str]]] = {
 }
 
 RETRY_AFTER_SECONDS: Final = 2
+# A kill switch is thrown and let go by people.
+STOPPED_RETRY_AFTER_SECONDS: Final = 60
 
 
 class TooManyRequests(Exception):
@@ -129,7 +131,8 @@ def _read_ours(error: errors.StaydeskError, request: Any) -> _Read:
     http = status_of(type(error))
     headers: dict[str, str] = {}
     if http == status.HTTP_503_SERVICE_UNAVAILABLE or isinstance(error, errors.InFlight):
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        stopped = isinstance(error, errors.Stopped)
+        headers["Retry-After"] = str(STOPPED_RETRY_AFTER_SECONDS if stopped else RETRY_AFTER_SECONDS)
     if http == status.HTTP_401_UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, errors.StaleVersion) and request is not None and "If-Match" in request.headers:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
+from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
 from tests import factories
 from tests.api.test_receipts import read_pdf, signed_in
@@ -57,6 +58,31 @@ def test_a_long_statement_runs_over_pages_with_its_headings(host: Any) -> None: 
         "Balance" in page and f"Page {number}" in page for number, page in enumerate(pages, 1)
     )
     assert sum(page.count("Penalty for a cancellation") for page in pages) == 121
+
+
+def test_yen_have_no_decimals_and_dinars_three_on_paper_and_in_the_sheet(host: Any) -> None:  # noqa: F811
+    from backoffice.payments.policies import postings
+
+    for amount in (Money(123_456, "JPY"), Money(123_456, "KWD")):
+        post(host.code, f"penalty{amount.currency}", postings.penalised(host=host.code, amount=amount), days=9)
+    bob = signed_in(host)
+    text = read_pdf(bob.get(f"me/statement.pdf{PERIOD}").raw)
+    assert "-¥123,456" in text and "-KWD123.456" in text
+    rows = list(csv.DictReader(io.StringIO(bob.get(f"me/statement.csv{PERIOD}").raw.decode("utf-8-sig"))))
+    closing = {row["currency"]: row["balance"] for row in rows if row["what"] == "Closing balance"}
+    assert closing == {"EUR": "0.00", "JPY": "-123456", "KWD": "-123.456"}
+
+
+def test_reading_costs_the_same_whatever_there_is_to_read(host: Any, django_assert_max_num_queries: Any) -> None:  # noqa: F811
+    from backoffice.payments.policies import postings
+
+    bob = signed_in(host)
+    for day in range(5, 25):
+        post(host.code, "penalty", postings.penalised(host=host.code, amount=eur(day)), days=day)
+    with django_assert_max_num_queries(12):
+        assert len(bob.get(f"me/statement{PERIOD}").body["accounts"][0]["lines"]) == 24
+    with django_assert_max_num_queries(14):
+        assert bob.get("me/earnings").status == 200
 
 
 def test_a_cell_that_a_spreadsheet_would_run_is_text(host: Any) -> None:  # noqa: F811

@@ -9,6 +9,7 @@ import pytest
 from backoffice.audit import queries as audit
 from backoffice.core.errors import Stopped
 from backoffice.jobs import queries as jobs
+from ops_cli.commands.status import _stopped
 from ops_cli.output import Exit
 from tests.ops_cli.conftest import Answered
 
@@ -35,6 +36,12 @@ def test_a_scope_is_stopped_seen_and_resumed(ops: Ops, scope: str) -> None:
     assert ops("stop", "--list").rows == [] and len(ops("stop", "--list", "--all").rows) == 1
     kept = {entry.verb: entry.reason for entry in audit.entries() if entry.object_id == scope}
     assert kept == {"stops.stop": "transfers doubled", "stops.resume": "they were reversed"}
+
+
+def test_status_shows_what_is_stopped_and_stays_silent_while_the_database_is_away(ops: Ops) -> None:
+    ops("stop", "refunds", "--reason", "the bank has an outage")
+    assert _stopped([{"part": "postgres", "state": "external"}]) == {"refunds": "the bank has an outage"}
+    assert _stopped([{"part": "postgres", "state": "stopped"}]) == {} == _stopped([])
 
 
 def test_stopping_twice_is_one_stop_with_its_first_reason(ops: Ops) -> None:

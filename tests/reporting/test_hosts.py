@@ -6,6 +6,9 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
+from django.db import transaction
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from backoffice.core.actor import system
 from backoffice.core.errors import Invalid
@@ -97,6 +100,46 @@ def test_each_currency_is_an_account_of_its_own_and_ends_at_the_kept_balance(hos
         assert account.closing == Money(-sum(kept), account.currency)
         assert (account.payable.amount, account.owed.amount) == (-kept[0], kept[1])
     assert queries.balances(host_id=host.pk) == {"EUR": eur(-5_000), "JPY": Money(9_000, "JPY")}
+
+
+@given(
+    amounts=st.lists(
+        st.tuples(
+            st.sampled_from(["release", "penalty", "netting", "transfer"]),
+            st.integers(1, 10**9),
+            st.integers(0, 20),
+            st.sampled_from(["EUR", "JPY", "KWD"]),
+        ),
+        max_size=12,
+    ),
+    cut=st.integers(1, 20),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_moves_and_wherever_it_is_cut_both_halves_add_up(db: None, amounts: Any, cut: int) -> None:
+    user = factories.person("Bob", is_host=True)
+    with transaction.atomic():
+        for number, (kind, amount, day, currency) in enumerate(amounts):
+            money = Money(amount, currency)
+            lines = {
+                "release": (Line.of("1150", "ch", money), Line.of("2200", user.code, -money)),
+                "penalty": postings.penalised(host=user.code, amount=money),
+                "netting": (Line.of("1310", user.code, -money), Line.of("1150", "ch", money)),
+                "transfer": (Line.of("1310", user.code, money), Line.of("2210", "PO", -money)),
+            }[kind]
+            at = NOW + timedelta(days=day)
+            ledger.post(
+                key=f"{user.code}:{number}", kind=kind, lines=lines, subject="", effective_at=at, actor=ROBOT, now=at
+            )
+        whole, first, second = statement(user, 0, 21), statement(user, 0, cut), statement(user, cut, 21)
+        kept = queries.balances(host_id=user.pk)
+        transaction.set_rollback(True)
+    assert {account.currency for account in whole.accounts} == {currency for *_, currency in amounts}
+    for all_of_it, before, after in zip(whole.accounts, first.accounts, second.accounts, strict=True):
+        assert before.lines + after.lines == all_of_it.lines and before.closing == after.opening
+        assert all_of_it.closing == kept.get(all_of_it.currency, Money.zero(all_of_it.currency))
+        for account in (all_of_it, before, after):
+            moved = Money.sum((line.amount for line in account.lines), account.currency)
+            assert account.opening + moved == account.closing == account.payable - account.owed
 
 
 def test_a_host_sees_nothing_of_another(host: Any) -> None:
