@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
+from django.db import transaction
+
 from backoffice.core.actor import Actor, system
 from backoffice.core.errors import ProviderError, StaydeskError
 from backoffice.jobs import operations as jobs
@@ -21,6 +23,7 @@ from backoffice.payments.models import Chargeback, FraudWarning
 from backoffice.payments.operations.chargebacks import Answer
 from backoffice.payments.policies.chargebacks import ANSWERABLE, SeenDispute
 from backoffice.payments.policies.evidence import FIELDS
+from backoffice.payouts import operations as payouts
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +53,7 @@ def take_over_warning(*, warning_id: str, actor: Actor, now: datetime) -> FraudW
 def follow_money(*, sources: Iterable[str], actor: Actor, now: datetime) -> int:
     """Post what newly imported movements of disputes mean for their outcome; returns how many were chargebacks known here."""
     return sum(
-        payments.follow_chargeback_money(provider_id=source, actor=actor, now=now) is not None
+        _follow(source, actor, now) is not None
         for source in dict.fromkeys(sources)
         if source.startswith(("du_", "dp_"))
     )
@@ -119,7 +122,7 @@ def run(*, now: datetime) -> int:
     for code in payment_queries.unanswered_claims(older_than=now - LOST_AFTER):
         done += _quietly(lambda: answer_again(code=code, actor=ACTOR, now=now))  # noqa: B023 — called at once
     for source in payment_queries.unsettled_chargebacks(now=now):
-        done += _quietly(lambda: payments.follow_chargeback_money(provider_id=source, actor=ACTOR, now=now))  # noqa: B023
+        done += _quietly(lambda: _follow(source, ACTOR, now))  # noqa: B023 — called at once
     for row in payment_queries.chargebacks_to_remind(now=now):
         payments.remind_of_chargeback(code=row.code, actor=ACTOR, now=now)
     return done
@@ -143,7 +146,25 @@ def answer_again(*, code: str, actor: Actor, now: datetime) -> Chargeback:
 
 
 def _record(seen: SeenDispute, actor: Actor, now: datetime) -> Chargeback:
-    return payments.record_dispute(seen=seen, actor=actor, now=now)[0]
+    with transaction.atomic():
+        row, _ = payments.record_dispute(seen=seen, actor=actor, now=now)
+        _plan_anew(row, now)
+    return row
+
+
+def _follow(source: str, actor: Actor, now: datetime) -> Chargeback | None:
+    with transaction.atomic():
+        row = payments.follow_chargeback_money(provider_id=source, actor=actor, now=now)
+        if row is not None:
+            _plan_anew(row, now)
+    return row
+
+
+def _plan_anew(row: Chargeback, now: datetime) -> None:
+    """What a lost chargeback took of a stay is no longer to be released, what an appeal brought back is again; the booking
+    is locked since the chargeback was."""
+    if row.payment is not None:
+        payouts.schedule(booking=row.payment.booking, now=now)
 
 
 def _give(row: Chargeback, actor: Actor, now: datetime) -> Chargeback:

@@ -152,7 +152,7 @@ def test_a_charge_of_nobody_of_ours_has_a_page(world: World) -> None:
     row = chargeback(paid(), id="du_strange", charge_id="ch_strange", payment_id="")
     assert row.payment is None
     shown = words(page(world.client("finance"), row))
-    assert "a charge of none of our bookings" in shown
+    assert "of a charge of none of our bookings" in shown
     assert "none of our bookings" in words(world.client("finance").get(reverse(LIST)).content.decode())
 
 

@@ -43,15 +43,17 @@ from backoffice.payments.models import (
     Refund,
     WebhookEvent,
 )
+from backoffice.payouts.models import Payout
 from backoffice.people.models import User
 from backoffice.reconciliation.provider import reconcile_stripe
 from backoffice.workflows import apply_provider_event as events
-from backoffice.workflows import import_balance_transactions, refund_booking, work_chargebacks
+from backoffice.workflows import import_balance_transactions, refund_booking, release_payouts, work_chargebacks
 from tests import factories
 from tests.racing import race
 from tests.stripe_sandbox.contract import JudgedClient
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.steps import ROOMS, now, paid
+from tests.workflows.test_release_payouts import stay, until_due
 
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=[*ROOMS, "backoffice.payouts"])
 ACTOR = system("tests")
@@ -339,6 +341,59 @@ def test_lost_before_the_release_the_held_money_has_gone_back(sandbox: RunningSa
         assert stands(account, key) == 0, account
     keys = payment_queries.posting_keys(booking=booking)
     assert stands("2310", keys.vat) == stands("2300", keys.occupancy_tax) == 0
+    clean()
+
+
+def test_what_was_planned_for_the_host_shrinks_with_a_loss_and_comes_back_with_an_appeal(
+    sandbox: RunningSandbox,
+) -> None:
+    booking = paid()
+    held = booking.host_price - booking.host_fee
+    (planned,) = Payout.objects.filter(booking=booking)
+    assert (planned.status, planned.held) == ("scheduled", held)
+    row = answered(sandbox, told(sandbox, booking), "losing_evidence")
+    planned.refresh_from_db()
+    assert (planned.status, planned.held) == ("void", 0)
+    decide(sandbox, row.provider_id, status="won")
+    hear(sandbox)
+    again_planned = Payout.objects.filter(booking=booking, status="scheduled").get()
+    assert again_planned.held == held
+    clean()
+
+
+def test_a_payout_waits_while_a_chargeback_is_open_says_why_and_is_sent_once_it_is_won(
+    sandbox: RunningSandbox,
+) -> None:
+    booking = stay(sandbox)
+    row = told(sandbox, booking)
+    submit(stage(row, uncategorized_text="The guest stayed."))
+    until_due(sandbox, booking)
+    release_payouts.run(now=now(), actor=ACTOR)
+    (payout,) = Payout.objects.filter(booking=booking)
+    assert payout.released_at is None and "bank is questioning this payment" in payout.waits_for
+    decide(sandbox, row.provider_id, status="won")
+    hear(sandbox)
+    release_payouts.run(now=now(), actor=ACTOR)
+    hear(sandbox)
+    payout.refresh_from_db()
+    assert payout.status == "transferred" and payout.transfer_amount == booking.host_price - booking.host_fee
+    clean()
+
+
+def test_a_loss_that_the_host_bears_is_kept_from_their_next_payout(sandbox: RunningSandbox) -> None:
+    booking = stay(sandbox)
+    until_due(sandbox, booking)
+    release_payouts.run(now=now(), actor=ACTOR)
+    share = booking.host_price - booking.host_fee
+    row = told(sandbox, booking)
+    payments.bear_loss(code=row.code, bearer="host", reason="Terms", version=row.version, actor=finance(), now=now())
+    answered(sandbox, row, "losing_evidence")
+    assert stands("1310", booking.host.code) == share
+    following = stay(sandbox, host=booking.host, check_in=(now() + timedelta(days=3)).date())
+    until_due(sandbox, following)
+    release_payouts.run(now=now(), actor=ACTOR)
+    (payout,) = Payout.objects.filter(booking=following)
+    assert (payout.netted, stands("1310", booking.host.code)) == (share, 0)
     clean()
 
 
@@ -872,6 +927,6 @@ def test_the_ratio_counts_chargebacks_against_charges_of_the_month(sandbox: Runn
     (ratio,) = payment_queries.chargeback_ratios(month=now().date())
     assert (ratio.network, ratio.chargebacks, ratio.charges, ratio.standing) == ("visa", 1, 2, "over")
     figures = payment_queries.chargeback_figures(now=now())
-    assert (figures.waiting, figures.late, figures.standing) == (1, 0, "over") and "visa" in figures.words
+    assert (figures.waiting, figures.late, figures.standing) == (1, 0, "over") and "Visa" in figures.words
     later = (now().replace(day=1) - timedelta(days=40)).date()
     assert payment_queries.chargeback_ratios(month=later) == []

@@ -8,7 +8,7 @@ from typing import Any, Final
 from django import forms
 from django.contrib import admin
 from django.db.models import Q, QuerySet
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from import_export.fields import Field
 from unfold.decorators import display
@@ -105,10 +105,14 @@ def deadline(row: Chargeback, desk: Desk) -> SafeString:
         return cells.NONE
     if is_claimed(row) or row.status not in (*rules.ANSWERABLE, *rules.APPEALABLE):
         return cells.two(cells.instant(row.internal_due_at), "answered" if is_claimed(row) else "nothing to answer")
-    tone = _URGENCY[money.urgency_of(chargeback=row, now=desk.now)]
-    left = format_html('<span class="sd-badge sd-{}">{}</span>', tone, time_left(row, desk))
     theirs = f"provider: {cells.when(row.due_by)}" if row.due_by else ""
-    return cells.two(format_html("{} {}", left, cells.instant(row.internal_due_at)), theirs)
+    return cells.two(format_html("{} {}", badge(row, desk), cells.instant(row.internal_due_at)), theirs)
+
+
+def badge(row: Chargeback, desk: Desk) -> SafeString:
+    """How long is left, in the colour of how pressing that is."""
+    tone = _URGENCY[money.urgency_of(chargeback=row, now=desk.now)]
+    return format_html('<span class="sd-badge sd-{}">{}</span>', tone, time_left(row, desk))
 
 
 def time_left(row: Chargeback, desk: Desk) -> str:
@@ -161,14 +165,15 @@ class Stage(Answering):
     icon, wide = "edit_note", True
     form_class = EvidenceForm
     submit = "Keep, do not submit"
-    intro = (
-        "Kept here and laid beside the dispute at the provider, unsubmitted: nothing goes to the issuer yet. Without any "
-        "evidence so far, this is a first draft of what the desk knows; read it."
-    )
+    intro = "Kept here and laid beside the dispute at the provider, unsubmitted: nothing goes to the issuer yet."
 
     @property
     def heading(self) -> str:
-        return f"Evidence for {self.row.code}"
+        return (
+            f"Evidence for {self.row.code}"
+            if self.row.evidence
+            else f"A first draft of the evidence for {self.row.code}"
+        )
 
     def initial(self) -> dict[str, Any]:
         known = {name: text for name, text in self.row.evidence.items() if name in _STAYS}
@@ -233,7 +238,7 @@ class Upload(Answering):
 
 class Submit(Answering):
     name, label, verb = "submit", "Submit", "chargebacks.submit"
-    icon, tone = "send", "primary"
+    icon, tone, wide = "send", "primary", True
     form_class = DialogForm
     submit = "Submit, once and for all"
     preview_template = "console/parts/evidence_preview.html"
@@ -365,7 +370,7 @@ class BearerForm(ReasonForm):
 
 class Bear(Dialog):
     name, label, verb = "bear", "Who bears it", "chargebacks.submit"
-    icon, form_class = "balance", BearerForm
+    icon, form_class, submit = "balance", BearerForm, "Decide"
     deciding = ("bearer",)
     preview_template = "console/parts/loss_preview.html"
     intro = "What is still held goes back to the guest either way. This is about what the host was paid already."
@@ -519,12 +524,12 @@ class ChargebackAdmin(StaffAdmin):
     def above(self, desk: Desk) -> list[Panel]:
         figures = money.chargeback_figures(now=desk.now)
         late = f", {figures.late} of them past our deadline" if figures.late else ""
+        amounts = format_html_join(" ", "{}", ((cells.of(each),) for each in figures.open_amounts))
         facts = [
             Fact("To answer", f"{figures.waiting}{late}" if figures.waiting else "nothing"),
-            Fact("At stake", format_html(" ".join(["{}"] * len(figures.open_amounts)), *map(cells.of, figures.open_amounts))
-                 if figures.open_amounts else ""),
+            Fact("At stake in all open ones", amounts),
             Fact("Ratio", figures.words),
-        ]  # fmt: skip
+        ]
         return [Facts(title="How it stands", facts=facts)]
 
     def ratio(self, desk: Desk) -> Page:
@@ -555,7 +560,7 @@ class ChargebackAdmin(StaffAdmin):
                     note="As things stand now: what is held goes back to the guest, the rest is borne by "
                     + ("the host." if row.loss_bearer == "host" else "us unless a person decides otherwise."),
                     columns=(Column("Comes from"), Column("Amount", "money")),
-                    rows=[Row(pair) for pair in shares],
+                    rows=[*(Row(pair) for pair in shares), Row(("Together", together(row)), strong=True)],
                 )
             )
         panels += [_evidence(row), _files(row)]
@@ -568,7 +573,7 @@ class ChargebackAdmin(StaffAdmin):
             panels.append(trail.webhooks_table([row.provider_id]))
         return Page(
             title=row.code,
-            subtitle=_subtitle(row),
+            subtitle=_subtitle(row, desk),
             status=status(row),
             warnings=_warnings(row, desk),
             facts=_facts(row, desk),
@@ -576,19 +581,20 @@ class ChargebackAdmin(StaffAdmin):
         )
 
 
-def _subtitle(row: Chargeback) -> SafeString:
+def _subtitle(row: Chargeback, desk: Desk) -> SafeString:
     amount = cells.money(row.amount, row.currency)
     kind = "Inquiry about" if row.kind == "inquiry" else "Chargeback of"
-    if row.payment is None:
-        return format_html("{} {}, a charge of none of our bookings", kind, amount)
-    return format_html("{} {} by {}", kind, amount, row.payment.booking.guest.name)
+    whose = f"by {row.payment.booking.guest.name}" if row.payment else "of a charge of none of our bookings"
+    if money.urgency_of(chargeback=row, now=desk.now) in {"none", "overdue"} or row.internal_due_at is None:
+        return format_html("{} {} {}", kind, amount, whose)
+    return format_html("{} {} {}, to be answered by {}", kind, amount, whose, cells.when(row.internal_due_at))
 
 
 def _facts(row: Chargeback, desk: Desk) -> tuple[Fact, ...]:
     payment = row.payment
     booking = payment.booking if payment is not None else None
     return (
-        Fact("Our deadline", deadline(row, desk)),
+        Fact("Our deadline", _our_deadline(row, desk)),
         Fact("Provider’s deadline", cells.instant(row.due_by)),
         Fact("Opened", cells.instant(row.opened_at)),
         Fact("Reason", cells.words(row.reason).capitalize()),
@@ -608,6 +614,12 @@ def _facts(row: Chargeback, desk: Desk) -> tuple[Fact, ...]:
         Fact("Loss posted", cells.instant(row.loss_posted_at)),
         Fact("Last asked", cells.instant(row.seen_at)),
     )
+
+
+def _our_deadline(row: Chargeback, desk: Desk) -> SafeString:
+    if money.urgency_of(chargeback=row, now=desk.now) == "none":
+        return cells.instant(row.internal_due_at)
+    return cells.two(cells.instant(row.internal_due_at), badge(row, desk))
 
 
 def _submitted(row: Chargeback) -> SafeString:
@@ -707,6 +719,17 @@ def would_be_lost(row: Chargeback, bearer: str = "") -> list[tuple[str, SafeStri
     return lines
 
 
+def together(row: Chargeback) -> SafeString:
+    """What the shares add up to, one amount per currency."""
+    shares = money.shares_if_lost(chargeback=row)
+    if shares is None:
+        return cells.NONE
+    rest = shares.released.total + shares.uncovered
+    if shares.held.currency == rest.currency:
+        return cells.of(shares.held.total + rest)
+    return format_html("{} {}", cells.of(shares.held.total), cells.of(rest)) if rest else cells.of(shares.held.total)
+
+
 def files_of(row: Chargeback) -> list[EvidenceFile]:
     return list(EvidenceFile.objects.filter(chargeback=row).select_related("uploaded_by").order_by("-id"))
 
@@ -742,7 +765,7 @@ def _files(row: Chargeback) -> Table:
                     ),
                     format_html('<span class="sd-code" title="{}">{}…</span>', each.digest, each.digest[:12]),
                     cells.two(cells.instant(each.uploaded_at), each.uploaded_by.name if each.uploaded_by else ""),
-                    f"{each.size / 1000:,.0f} kB",
+                    f"{max(1, each.size // 1000):,} kB",
                 ),
                 quiet=each.provider_id not in used,
             )

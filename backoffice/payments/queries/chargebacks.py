@@ -16,6 +16,7 @@ from backoffice.ledger import queries as ledger
 from backoffice.payments import policies
 from backoffice.payments.models import BalanceTransaction, Chargeback, ExtraCharge, FraudWarning, Payment
 from backoffice.payments.policies import chargebacks as rules
+from backoffice.payments.queries.held import held_parts
 from backoffice.payments.queries.money import captured_left
 from backoffice.people import queries as people
 from backoffice.people.policies import STAFF_VERBS
@@ -161,7 +162,7 @@ def standing_of(*, chargeback: Chargeback, lost: Money) -> rules.Standing:
         lost=lost,
         disputed=Money(chargeback.amount, chargeback.currency),
         remaining=limits,
-        in_hand=_in_hand(booking),
+        in_hand=_in_hand(chargeback, booking),
     )
 
 
@@ -195,15 +196,14 @@ def _less(limits: policies.RefundLimits, disputed: Money) -> policies.RefundLimi
     return policies.RefundLimits(parts=limits.parts.minus(taken), charged=left, of_parts=left)
 
 
-def _in_hand(booking: Booking) -> policies.Parts:
-    """What of a booking has not been released, as the ledger has it."""
-    held, guest_fee, host_fee = (
-        max(0, -ledger.balance(account=account, key=booking.code, currency=booking.currency))
-        for account in ("2100", "2110", "2111")
-    )
-    return policies.Parts.of(
-        currency=booking.currency, amounts={"held": held, "guest_fee": guest_fee, "host_fee": host_fee}
-    )
+def _in_hand(chargeback: Chargeback, booking: Booking) -> policies.Parts:
+    """What of the disputed charge has not been released, as the ledger has it. Stays are released first to last: what later
+    instalments brought is still there for what they were paid for, and bears nothing of an earlier charge."""
+    paid = ExtraCharge.objects.filter(booking=booking, kind="instalment", status="captured")
+    this = ExtraCharge.objects.filter(charge_id=chargeback.charge_id).first()
+    later = paid.filter(number__gt=this.number if this is not None else 0)
+    sums = later.aggregate(**{part: Sum(part, default=0) for part in policies.PART_NAMES})
+    return held_parts(booking=booking).minus(policies.Parts.of(currency=booking.currency, amounts=sums))
 
 
 # Work ----------------------------------------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ class ChargebackFigures:
         if worst is None or self.standing == "fine":
             return ""
         return (
-            f"{worst.network}: {worst.chargebacks} chargebacks of {worst.charges} charges, {worst.percent} % "
+            f"{worst.network.capitalize()}: {worst.chargebacks} chargebacks of {worst.charges} charges, {worst.percent} % "
             f"against the network’s {worst.threshold_percent} %"
         )
 
