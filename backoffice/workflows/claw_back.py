@@ -12,6 +12,7 @@ from backoffice.core.errors import Indeterminate, ProviderError, StaydeskError, 
 from backoffice.core.money import Money
 from backoffice.jobs import queries as jobs_queries
 from backoffice.payments.gateway.stripe import gateway
+from backoffice.payments.gateway.submit import outside_transaction
 from backoffice.payments.policies.seen import SeenReversal
 from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries as payout_queries
@@ -163,6 +164,7 @@ def _carry_out(proposal: Proposal, recovery: Recovery, actor: Actor, now: dateti
 
 
 def _reverse(claimed: Clawback) -> SeenReversal:
+    outside_transaction()
     payout = claimed.payout
     account = payout_queries.account_of(host_id=payout.host_id)
     if payout.transfer_id is None or account is None or account.provider_id is None:

@@ -9,6 +9,7 @@ from backoffice.core.actor import Actor
 from backoffice.core.errors import Conflict, Invalid, NotFound
 from backoffice.listings.models import Listing
 from backoffice.payments.gateway.stripe import gateway
+from backoffice.payments.gateway.submit import outside_transaction
 from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries as payout_queries
 from backoffice.payouts.models import HostAccount
@@ -37,6 +38,7 @@ def ensure_made(*, account: HostAccount, actor: Actor, now: datetime) -> HostAcc
     """The account with its id at the provider: made now, or found there when an earlier answer was lost."""
     if account.provider_id is not None:
         return account
+    outside_transaction()
     host = people.person(person_id=account.host_id)
     seen = gateway().find_account(reference=host.code, since=account.created_at - _A_MOMENT)
     if seen is None:

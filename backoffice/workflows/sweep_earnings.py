@@ -23,6 +23,7 @@ from backoffice.core.money import Money
 from backoffice.jobs import operations as jobs
 from backoffice.jobs import queries as jobs_queries
 from backoffice.payments.gateway.stripe import gateway
+from backoffice.payments.gateway.submit import outside_transaction
 from backoffice.payouts import operations as payouts
 from backoffice.payouts import policies
 from backoffice.payouts import queries as payout_queries
@@ -151,6 +152,7 @@ def run(*, now: datetime, actor: Actor = ACTOR) -> dict[str, int]:
 
 def _send(row: BankPayout, actor: Actor, now: datetime) -> BankPayout:
     """Ask the provider, outside any transaction, and take over its answer."""
+    outside_transaction()
     try:
         seen = gateway().pay_out(
             amount=Money(row.amount, row.currency), reference=row.code, key=payout_queries.sweep_key(sweep=row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 
 from backoffice.audit.models import AuditEntry
 from backoffice.core.errors import Conflict, Indeterminate, Invalid, NotAllowed, Refused, StaleVersion
@@ -193,3 +194,11 @@ def apply(row: dict, account: str | None, number: int) -> None:
         now=now(),
     )
     assert stored is not None and events.apply(webhook_id=stored.id, now=now()) == "apply"
+
+
+def test_the_provider_is_never_called_inside_a_transaction(sandbox: RunningSandbox) -> None:
+    host = factories.person("Bob", is_host=True, now=now())
+    actor = factories.acting(host)
+    with transaction.atomic(), pytest.raises(RuntimeError, match="never called inside"):
+        onboard_host.begin(actor=actor, now=now(), return_url=BACK, country="BE")
+    assert accounts_there(sandbox) == []

@@ -25,7 +25,7 @@ def attempt(
     payment waits for a card to be charged later, the card is made ready and no money moves.
 
     Raises Indeterminate (the attempt is marked so), ProviderError or UpstreamUnavailable (the attempt is over)."""
-    _outside_transaction()
+    outside_transaction()
     claimed = PaymentAttempt.objects.select_related("payment__booking").get(id=attempt_id)
     try:
         return _attempt(claimed, gateway, return_url)
@@ -70,7 +70,7 @@ def _attempt(claimed: PaymentAttempt, gateway: Gateway, return_url: str) -> Seen
 
 def capture(*, payment: Payment, gateway: Gateway) -> SeenPayment:
     """Take what was authorised for a payment whose host said yes; the same key however often. Raises as the gateway."""
-    _outside_transaction()
+    outside_transaction()
     # What is authorised has been seen at the provider, and the host's yes has its instant: another yes, another key.
     assert payment.provider_id is not None and payment.capture_asked_at is not None
     key = f"capture:{payment.code}:{payment.capture_asked_at.timestamp():.0f}"
@@ -80,7 +80,7 @@ def capture(*, payment: Payment, gateway: Gateway) -> SeenPayment:
 def release(*, payment: Payment, gateway: Gateway, now: datetime) -> SeenPayment:
     """Let go what was reserved for a booking that has ended. Doing it twice is refused and changes nothing, so that a
     failure which the provider has saved under one key does not keep the next from trying. Raises as the gateway."""
-    _outside_transaction()
+    outside_transaction()
     assert payment.provider_id is not None
     key = f"cancel:{payment.code}:{now.timestamp():.0f}"
     return gateway.cancel_payment(payment_id=payment.provider_id, key=key)
@@ -88,7 +88,7 @@ def release(*, payment: Payment, gateway: Gateway, now: datetime) -> SeenPayment
 
 def charge(*, charge: ExtraCharge, gateway: Gateway, return_url: str) -> SeenPayment:
     """Carry out the claimed try of an extra charge; the same key however often. Raises as the gateway."""
-    _outside_transaction()
+    outside_transaction()
     key = f"charge:{charge.code}:{charge.tries}"
     if charge.provider_id is None:
         return gateway.pay(
@@ -114,7 +114,7 @@ def refund(*, refund_code: str, gateway: Gateway, actor: Actor, now: datetime) -
     """Send an approved refund to the provider; None when somebody else is doing or has done it.
 
     Raises Indeterminate (the refund is marked so) and ProviderError (the refund has failed and is reversed)."""
-    _outside_transaction()
+    outside_transaction()
     claimed: Refund | None = operations.claim_refund(refund_code=refund_code, now=now)
     if claimed is None:
         return None
@@ -133,6 +133,7 @@ def refund(*, refund_code: str, gateway: Gateway, actor: Actor, now: datetime) -
         raise
 
 
-def _outside_transaction() -> None:
+def outside_transaction() -> None:
+    """Raise RuntimeError inside a transaction: a rollback would forget what the provider has done."""
     if connection.in_atomic_block:
         raise RuntimeError("the provider is never called inside a transaction")
