@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from fractions import Fraction
 from typing import Final
 
@@ -44,6 +44,12 @@ def parts_to_come(*, booking: Booking) -> policies.Parts:
     rows = ExtraCharge.objects.filter(booking=booking, kind="instalment", status__in=_TO_COME)
     sums: Mapping[str, int] = rows.aggregate(**{part: Sum(part, default=0) for part in PARTS})
     return policies.Parts.of(currency=booking.currency, amounts=sums)
+
+
+def instalment_overdue(*, booking: Booking, now: datetime) -> bool:
+    """Whether an instalment should have been paid by now and was not."""
+    rows = ExtraCharge.objects.filter(booking=booking, kind="instalment", status__in=_TO_COME, due_at__lte=now)
+    return rows.exists()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -261,6 +261,12 @@ def refunds_to_send(*, older_than: datetime, limit: int = 100) -> list[str]:
     return list(rows.order_by("id").values_list("code", flat=True)[:limit])
 
 
+def repayments_on_their_way() -> list[Refund]:
+    """Refunds paid another way that our bank's statement has not shown yet, the oldest first."""
+    rows = Refund.objects.filter(method="other", status__in=["approved", "submitted"])
+    return list(rows.order_by("id"))
+
+
 def refunds_to_ask_about(*, older_than: datetime, limit: int = 100) -> list[str]:
     """Codes of refunds that the provider has had for a while without an end."""
     rows = Refund.objects.filter(status="submitted", submitted_at__lt=older_than, method="card")

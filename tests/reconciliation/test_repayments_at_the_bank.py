@@ -1,0 +1,51 @@
+"""The line of our bank's statement that carries a refund paid another way settles it, once, and nothing else does."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from backoffice.core.actor import system
+from backoffice.core.money import Money
+from backoffice.ledger import queries as ledger
+from backoffice.payments import operations as payments
+from backoffice.payments.models import Refund
+from backoffice.people.models import User
+from backoffice.reconciliation import operations
+from backoffice.reconciliation.policies import SeenStatementLine
+from backoffice.workflows import import_balance_transactions
+from tests import factories
+from tests.payments.test_repayments import farid, fatima, repay, returned  # noqa: F401 — fixtures
+from tests.workflows.steps import now
+
+pytestmark = pytest.mark.django_db(transaction=True)
+ACTOR = system("reconciliation")
+
+
+def line(amount: int, text: str, reference: str = "B-1") -> SeenStatementLine:
+    today = now().date()
+    return SeenStatementLine(
+        account="BE68", reference=reference, amount=Money(amount, "EUR"), booked_on=today,
+        value_on=today - timedelta(days=1), text=text,
+    )  # fmt: skip
+
+
+def match(*lines: SeenStatementLine) -> dict[str, int]:
+    operations.import_lines(lines=lines, actor=ACTOR, now=now())
+    return operations.match_lines(actor=ACTOR, now=now())
+
+
+def test_the_line_that_names_a_repayment_settles_it_once(returned: Refund, farid: User, fatima: User) -> None:  # noqa: F811
+    import_balance_transactions.run(now=now())
+    asked = repay(returned, farid)
+    payments.approve_refund(refund_code=asked.code, version=asked.version, actor=factories.acting(fatima), now=now())
+    other = line(-3_999, f"SEPA credit transfer {asked.code}", "B-0")
+    assert match(other)["unidentified"] == 1, "another amount is not it"
+    assert match(line(-4_000, f"SEPA credit transfer {asked.code}"), other)["matched"] == 1
+    asked.refresh_from_db()
+    assert asked.status == "succeeded"
+    assert ledger.balance(account="2400", key=asked.code, currency="EUR") == 0
+    assert ledger.balance(account="1010", key="BE68", currency="EUR") == -7_999
+    assert match(line(-4_000, f"SEPA credit transfer {asked.code}"))["matched"] == 0
+    assert ledger.balance(account="1010", key="BE68", currency="EUR") == -7_999
