@@ -49,6 +49,8 @@ class ExchangeRate:
     def convert(self, money: Money) -> Money:
         """An amount of `base` in `quote`, rounded once (half away from zero)."""
         self._of_base(money)
+        if self.base == self.quote and self.value == 1:
+            return money
         return money.convert(self.value, self.quote)
 
     def convert_lines(self, lines: Sequence[Money]) -> tuple[Money, ...]:
