@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ops_cli.bootstrap import acts, reads
+from ops_cli.bootstrap import acts, decides, decides_in_person, reads
 from ops_cli.output import Column, Exit, Result, renders
-from ops_cli.times import age
+from ops_cli.times import INSTANT, age, at
 
 if TYPE_CHECKING:
     from backoffice.core.actor import Actor
@@ -18,11 +19,20 @@ LIST: Final = (
     Column("class"),
     Column("severity"),
     Column("difference", money="currency"),
+    Column("at_risk_eur", "At risk (EUR)", money="EUR"),
     Column("subject"),
     Column("key"),
     Column("age"),
     Column("status"),
     Column("owner"),
+    Column("action"),
+)
+MATCHES: Final = (
+    Column("line", "Bank line"),
+    Column("payout"),
+    Column("amount", money="currency"),
+    Column("method"),
+    Column("status"),
 )
 FACTS: Final = (Column("fact"), Column("value"))
 
@@ -36,6 +46,7 @@ def breaks() -> None:
       ops breaks list
       ops breaks show BR-7QF3K2
       ops breaks resolve BR-7QF3K2 --reason "Booked the fee by journal 4711" --approval AP-4QDR7H
+      ops breaks write-off BR-7QF3K2 --reason "The provider lost it" --as finance@example.org
     """
 
 
@@ -91,17 +102,19 @@ def show(actor: Actor, code: str) -> Result:
       ops breaks show BR-7QF3K2
     """
     from backoffice.core.money import Money
-    from backoffice.reconciliation import queries
-    from backoffice.reconciliation.policies import advice
+    from backoffice.reconciliation import policies, queries
 
     actor.must("breaks.view")
     found = queries.break_by_code(code=code.upper())
-    what = advice(found.cls)
+    what = policies.advice(found.cls)
     facts: dict[str, Any] = {
         "code": found.code,
         "class": found.cls,
+        "flags": found.flags,
         "severity": what.severity,
         "difference": str(Money(found.difference, found.currency)),
+        "at_risk": str(Money(found.at_risk, found.currency)),
+        "at_risk_eur": None if found.at_risk_eur is None else str(Money(found.at_risk_eur, "EUR")),
         "status": found.status,
         "subject": found.subject,
         "leg": found.leg,
@@ -112,7 +125,29 @@ def show(actor: Actor, code: str) -> Result:
         "closed_at": found.closed_at,
         "last_seen_in_run": found.last_seen_id,
         "detail": found.detail,
+        "accepted_until": found.accepted_until,
+        "proposal": found.proposal,
+        "proposed_by": found.proposed_by_name,
+        "journal": found.journal_id,
+        "history": [
+            {
+                "at": step.at,
+                "what": step.what,
+                "status": step.status,
+                "class": step.cls,
+                "run": step.run_id,
+                "by": step.who,
+            }
+            for step in queries.history(found=found)
+        ],
+        "postings": [
+            {"journal": journal.pk, "kind": journal.kind, "at": journal.effective_at, "subject": journal.subject}
+            for journal in queries.journals_behind(found=found)
+        ],
         "do_first": what.action,
+        "command": policies.command(
+            cls=found.cls, code=found.code, key=found.key, fact=found.fact, subject=found.subject
+        ),
         "notes": found.notes.strip(),
     }
     return Result(rows=[{"fact": fact, "value": value} for fact, value in facts.items()])
@@ -181,19 +216,124 @@ def resolve(actor: Actor, code: str) -> Result:
     return Result(rows=[_row(found, now)])
 
 
+@breaks.command(short_help="Live with a break until a date.")
+@click.argument("code")
+@click.option("--until", type=INSTANT, required=True, help="The day from which it is a finding again.")
+@renders("breaks.accept", LIST)
+@decides
+def accept(actor: Actor, code: str, until: datetime | timedelta) -> Result:
+    """Accept a break until a date, at most three months ahead: it is no finding till then, unless it changes.
+
+    Refused (exit code 6) without --reason, and without a sign-in or the --approval of a second person.
+
+    \b
+    Example:
+      ops breaks accept BR-7QF3K2 --until 2026-12-01 --reason "The provider corrects it this month" --approval AP-4QDR7H
+    """
+    from backoffice.core import clock
+    from backoffice.reconciliation import operations
+
+    now = clock.now()
+    day = at(until, now=now)
+    assert day is not None  # the option is required
+    found = operations.accept(code=code.upper(), until=day, reason=actor.reason, actor=actor, now=now)
+    return Result(rows=[_row(found, now)])
+
+
+@breaks.command("write-off", short_help="Give up what stands under a break; takes two people.")
+@click.argument("code")
+@click.option("--approve", "answer", flag_value="approve", help="Say the second yes to what somebody else proposed.")
+@click.option("--reject", "answer", flag_value="reject", help="Say no to what was proposed.")
+@renders("breaks.write-off", LIST)
+@decides_in_person
+def write_off(actor: Actor, code: str, answer: str | None) -> Result:
+    """Propose to write off what stands on a clearing account; another finance person says --approve or --reject.
+
+    Up to 1.00 EUR goes to rounding (5900); beyond, what we are short of goes to bad debt (5220), and a surplus is refused:
+    it belongs to somebody. Exit code 6 without --reason or --as, 4 when it is not yours to decide.
+
+    \b
+    Example:
+      ops breaks write-off BR-7QF3K2 --reason "The provider lost it" --as mia@example.org
+      ops breaks write-off BR-7QF3K2 --approve --reason "Agreed" --as chad@example.org
+    """
+    from backoffice.core import clock
+    from backoffice.reconciliation import operations, queries
+
+    now, code = clock.now(), code.upper()
+    if answer is None:
+        found = operations.propose_write_off(code=code, reason=actor.reason, actor=actor, now=now)
+        warnings = [
+            f"Nothing is posted yet: another finance person decides, with ops breaks write-off {code} --approve."
+        ]
+        return Result(rows=[_row(found, now)], warnings=warnings)
+    found = operations.decide_write_off(
+        code=code,
+        approve=answer == "approve",
+        reason=actor.reason,
+        version=queries.break_by_code(code=code).version,
+        actor=actor,
+        now=now,
+    )
+    return Result(rows=[_row(found, now)], summary={"journal": found.journal_id})
+
+
+@breaks.command(short_help="Confirm which payout a line of the bank is, as proposed.")
+@click.argument("code")
+@click.option("--reject", is_flag=True, help="Say that it is not; it is not proposed again.")
+@renders("breaks.confirm", MATCHES)
+@decides
+def confirm(actor: Actor, code: str, reject: bool) -> Result:
+    """Confirm (or reject) what reconciliation proposes for a break of the bank: lines that add up to a payout, or a line
+    that is the sum of several. Confirmed, they are posted against each other.
+
+    \b
+    Example:
+      ops breaks confirm BR-7QF3K2 --reason "Two parts of one payout, says the bank" --approval AP-4QDR7H
+    """
+    from backoffice.core import clock
+    from backoffice.core.errors import NotFound
+    from backoffice.reconciliation import operations, queries
+
+    now = clock.now()
+    proposed = list(queries.proposals_of(found=queries.break_by_code(code=code.upper())))
+    if not proposed:
+        raise NotFound(kind="proposal for this break")
+    done = [
+        operations.decide_match(match_id=match.pk, confirm=not reject, reason=actor.reason, actor=actor, now=now)
+        for match in proposed
+    ]
+    rows = [
+        {
+            "line": match.line.code,
+            "payout": match.bank_payout.code,
+            "amount": match.amount,
+            "currency": match.line.currency,
+            "method": match.method,
+            "status": match.status,
+        }
+        for match in done
+    ]
+    return Result(rows=rows)
+
+
 def _row(found: Any, now: Any) -> dict[str, Any]:
     from backoffice.reconciliation.policies import advice
 
     return {
         "code": found.code,
         "class": found.cls,
+        "flags": found.flags,
         "severity": advice(found.cls).severity,
         "difference": found.difference,
         "currency": found.currency,
+        "at_risk": found.at_risk,
+        "at_risk_eur": found.at_risk_eur,
         "subject": found.subject or None,
         "key": found.key,
         "age": age(now - found.occurred_at),
         "occurred_at": found.occurred_at,
         "status": found.status,
         "owner": found.owner.code if found.owner else None,
+        "action": advice(found.cls).action,
     }

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from backoffice.audit import queries as audit
 from backoffice.core.actor import system
 from backoffice.jobs import operations as jobs
-from backoffice.reconciliation.models import Break, Run
+from backoffice.reconciliation.models import Break, Run, StatementLine
 from ops_cli.output import Exit
 from tests import factories
 from tests.ops_cli.conftest import Answered
+from tests.reconciliation.steps import DAY, compared, post, swept
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.test_pay_and_refund import now, paid
 
@@ -137,3 +139,107 @@ def test_breaks_are_filtered_by_class_status_and_currency(ops: Ops, known: Break
     assert ops("breaks", "list", "--class", "amount_mismatch", "--currency", "eur", "--status", "open").rows
     for options in (("--class", "late"), ("--currency", "USD"), ("--status", "resolved")):
         assert ops("breaks", "list", *options).rows == []
+
+
+# The other scopes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scope", ["payouts", "bank", "state", "all"])
+def test_every_scope_of_books_that_match_is_exit_code_0(ops: Ops, sandbox: RunningSandbox, scope: str) -> None:
+    paid(sandbox)
+    ops("reconcile", "stripe")
+    found = ops("reconcile", scope)
+    assert (found.code, found.rows) == (Exit.DONE, [])
+    assert found.envelope["schema"] == f"ops.reconcile.{scope}/1"
+    assert ops("reconcile", scope).summary["digest"] == found.summary["digest"]
+
+
+def test_a_statement_is_kept_once_and_what_nobody_knows_is_a_finding_until_it_is_confirmed(
+    ops: Ops, tmp_path: Path
+) -> None:
+    payout, _ = swept("po_1", 10_000, at=now() - DAY)
+    arrival = (now() + DAY).date()
+    path = tmp_path / "november.csv"
+    path.write_text(f"Day,Sum,Details\n{arrival},60.00,part one\n{arrival},40.00,part two\n")
+    columns = ("--map", "booked_on=Day,amount=Sum,text=Details", "--account", "BE68", "--currency", "EUR")
+    dry = ops("reconcile", "bank", "--file", str(path), *columns, "--dry-run")
+    assert (dry.code, StatementLine.objects.count(), Run.objects.count()) == (Exit.FINDINGS, 0, 0)
+    found = ops("reconcile", "bank", "--file", str(path), *columns)
+    assert found.code == Exit.FINDINGS and {row["class"] for row in found.rows} == {"bank_unidentified", "late"}
+    assert ops("reconcile", "bank", "--file", str(path), *columns).summary["digest"] == found.summary["digest"]
+    assert StatementLine.objects.count() == 2
+    code = next(row["code"] for row in found.rows if row["class"] == "late")
+    refused = ops("breaks", "confirm", code)
+    assert refused.code == Exit.REFUSED and "--reason" in refused.said
+    confirmed = ops("breaks", "confirm", code, "--reason", "Two parts", "--approval", "AP-4QDR7H")
+    assert [(row["payout"], row["status"]) for row in confirmed.rows] == [(payout.code, "confirmed")] * 2
+    assert ops("reconcile", "bank").code == Exit.DONE
+    assert "No such proposal" in ops("breaks", "confirm", code, "--reason", "x", "--approval", "AP-4QDR7H").said
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "why"),
+    [
+        ("Day,Sum\n", (), "no column for the day"),
+        ("booked_on,amount\n2026-11-20,x\n", ("--account", "X", "--currency", "EUR"), "line 2"),
+        ("booked_on,amount\n", ("--map", "amount"), "field=column"),
+        ("<xml/>", (), "not a camt.053"),
+    ],
+)
+def test_a_statement_that_cannot_be_read_is_exit_code_2_and_says_why(
+    ops: Ops, tmp_path: Path, content: str, options: tuple[str, ...], why: str
+) -> None:
+    path = tmp_path / "statement"
+    path.write_text(content)
+    turned = ops("reconcile", "bank", "--file", str(path), *options)
+    assert turned.code == Exit.USAGE and why in turned.said and not Run.objects.exists()
+
+
+def test_nothing_to_go_on_with_is_said(ops: Ops) -> None:
+    turned = ops("reconcile", "state", "--resume")
+    assert turned.code == Exit.FAILURE and "begin one: ops reconcile state" in turned.said
+
+
+# Giving up -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lost(ops: Ops) -> Break:
+    """Money that never came: a capture which the provider does not show."""
+    post("capture:lost", "capture", [("1150", "ch_lost", 5_000), ("2100", "BK-LOST01", -5_000)], at=now() - DAY)
+    compared("state", now=now())
+    return Break.objects.get(key="1150 ch_lost")
+
+
+def test_a_write_off_takes_two_people_who_sign_in(ops: Ops, ops_as: Callable[..., Answered], lost: Break) -> None:
+    mia, chad = (factories.staff("finance", name=name, now=now()) for name in ("Mia", "Chad"))
+    command = ("breaks", "write-off", lost.code, "--reason", "Stripe lost it")
+    assert ops(*command).code == ops(*command[:3]).code == Exit.REFUSED
+    lead = factories.staff("support_l1", now=now())
+    assert ops_as(lead, *command).code == Exit.NOT_ALLOWED
+    proposed = ops_as(mia, *command)
+    assert (proposed.code, proposed.rows[0]["status"]) == (Exit.DONE, "proposed")
+    assert "another finance person" in proposed.envelope["warnings"][0]
+    own = ops_as(mia, *command, "--approve")
+    assert own.code == Exit.NOT_ALLOWED and "proposed yourself" in own.said
+    done = ops_as(chad, *command, "--approve")
+    assert (done.code, done.rows[0]["status"]) == (Exit.DONE, "written_off") and done.summary["journal"]
+    shown = {row["fact"]: row["value"] for row in ops("breaks", "show", lost.code).rows}
+    assert [step["what"] for step in shown["history"]] == ["found", "propose", "write_off"]
+    assert [posting["kind"] for posting in shown["postings"]] == ["capture", "write_off"]
+    assert shown["proposal"]["contra"] == "5220" and shown["at_risk_eur"] == "50.00 EUR"
+
+
+def test_a_break_is_accepted_until_a_day_to_come(ops: Ops, lost: Break) -> None:
+    day = (now() + 5 * DAY).date().isoformat()
+    why = ("--reason", "Known", "--approval", "AP-4QDR7H")
+    assert ops("breaks", "accept", lost.code, "--until", day).code == Exit.REFUSED
+    assert ops("breaks", "accept", lost.code, "--until", "2020-01-01", *why).code == Exit.USAGE
+    assert ops("breaks", "accept", lost.code, "--until", day, *why).rows[0]["status"] == "accepted"
+    assert ops("breaks", "list").code == Exit.DONE
+
+
+def test_a_list_says_what_is_at_risk_and_what_to_do(ops: Ops, lost: Break) -> None:
+    (row,) = ops("breaks", "list").rows
+    assert (row["class"], row["severity"], row["at_risk_eur"]) == ("missing_external", "high", 5_000)
+    assert row["action"] == "Ask the provider for the object; if it failed, reverse our expectation."

@@ -10,13 +10,16 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from backoffice.core.errors import NotFound
+from backoffice.ledger import queries as ledger
+from backoffice.ledger.models import Journal, JournalLine
 from backoffice.payments.models import Payment, Refund
 from backoffice.payouts.models import BankPayout
 from backoffice.reconciliation import policies
-from backoffice.reconciliation.models import Break, Run, StagedDifference
+from backoffice.reconciliation.models import BankMatch, Break, BreakEvent, Run, StagedDifference
+from backoffice.reconciliation.queries import statements
 from backoffice.reconciliation.states import FINDINGS, OPEN
 
 
@@ -74,6 +77,27 @@ def break_by_code(*, code: str) -> Break:
     if found is None:
         raise NotFound(kind="break")
     return found
+
+
+def history(*, found: Break) -> QuerySet[BreakEvent]:
+    """The steps of a break's life, first to last."""
+    return found.events.select_related("run").order_by("id")
+
+
+def journals_behind(*, found: Break, most: int = 50) -> list[Journal]:
+    """The journals that a break is about, first to last: of its clearing key, its movement, what wrote it off."""
+    account, key = found.detail.get("account"), found.detail.get("key")
+    ids = [id for id in [found.journal_id, found.detail.get("journal"), *(found.detail.get("journals") or [])] if id]
+    wanted = Q(pk__in=ids) | (Q(reference=found.key) if found.leg == "line" else Q(pk__in=[]))
+    if account and key:
+        lines = JournalLine.objects.filter(account__code=account, account__key=key, account__currency=found.currency)
+        wanted |= Q(pk__in=lines.values("journal_id"))
+    return list(ledger.journals().filter(wanted).order_by("id")[:most])
+
+
+def proposals_of(*, found: Break) -> QuerySet[BankMatch]:
+    """What reconciliation proposes for a break of the bank."""
+    return statements.proposals_for(account=str(found.detail.get("account")), key=str(found.detail.get("key")))
 
 
 def books_digest(*, since: datetime | None = None, until: datetime | None = None) -> str:
