@@ -20,7 +20,7 @@ from ops_cli.output import Exit, Failed
 from ops_cli.parts import processes, supervisor
 from ops_cli.parts.desk import ROOT, Desk, read_json
 from ops_cli.parts.part import last_lines, python
-from ops_cli.parts.plan import SETTINGS, make
+from ops_cli.parts.plan import SETTINGS, Plan, make
 from ops_cli.parts.postgres import ELSEWHERE
 from ops_cli.parts.processes import Record
 
@@ -86,10 +86,13 @@ class ThrowawayDesk:
         return list(read_json(self.home / "demo.json").get("logins", []))
 
     def kill(self, name: str) -> bool:
-        """Kill -9 a part, as a power cut would; whether it was there, and old enough to be given another life."""
+        """Kill -9 a part, as a power cut would; whether it was up, and old enough to be given another life."""
         record = Record.load(self.home / "run", name)
         if record is None or not record.is_alive or time.time() - record.started_at < OLD_ENOUGH:
             return False
+        part = self._plan.part(name)
+        if part is None or not part.check().ok:
+            return False  # it is still starting: let it live for a while
         record.signal(signal.SIGKILL)
         return True
 
@@ -98,11 +101,14 @@ class ThrowawayDesk:
         """Whether somebody starts its parts again."""
         return supervisor.running(self.desk) is not None
 
+    @property
+    def _plan(self) -> Plan:
+        return make(self.desk, given=self.desk.given, choose_ports=False)
+
     def unwell(self) -> list[str]:
         """The parts that do not answer, and the supervisor when it has gone."""
-        plan = make(self.desk, given=self.desk.given, choose_ports=False)
         gone = [] if self.is_looked_after else [supervisor.NAME]
-        return gone + [part.name for part in plan.parts if not part.check().ok]
+        return gone + [part.name for part in self._plan.parts if not part.check().ok]
 
     def last_words(self) -> str:
         """The end of the supervisor's log, for a desk that did not come back."""
