@@ -27,6 +27,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from stripe import RequestOptions
 
 from backoffice.bookings import queries as booking_queries
 from backoffice.bookings.models import Booking
@@ -556,7 +557,7 @@ class MoneyLife(RuleBasedStateMachine):
         """The memo accounts are what the provider holds for each host, what travels to their bank included."""
         client = self.sandbox.client()
         for account in HostAccount.objects.exclude(provider_id=None):
-            options = {"stripe_account": account.provider_id or ""}
+            options: RequestOptions = {"stripe_account": account.provider_id or ""}
             held = client.v1.balance.retrieve(options=options).to_dict()
             sent = [row.to_dict() for row in client.v1.payouts.list({"limit": 100}, options=options).auto_paging_iter()]
             theirs: Counter[str] = Counter()
