@@ -227,8 +227,8 @@ def _held_of(wanted: Parts, in_hand: Parts) -> Parts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkRatio:
-    """Chargebacks against charges of one card network in a month. `percent` has two decimals, rounded up: a threshold
-    that is reached is not written as one that is not."""
+    """Chargebacks against charges of one card network in a month. `percent` is for reading, two decimals rounded up: what
+    is near the threshold is not shown as further from it; `standing` goes by the exact share."""
 
     network: str
     chargebacks: int
