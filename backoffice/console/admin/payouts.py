@@ -235,13 +235,13 @@ class ReleaseNow(_Send):
     def offered(self) -> bool:
         if self.row.status not in UNRELEASED or not super().offered():
             return False
-        part = payouts.share_of(payout=self.row)
+        part = payouts.share_of(payout=self.row, now=self.desk.now)
         return part.waits is None or bool(part.released.held)
 
     def preview(self, form: DialogForm) -> dict[str, Any]:
         if self.row.status not in UNRELEASED:
             return {"money": [("Released already", amount(self.row))]}
-        part = payouts.share_of(payout=self.row)
+        part = payouts.share_of(payout=self.row, now=self.desk.now)
         owed = payouts.owed(host_code=self.row.host.code, currency=self.row.currency)
         taken = min(owed, part.released.held)
         lines = [("Released for the host", cells.of(part.released.held))]

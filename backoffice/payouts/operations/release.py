@@ -97,7 +97,7 @@ def _release(
     payout: Payout, payment: Payment | None, rows: list[Payout], actor: Actor, now: datetime
 ) -> Waiting | None:
     """Release the share of this payout that is not held back; says why where nothing could be."""
-    share = queries.share_of(payout=payout, unreleased=rows)
+    share = queries.share_of(payout=payout, now=now, unreleased=rows)
     if share.waits is not None and not share.released.held:
         if share.held_back and PAYOUT.allows(payout.status, "hold"):
             move(payout, "hold", actor, now)

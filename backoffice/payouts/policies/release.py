@@ -65,16 +65,25 @@ class Share:
     held_back: bool = False
 
 
-def share(*, held: Parts, to_come: Parts, weights: Sequence[int], position: int, holds: Sequence[Hold]) -> Share:
+def share(
+    *,
+    held: Parts,
+    to_come: Parts,
+    weights: Sequence[int],
+    position: int,
+    holds: Sequence[Hold],
+    overdue: bool = False,
+) -> Share:
     """The share of the step at `position` among the `weights` still to be released, less what is held back.
 
     `held` is what the booking holds now, `to_come` what instalments that were not paid yet will bring: a step never takes
-    the money of nights that the guest has yet to pay for, nor more than there is. A hold keeps its amount of the host's
+    the money of nights that the guest has yet to pay for, nor more than there is, and while a payment of theirs is `overdue`
+    it waits for its whole share. A hold keeps its amount of the host's
     share in the booking, wherever it lies, and of the other parts in proportion."""
     expected = instalments(parts=held + to_come, weights=weights)[position]
     mine = Parts.from_amounts([min(want, there) for want, there in zip(expected.amounts, held.amounts, strict=True)])
     nothing = Parts.none(held.currency)
-    if mine.held < expected.held:
+    if overdue and mine.held < expected.held:
         return Share(released=nothing, kept=mine, waits=Waiting(sentence="The guest has yet to pay for these nights."))
     free = max(held.held - kept_back(held=held.held, holds=holds), Money.zero(held.currency))
     now = min(mine.held, free)

@@ -101,10 +101,10 @@ def explain(*, code: str, now: datetime, actor: Actor | None = None) -> Explanat
     row = payout_of(code=code, actor=actor)
     is_open = row.status in UNRELEASED
     journals = ledger.trace(row.booking.code)
-    lines, share = _open_lines(row, journals) if is_open else _released_lines(row, journals)
+    lines, share = _open_lines(row, journals, now) if is_open else _released_lines(row, journals)
     reason = None
     if is_open or row.status == "failed":
-        reason = waits(payout=row, now=now) or (share_of(payout=row).waits if is_open else None)
+        reason = waits(payout=row, now=now) or (share_of(payout=row, now=now).waits if is_open else None)
     settled, netted, amount = _sent(row, share, is_open)
     return Explanation(
         payout=row.code,
@@ -134,7 +134,7 @@ def explain_booking(*, booking: Booking, now: datetime) -> list[Explanation]:
 # Private --------------------------------------------------------------------------------------------------------------
 
 
-def _open_lines(row: Payout, journals: Iterable[Journal]) -> tuple[list[Line], Money]:
+def _open_lines(row: Payout, journals: Iterable[Journal], now: datetime) -> tuple[list[Line], Money]:
     """Before the release: what is held, what instalments will bring, what other releases will take, what a hold keeps."""
     currency = row.currency
     lines = _held_lines(row, journals)
@@ -146,14 +146,16 @@ def _open_lines(row: Payout, journals: Iterable[Journal]) -> tuple[list[Line], M
         held = held + to_come
         if to_come:
             lines.append(Line(label="Instalments that the guest has yet to pay", amount=to_come))
-    share = Money(row.held, currency)
+    part = share_of(payout=row, now=now)
+    # From its day on it is what a release would take; until then what is expected of all that is still to come.
+    share = part.released.held + part.kept.held if now >= row.due_at else Money(row.held, currency)
     others = held - share
     if others:
         lines.append(Line(label="In later payouts of this stay", amount=-others))
-    kept = share_of(payout=row).kept.held if row.status != "void" else Money.zero(currency)
-    if kept and share_of(payout=row).held_back:
-        lines.append(Line(label="Held back for now", amount=-min(kept, share)))
-        share = share - min(kept, share)
+    if part.held_back:
+        kept = min(part.kept.held, share)
+        lines.append(Line(label="Held back for now", amount=-kept))
+        share = share - kept
     return lines, share
 
 

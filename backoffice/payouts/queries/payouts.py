@@ -189,7 +189,7 @@ def hold_limit(*, actor: Actor, now: datetime) -> int | None:
     return hold_hours(limits=[limits.of(role).payout_hold_hours for role in sorted(roles)])
 
 
-def share_of(*, payout: Payout, unreleased: Sequence[Payout] | None = None) -> Share:
+def share_of(*, payout: Payout, now: datetime, unreleased: Sequence[Payout] | None = None) -> Share:
     """What of the booking's money this payout would release now, in the booking's currency, and what a hold keeps."""
     rows = list(unreleased) if unreleased is not None else _unreleased(payout)
     position = next(index for index, row in enumerate(rows) if row.pk == payout.pk)
@@ -199,6 +199,7 @@ def share_of(*, payout: Payout, unreleased: Sequence[Payout] | None = None) -> S
         weights=[row.weight for row in rows],
         position=position,
         holds=active_holds(booking_id=payout.booking_id),
+        overdue=payments.instalment_overdue(booking=payout.booking, now=now),
     )
 
 
@@ -263,7 +264,7 @@ def plan(*, now: datetime, limit: int | None = None) -> list[Planned]:
         if row.status == "failed":
             amount, reason = Money(row.transfer_amount, row.transfer_currency), waits(payout=row, now=now)
         else:
-            part = share_of(payout=row)
+            part = share_of(payout=row, now=now)
             amount = part.released.held
             reason = waits(payout=row, now=now) or part.waits or _too_little(row, amount, now)
         found.append(

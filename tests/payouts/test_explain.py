@@ -1,0 +1,99 @@
+"""A payout says what it is made of, to the cent and by its postings, and why it waits."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from backoffice.core.errors import NotFound
+from backoffice.core.money import Money
+from backoffice.payouts import operations, queries
+from backoffice.payouts.models import Payout
+from tests import factories
+from tests.factories import NOW, SYSTEM
+from tests.payouts.stays import host, paid_stay, refund, release_all
+from tests.workflows.hosts import owes
+
+pytestmark = pytest.mark.django_db
+DAY = timedelta(days=1)
+
+
+def lines(code: str, *, now=NOW) -> list[tuple[str, int]]:
+    return [(line.label, line.amount.amount) for line in queries.explain(code=code, now=now).lines]
+
+
+def test_before_its_day_it_says_what_is_expected_and_when() -> None:
+    booking = paid_stay()
+    payout = Payout.objects.get(booking=booking)
+    said = queries.explain(code=payout.code, now=NOW)
+    assert said.adds_up and said.share.amount == payout.held and said.amount == said.share
+    assert said.waits is not None and said.waits.until == payout.due_at
+    assert lines(payout.code) == [
+        ("Price of the stay, paid by the guest", booking.host_price),
+        ("Host fee", -booking.host_fee),
+    ]
+    assert all(line.journal_id for line in said.lines)
+
+
+def test_refunds_debts_and_other_payouts_are_lines_of_it() -> None:
+    bob = host()
+    booking = paid_stay(home=factories.listing(bob, maximum_nights=120), nights=60)
+    given = refund(booking, 30_000, now=NOW)
+    owes(bob, Money(4_000, "EUR"), at=NOW)
+    first, second = Payout.objects.filter(booking=booking).order_by("number")
+    at = first.due_at
+    before = queries.explain(code=first.code, now=at)
+    assert before.adds_up and before.netted == Money(4_000, "EUR") and before.waits is None
+    assert ("Refunded to the guest", -given.amount) in lines(first.code, now=at)
+    assert [row.status for row in release_all(now=at)] == ["transferred"]
+    after = queries.explain(code=first.code, now=at)
+    assert after.adds_up and (after.share, after.netted, after.amount) == (before.share, before.netted, before.amount)
+    assert [posting.kind for posting in after.postings] == ["release", "netting", "transfer"]
+    assert all(sum(leg.amount.amount for leg in posting.legs) == 0 for posting in after.postings)
+    later = queries.explain(code=second.code, now=at)
+    assert later.adds_up and ("Sent with another payout of this stay", -after.share.amount) in lines(
+        second.code, now=at
+    )
+    assert after.share + later.share + given == Money(booking.host_price - booking.host_fee, "EUR")
+
+
+def test_a_hold_is_a_line_until_it_ends() -> None:
+    booking = paid_stay()
+    payout = Payout.objects.get(booking=booking)
+    hold = operations.place_hold(
+        booking_code=booking.code,
+        amount=Money(5_000, "EUR"),
+        cause="dispute",
+        reason="Broken window",
+        hours=24 * 60,
+        owner_id=None,
+        actor=SYSTEM,
+        now=NOW,
+    )
+    said = queries.explain(code=payout.code, now=payout.due_at)
+    assert said.adds_up and said.lines[-1].label == "Held back for now" and said.lines[-1].amount.amount == -5_000
+    assert said.waits is not None and said.waits.until == hold.expires_at
+    release_all(now=payout.due_at)
+    rest = Payout.objects.get(remainder_of=payout)
+    for code in (payout.code, rest.code):
+        assert queries.explain(code=code, now=payout.due_at).adds_up
+
+
+def test_a_host_reads_only_their_own() -> None:
+    booking = paid_stay()
+    payout = Payout.objects.get(booking=booking)
+    assert queries.explain(code=payout.code, now=NOW, actor=factories.acting(booking.host)).adds_up
+    with pytest.raises(NotFound):
+        queries.explain(code=payout.code, now=NOW, actor=factories.acting(host()))
+
+
+def test_the_plan_names_what_a_run_would_send_and_what_waits_for_what() -> None:
+    ready, not_yet = paid_stay(), paid_stay(of=host(ready=False))
+    at = ready.check_in_at + 2 * DAY
+    planned = {one.booking: one for one in queries.plan(now=at)}
+    assert planned[ready.code].waits is None
+    assert planned[ready.code].amount.amount == ready.host_price - ready.host_fee
+    waits = planned[not_yet.code].waits
+    assert waits is not None and "not set up" in waits.sentence
+    assert queries.plan(now=NOW) == []
