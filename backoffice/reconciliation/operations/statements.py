@@ -12,7 +12,10 @@ from backoffice.core.actor import Actor
 from backoffice.core.errors import Conflict, NotFound
 from backoffice.core.money import Money
 from backoffice.ledger import operations as ledger
+from backoffice.ledger import queries as ledger_queries
 from backoffice.ledger.policies import Line
+from backoffice.payments import operations as payments
+from backoffice.payments import queries as payment_queries
 from backoffice.payments.policies import bank_line
 from backoffice.payments.policies.postings import BANK_PAYOUT, SUSPENSE, credit, debit, journal
 from backoffice.reconciliation import policies, queries
@@ -75,13 +78,14 @@ def match_lines(*, actor: Actor, now: datetime) -> dict[str, int]:
         with transaction.atomic():
             _confirm(_make(pairing, now), actor, now)
     _propose([pairing for pairing in pairings if not pairing.certain], now)
+    repaid = _repayments(actor, now)
     matched = {pairing.line for pairing in certain}
     unposted = StatementLine.objects.filter(journal_id=None).exclude(id__in=matched).order_by("id")
     unknown = list(unposted.values_list("id", flat=True))
     for line in unknown:
         with transaction.atomic():
             _to_suspense(line, actor, now)
-    return {"matched": len(certain), "proposed": len(pairings) - len(certain), "unidentified": len(unknown)}
+    return {"matched": len(certain) + repaid, "proposed": len(pairings) - len(certain), "unidentified": len(unknown)}
 
 
 def decide_match(*, match_id: int, confirm: bool, reason: str, actor: Actor, now: datetime) -> BankMatch:
@@ -170,6 +174,29 @@ def _confirm(match: BankMatch, actor: Actor, now: datetime) -> None:
     line.save(update_fields=["journal_id", "in_suspense"])
     match.status, match.decided_by_id, match.decided_at = "confirmed", actor.id, now
     match.save()
+
+
+def _repayments(actor: Actor, now: datetime) -> int:
+    """Lines by which a refund that had come back left our account another way: they name its code or the bank's reference,
+    and the amount is exactly its."""
+    found = 0
+    waiting = payment_queries.repayments_on_their_way()
+    for line in StatementLine.objects.filter(journal_id=None, amount__lt=0).order_by("id") if waiting else ():
+        words = f"{line.reference} {line.trace} {line.text}".upper()
+        amount = Money(-line.amount, line.currency)
+        for refund in waiting:
+            named = any(name and name.upper() in words for name in (refund.code, refund.provider_id))
+            if named and amount == Money(refund.amount, refund.currency):
+                with transaction.atomic():
+                    settled = payments.settle_repayment(
+                        refund_code=refund.code, bank=line.account, line=line.code, amount=amount, actor=actor, now=now
+                    )
+                    line.journal_id = ledger_queries.journals().get(idempotency_key=f"repaid:{settled.code}").pk
+                    line.save(update_fields=["journal_id"])
+                waiting.remove(refund)
+                found += 1
+                break
+    return found
 
 
 def _to_suspense(line_id: int, actor: Actor, now: datetime) -> None:
