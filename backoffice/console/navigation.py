@@ -48,18 +48,28 @@ GROUPS: Final[tuple[tuple[str, tuple[Item, ...]], ...]] = (
         ),
     ),
     (
-        "Money",
+        "Money in",
         (
             Item("Payments", "credit_card", "payments_payment", "payments.view"),
             Item("Charges", "event_repeat", "payments_extracharge", "payments.view", badge="charges"),
             Item("Refunds", "undo", "payments_refund", "refunds.view", badge="refunds"),
             Item("Chargebacks", "gavel", "payments_chargeback", "chargebacks.view", badge="chargebacks"),
+        ),
+    ),
+    (
+        "Money out",
+        (
             Item("Payouts", "outgoing_mail", "payouts_payout", "payouts.view", badge="payouts"),
             Item("Payout holds", "front_hand", "payouts_payouthold", "payouts.view"),
             Item("Hosts’ accounts", "badge", "payouts_hostaccount", "payouts.view"),
             Item("Clawbacks", "keyboard_return", "payouts_clawback", "payouts.view"),
             Item("Write-offs", "money_off", "payouts_writeoff", "payouts.view", badge="write_offs"),
             Item("Bank payouts", "account_balance_wallet", "payouts_bankpayout", "payouts.view"),
+        ),
+    ),
+    (
+        "Books",
+        (
             Item("Balance transactions", "sync_alt", "payments_balancetransaction", "payments.view"),
             Item("Ledger accounts", "account_balance", "ledger_account", "ledger.view"),
             Item("Journals", "menu_book", "ledger_journal", "ledger.view"),

@@ -178,3 +178,8 @@ class Page:
     facts: Sequence[Fact] = ()
     panels: Sequence[Panel] = ()
     warnings: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def says_facts(self) -> bool:
+        """Whether any of its facts is known."""
+        return any(fact.known for fact in self.facts)

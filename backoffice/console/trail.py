@@ -33,6 +33,16 @@ def account(row: Account) -> SafeString:
     return cells.link(row, f"{row.code} {name_of(row.code)}")
 
 
+def kind_of(journal: Journal) -> str:
+    """What a journal tells, in words; what the provider's own record tells says so."""
+    kind = journal.kind.removeprefix("bt.")
+    return cells.words(kind) if kind == journal.kind else f"{cells.words(kind)}, by the provider"
+
+
+def _named(name: str) -> SafeString | str:
+    return cells.lead(name) if name else ""
+
+
 def debit(line: JournalLine) -> SafeString:
     return cells.money(line.amount, line.currency) if line.amount > 0 else cells.NONE
 
@@ -99,10 +109,8 @@ def journals_table(
                 Row(
                     (
                         cells.instant(journal.effective_at) if first else "",
-                        cells.two(cells.link(journal, cells.words(journal.kind)), cells.lead(journal.reference))
-                        if first
-                        else "",
-                        cells.two(account(line.account), cells.lead(line.account.key)),
+                        cells.two(cells.link(journal, kind_of(journal)), _named(journal.reference)) if first else "",
+                        cells.two(account(line.account), _named(line.account.key)),
                         debit(line),
                         credit(line),
                     ),

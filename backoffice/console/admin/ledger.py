@@ -266,7 +266,7 @@ def _told(journal: Journal) -> tuple[SafeString, SafeString, SafeString, SafeStr
     """A journal in the columns of a statement: when, what, about what, and under which id the provider knows it."""
     return (
         cells.instant(journal.effective_at),
-        cells.two(cells.link(journal, cells.words(journal.kind)), journal.memo),
+        cells.two(cells.link(journal, trail.kind_of(journal)), journal.memo),
         subject(journal.subject),
         cells.lead(journal.reference),
     )
@@ -343,7 +343,7 @@ class JournalAdmin(StaffAdmin):
 
     @display(description="Journal")
     def journal(self, row: Journal) -> SafeString:
-        return cells.two(cells.words(row.kind).capitalize(), cells.code(f"#{row.pk}"))
+        return cells.two(trail.kind_of(row).capitalize(), cells.code(f"#{row.pk}"))
 
     @display(description="About")
     def about(self, row: Journal) -> SafeString:
@@ -381,7 +381,7 @@ class JournalAdmin(StaffAdmin):
             rows.append(Row((f"Sum {currency}", "", shown, shown), strong=True))
         return Page(
             title=f"Journal #{row.pk}",
-            subtitle=cells.words(row.kind).capitalize(),
+            subtitle=trail.kind_of(row).capitalize(),
             status=cells.status("failed", "reversed") if reversal else "",
             facts=(
                 Fact("About", subject(row.subject)),
