@@ -319,6 +319,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {"PayoutStatus": "backoffice.payouts.states.PAYOUT.statuses"},
 }
 
 SECURE_HTTPS = env("HTTPS", "0" if DEBUG else "1", "1: cookies and redirects assume https.", _flag)

@@ -29,8 +29,8 @@ PERIOD = [
 
 
 class EarningsRowOut(serializers.Serializer[Any]):
-    """Stays that begin in one month, in one currency: gross − refunds − fees = net. Of it, `scheduled` is still to become
-    due and `released` has."""
+    """Stays that begin in one month, in one currency: gross − refunds − fees − chargebacks = net. `scheduled` is still to
+    become due, with instalments that guests have yet to pay; `released` has."""
 
     month = serializers.CharField(help_text="2026-11")
     currency = serializers.CharField()
@@ -38,6 +38,7 @@ class EarningsRowOut(serializers.Serializer[Any]):
     gross = MoneyOut()
     refunds = MoneyOut()
     fees = MoneyOut()
+    chargebacks = MoneyOut(help_text="what lost chargebacks took of the host's share")
     net = MoneyOut()
     scheduled = MoneyOut()
     released = MoneyOut()

@@ -127,6 +127,13 @@ def show(actor: Actor, code: str) -> Result:
 _amount = click.option(
     "--amount", help="In major units of the currency that was charged (50.00).  [default: all that is left]"
 )
+_lines = click.option(
+    "--line",
+    "lines",
+    multiple=True,
+    help="A line instead of an amount, in the home's currency: nights=100.00, cleaning=20.00, guest_fee=14.00; its taxes "
+    "follow. May be repeated.",
+)
 _cause = click.option("--cause", type=click.Choice(CAUSES), default="service_issue", show_default=True, help="Why.")
 _bearer = click.option(
     "--bearer", type=click.Choice(["host", "platform"]), default="host", show_default=True, help="Who bears it."
@@ -136,31 +143,42 @@ _bearer = click.option(
 @refunds.command(short_help="Show what a refund would mean for everybody.")
 @click.argument("booking")
 @_amount
+@_lines
 @_cause
 @_bearer
 @renders("refunds.preview", PREVIEW)
 @reads
-def preview(actor: Actor, booking: str, amount: str | None, cause: str, bearer: str) -> Result:
+def preview(actor: Actor, booking: str, amount: str | None, lines: tuple[str, ...], cause: str, bearer: str) -> Result:
     """Show what refunding BOOKING would mean for guest, host, platform and tax office. Changes nothing.
 
     \b
     Example:
       ops refunds preview BK-7QF3K2 --amount 50.00
-      ops refunds preview BK-7QF3K2 --bearer platform --format json
+      ops refunds preview BK-7QF3K2 --line nights=100.00 --line cleaning=20.00
     """
-    return _previewed(_looking(actor), booking, amount, cause, bearer)
+    return _previewed(_looking(actor), booking, amount, lines, cause, bearer)
 
 
 @refunds.command(short_help="Ask for a refund.")
 @click.argument("booking")
 @_amount
+@_lines
 @_cause
 @_bearer
 @click.option("--key", default="", help="The same key again is the same refund.  [default: made of the request]")
 @dry_run
 @renders("refunds.request", LIST)
 @decides
-def request(actor: Actor, booking: str, amount: str | None, cause: str, bearer: str, key: str, dry_run: bool) -> Result:
+def request(
+    actor: Actor,
+    booking: str,
+    amount: str | None,
+    lines: tuple[str, ...],
+    cause: str,
+    bearer: str,
+    key: str,
+    dry_run: bool,
+) -> Result:
     """Refund BOOKING. Within the limits of who signs in (--as) it is approved and sent; over them, and always with
     --approval alone, it waits for a second person.
 
@@ -176,19 +194,25 @@ def request(actor: Actor, booking: str, amount: str | None, cause: str, bearer: 
     from backoffice.workflows import refund_booking
 
     if dry_run:
-        return _previewed(actor, booking, amount, cause, bearer)
-    now = clock.now()
-    wanted = _money(booking, amount)
+        return _previewed(actor, booking, amount, lines, cause, bearer)
+    now, named = clock.now(), _of_lines(booking, amount, lines)
     shown = refund_booking.preview(
-        booking_code=booking.upper(), amount=wanted, cause=cause, bearer=bearer, actor=actor, now=now
+        booking_code=booking.upper(),
+        amount=_money(booking, amount),
+        lines=named,
+        cause=cause,
+        bearer=bearer,
+        actor=actor,
+        now=now,
     )
     made = refund_booking.request(
         booking_code=booking.upper(),
         amount=shown.amount,
+        lines=named,
         cause=cause,
         bearer=bearer,
         reason=actor.reason,
-        idempotency_key=f"ops:{key or _key(actor, booking, amount, cause, bearer, now)}",
+        idempotency_key=f"ops:{key or _key(actor, booking, amount or ' '.join(lines), cause, bearer, now)}",
         version=shown.payment_version,
         actor=actor,
         now=now,
@@ -249,13 +273,16 @@ def _looking(actor: Actor) -> Actor:
     return replace(actor, grants=lent_grants())
 
 
-def _previewed(actor: Actor, booking: str, amount: str | None, cause: str, bearer: str) -> Result:
+def _previewed(
+    actor: Actor, booking: str, amount: str | None, lines: tuple[str, ...], cause: str, bearer: str
+) -> Result:
     from backoffice.core import clock
     from backoffice.workflows import refund_booking
 
     shown = refund_booking.preview(
         booking_code=booking.upper(),
         amount=_money(booking, amount),
+        lines=_of_lines(booking, amount, lines),
         cause=cause,
         bearer=bearer,
         actor=actor,
@@ -273,6 +300,7 @@ def _previewed(actor: Actor, booking: str, amount: str | None, cause: str, beare
             "most": _shown(shown.maximum),
             "needs_second_person": shown.needs_second_person,
             "parts": {part: _shown(money) for part, money in shown.parts.items()},
+            "lines": {name: _shown(money) for name, money in shown.lines.items()},
             "dry_run": True,
         },
         columns=PREVIEW,
@@ -286,23 +314,40 @@ def _shown(amount: Money) -> dict[str, int | str]:
 
 
 def _money(booking: str, amount: str | None) -> Money | None:
-    from decimal import InvalidOperation
-
     from backoffice.bookings import queries
-    from backoffice.core.money import Money
 
     if amount is None:
         return None
-    currency = queries.booking(code=booking.upper()).charge_currency
+    return _parsed(amount, queries.booking(code=booking.upper()).charge_currency, "--amount")
+
+
+def _of_lines(booking: str, amount: str | None, lines: tuple[str, ...]) -> dict[str, Money] | None:
+    """The lines that were named, in the home's currency."""
+    from backoffice.bookings import queries
+
+    if lines and amount is not None:
+        raise click.UsageError("write an --amount or --line, not both")
+    if not lines:
+        return None
+    currency = queries.booking(code=booking.upper()).currency
+    named = dict(line.partition("=")[::2] for line in lines)
+    return {name.strip(): _parsed(text, currency, "--line") for name, text in named.items()}
+
+
+def _parsed(text: str, currency: str, option: str) -> Money:
+    from decimal import InvalidOperation
+
+    from backoffice.core.money import Money
+
     try:
-        return Money.parse(amount, currency)
+        return Money.parse(text, currency)
     except (ValueError, InvalidOperation):
-        raise Failed(f"--amount: write an amount in {currency} such as 50.00, not {amount!r}", Exit.USAGE) from None
+        raise Failed(f"{option}: write an amount in {currency} such as 50.00, not {text!r}", Exit.USAGE) from None
 
 
-def _key(actor: Actor, booking: str, amount: str | None, cause: str, bearer: str, now: datetime) -> str:
+def _key(actor: Actor, booking: str, amount: str, cause: str, bearer: str, now: datetime) -> str:
     """Typing the same twice in a day is one refund; who means another gives it a key of its own."""
-    said = (actor.name, booking.upper(), amount or "", cause, bearer, actor.reason, now.date().isoformat())
+    said = (actor.name, booking.upper(), amount, cause, bearer, actor.reason, now.date().isoformat())
     return hashlib.sha256("\x1f".join(said).encode()).hexdigest()[:40]
 
 

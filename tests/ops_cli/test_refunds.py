@@ -56,6 +56,22 @@ def test_who_signs_in_refunds_within_their_limit_once(ops_as, ops: Ops, booking)
     assert len(ops("refunds", "list", "--booking", booking.code, "--open").rows) == 2
 
 
+def test_lines_are_refunded_with_the_taxes_that_follow_them(ops_as, ops: Ops, booking) -> None:
+    shown = ops("refunds", "preview", booking.code, "--line", "nights=100.00", "--line", "cleaning=20.00")
+    assert shown.code == Exit.DONE, shown.said
+    lines = {name: money["amount"] for name, money in shown.summary["lines"].items()}
+    guest = next(row["amount"]["amount"] for row in shown.rows if row["who"] == "guest")
+    assert (lines["nights"], lines["cleaning"]) == (10_000, 2_000) and sum(lines.values()) == guest
+    fay = factories.staff("finance", now=now())
+    asked = ops_as(fay, "refunds", "request", booking.code, "--line", "cleaning=20.00", "--reason", "left dirty")
+    assert asked.code == Exit.DONE, asked.said
+    assert Refund.objects.get().lines["cleaning"] == 2_000
+    for wrong, says in ((("--line", "towels=1"), "towels"), (("--line", "nights"), "--line"), (
+        ("--line", "nights=1", "--amount", "1"), "not both")):  # fmt: skip
+        found = ops("refunds", "preview", booking.code, *wrong)
+        assert found.code == Exit.USAGE and says in found.said
+
+
 def test_with_an_approval_alone_it_waits_for_somebody_the_desk_knows(ops_as, ops: Ops, booking) -> None:
     asked = ops("refunds", "request", booking.code, "--amount", "50.00", "--reason", "x", "--approval", "AP-1")
     assert asked.code == Exit.DONE and asked.summary == {"waits_for_second_person": True}

@@ -186,6 +186,27 @@ def test_a_refund_that_the_provider_refused_takes_nothing_from_the_host(sandbox:
     assert row.refunds == eur(0) and row.net == eur(booking.host_price - booking.host_fee)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_what_a_lost_chargeback_took_is_no_longer_earned_until_it_comes_back(sandbox: RunningSandbox) -> None:
+    from tests.workflows.test_chargebacks import answered, decide, hear, told
+
+    booking = paid(sandbox)
+    share = eur(booking.host_price - booking.host_fee)
+
+    def row() -> queries.EarningsRow:
+        (found,) = queries.earnings(
+            host_id=booking.host_id, since=booking.check_in, until=booking.check_in + timedelta(days=1)
+        )
+        assert found.gross - found.refunds - found.fees - found.chargebacks == found.net
+        return found
+
+    lost = answered(sandbox, told(sandbox, booking), "losing_evidence")
+    assert (row().chargebacks, row().net, row().scheduled) == (share, eur(0), eur(0))
+    decide(sandbox, lost.provider_id, status="won")
+    hear(sandbox)
+    assert (row().chargebacks, row().net, row().scheduled) == (eur(0), share, share)
+
+
 def test_earnings_of_no_days_are_refused(host: Any) -> None:
     with pytest.raises(Invalid, match="until"):
         queries.earnings(host_id=host.pk, since=NOW.date(), until=NOW.date())

@@ -15,15 +15,17 @@ from backoffice.bookings.models import Booking
 from backoffice.core.errors import Invalid
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
+from backoffice.ledger.models import JournalLine
 from backoffice.ledger.queries import Statement, StatementLine
 from backoffice.payments.models import ExtraCharge, Payment, Refund
-from backoffice.payments.policies.postings import HOST_PAYABLE, HOST_RECEIVABLE
+from backoffice.payments.policies.postings import HELD, HOST_PAYABLE, HOST_RECEIVABLE
 from backoffice.payouts.models import Payout
 from backoffice.payouts.states import UNRELEASED
 from backoffice.people import queries as people
 from backoffice.reporting.policies import movement
 
 # A statement is read by a person; what is longer is asked for in parts.
+LOST: Final = "dispute-lost"  # the kind of the journal that posts a lost chargeback
 LONGEST: Final = timedelta(days=366)
 
 
@@ -71,10 +73,12 @@ class HostStatement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarningsRow:
-    """Stays that begin in one month, in one currency. `gross` is the price of what guests paid for, `refunds` what of it
-    went back to them, `fees` our share of the rest: gross − refunds − fees = `net`, the host's.
+    """Stays that begin in one month, in one currency. `gross` is the price of what guests have paid for, `refunds` what of
+    it went back to them, `fees` our share of the rest, `chargebacks` what of the host's share a network took for good:
+    gross − refunds − fees − chargebacks = `net`, the host's.
 
-    `scheduled` of it is still to become due, `released` has (and was sent, or kept for what the host owed)."""
+    `scheduled` is still to become due, instalments that a guest has yet to pay included; `released` has (and was sent, or
+    kept for what the host owed)."""
 
     month: str
     currency: str
@@ -82,6 +86,7 @@ class EarningsRow:
     gross: Money
     refunds: Money
     fees: Money
+    chargebacks: Money
     net: Money
     scheduled: Money
     released: Money
@@ -123,6 +128,7 @@ def earnings(*, host_id: int, since: date, until: date) -> list[EarningsRow]:
     _add(sums, _captured(host_id, since, until), {"held": "held", "host_fee": "host_fee"})
     _add(sums, _instalments(host_id, since, until), {"held": "held", "host_fee": "host_fee"})
     _add(sums, _refunded(host_id, since, until), {"held": "back_held", "host_fee": "back_fee"})
+    _add_losses(sums, host_id, since, until)
     payouts = _of_host(Payout.objects.exclude(status="void"), "booking__", host_id, since, until)
     _add(sums, payouts.filter(status__in=UNRELEASED), {"held": "scheduled"})
     _add(sums, payouts.exclude(status__in=UNRELEASED), {"held": "released"})
@@ -212,6 +218,21 @@ def _add(sums: dict[tuple[str, str], dict[str, int]], rows: QuerySet[Any], names
             sums[f"{row['month']:%Y-%m}", row["own"]][name] += row[f"sum_{column}"]
 
 
+def _add_losses(sums: dict[tuple[str, str], dict[str, int]], host_id: int, since: date, until: date) -> None:
+    """What lost chargebacks took of the host's share, held or sent already; one that came back after all is reversed."""
+    mine = Booking.objects.filter(host_id=host_id, check_in__gte=since, check_in__lt=until)
+    months = {code: f"{check_in:%Y-%m}" for code, check_in in mine.values_list("code", "check_in")}
+    lost = Q(journal__kind=LOST) | Q(journal__reverses__kind=LOST)
+    lines = (
+        JournalLine.objects.filter(lost, journal__subject__in=months, account__code__in=[HELD, HOST_RECEIVABLE])
+        .order_by()
+        .values("journal__subject", "currency")
+        .annotate(total=Sum("amount"))
+    )
+    for line in lines:
+        sums[months[line["journal__subject"]], line["currency"]]["lost"] += line["total"]
+
+
 def _row(month: str, currency: str, sums: Mapping[str, int], stays: Mapping[tuple[str, str], int]) -> EarningsRow:
     def money(*amounts: int) -> Money:
         return Money(sum(amounts), currency)
@@ -224,7 +245,8 @@ def _row(month: str, currency: str, sums: Mapping[str, int], stays: Mapping[tupl
         gross=money(held, fee),
         refunds=money(back_held, back_fee),
         fees=money(fee, -back_fee),
-        net=money(held, -back_held),
+        chargebacks=money(sums.get("lost", 0)),
+        net=money(held, -back_held, -sums.get("lost", 0)),
         scheduled=money(sums.get("scheduled", 0)),
         released=money(sums.get("released", 0)),
     )
