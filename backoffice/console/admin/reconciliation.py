@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
+from django import forms
 from django.contrib import admin
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from import_export.fields import Field
 from unfold.decorators import display
+from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
-from backoffice.console import cells, exports, filters, story
+from backoffice.console import cells, exports, filters, story, trail
 from backoffice.console.admin.jobs import took
 from backoffice.console.admin.ledger import subject
 from backoffice.console.base import StaffAdmin
-from backoffice.console.dialogs import Dialog, DialogForm
+from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search
-from backoffice.console.page import Column, Fact, Page, Row, Table, Text
-from backoffice.core.errors import StaleVersion
+from backoffice.console.page import Column, Fact, Page, Panel, Row, Table, Text
+from backoffice.core.errors import StaleVersion, StaydeskError
+from backoffice.core.money import Money
 from backoffice.reconciliation import operations as reconciliation
+from backoffice.reconciliation import policies, queries
 from backoffice.reconciliation.models import Break, Run
-from backoffice.reconciliation.states import BREAK
+from backoffice.reconciliation.policies import WriteOff
+from backoffice.reconciliation.states import BREAK, OPEN
 
 
 class _Work(Dialog):
     verb = "breaks.work"
 
-    def seen(self, form: DialogForm) -> None:
-        if self.row.version != form.cleaned_data["version"]:
-            raise StaleVersion(kind="break")
+    def decided(self, form: DialogForm) -> dict[str, Any]:
+        """What every act on a break is told: which one, as it was seen, by whom, when."""
+        return {
+            "code": self.row.code,
+            "version": form.cleaned_data["version"],
+            "actor": self.desk.actor,
+            "now": self.desk.now,
+        }
 
 
 class Take(_Work):
@@ -47,10 +58,9 @@ class Take(_Work):
         return BREAK.allows(self.row.status, "take") and self.row.owner_id != self.desk.actor.id
 
     def perform(self, form: DialogForm) -> str:
-        self.seen(form)
         owner = self.desk.actor.id
         assert owner is not None  # staff are persons
-        reconciliation.take(code=self.row.code, owner_id=owner, actor=self.desk.actor, now=self.desk.now)
+        reconciliation.take(owner_id=owner, **self.decided(form))
         return f"{self.row.code} is yours."
 
 
@@ -69,9 +79,7 @@ class Note(_Work):
         return form
 
     def perform(self, form: DialogForm) -> str:
-        self.seen(form)
-        text = form.cleaned_data["reason"]
-        reconciliation.note(code=self.row.code, text=text, actor=self.desk.actor, now=self.desk.now)
+        reconciliation.note(text=form.cleaned_data["reason"], **self.decided(form))
         return f"Noted on {self.row.code}."
 
 
@@ -88,14 +96,163 @@ class Resolve(_Work):
         return BREAK.allows(self.row.status, "resolve")
 
     def perform(self, form: DialogForm) -> str:
-        reconciliation.resolve(
-            code=self.row.code,
-            reason=form.cleaned_data["reason"],
-            version=form.cleaned_data["version"],
-            actor=self.desk.actor,
-            now=self.desk.now,
-        )
+        reconciliation.resolve(reason=form.cleaned_data["reason"], **self.decided(form))
         return f"{self.row.code} is resolved."
+
+
+class AcceptForm(ReasonForm):
+    days = forms.IntegerField(
+        label="For how many days",
+        min_value=1,
+        max_value=92,
+        widget=UnfoldAdminIntegerFieldWidget,
+        help_text="It is a finding again afterwards, or as soon as it changes.",
+        error_messages={"required": "Write for how many days.", "max_value": "Three months at most."},
+    )
+
+    field_order = ["days", "reason"]
+
+
+class Accept(_Work):
+    name, label = "accept", "Accept for a while"
+    icon = "event_available"
+    form_class = AcceptForm
+    intro = "It is known and no finding until then."
+
+    @property
+    def heading(self) -> str:
+        return f"Accept {self.row.code} for a while?"
+
+    def offered(self) -> bool:
+        return BREAK.allows(self.row.status, "accept")
+
+    def perform(self, form: DialogForm) -> str:
+        until = self.desk.now + timedelta(days=form.cleaned_data["days"])
+        reconciliation.accept(until=until, reason=form.cleaned_data["reason"], **self.decided(form))
+        return f"{self.row.code} is accepted until {cells.when(until)}."
+
+
+class ProposeWriteOff(_Work):
+    name, label = "propose", "Propose a write-off"
+    icon, tone = "money_off", "danger"
+
+    @property
+    def intro(self) -> str:  # type: ignore[override]  # said of this very break
+        try:
+            proposal = reconciliation.proposed_write_off(found=self.row, now=self.desk.now)
+        except StaydeskError as refusal:
+            return str(refusal)
+        return (
+            f"{proposal.amount} under {proposal.account} {proposal.key} would go to {proposal.contra} "
+            f"{trail.name_of(proposal.contra).lower()}. Nothing is posted until another finance person agrees."
+        )
+
+    @property
+    def heading(self) -> str:
+        return f"Propose to write off {self.row.code}?"
+
+    def offered(self) -> bool:
+        return self.row.leg in ("bank", "clearing") and BREAK.allows(self.row.status, "propose")
+
+    def perform(self, form: DialogForm) -> str:
+        reconciliation.propose_write_off(reason=form.cleaned_data["reason"], **self.decided(form))
+        return f"A write-off of {self.row.code} is proposed; another finance person decides."
+
+
+class _Decide(_Work):
+    verb = "breaks.write_off"
+    approve: ClassVar[bool]
+
+    @property
+    def intro(self) -> str:  # type: ignore[override]
+        kept = self.row.proposal
+        if not kept:
+            return "Nothing is proposed."
+        proposal = WriteOff.from_dict(kept)
+        return (
+            f"{self.row.proposed_by_name} proposes to book {proposal.amount} from {proposal.account} {proposal.key} to "
+            f"{proposal.contra} {trail.name_of(proposal.contra).lower()}: {kept['reason']}"
+        )
+
+    def offered(self) -> bool:
+        own = self.approve and self.row.proposed_by_id == self.desk.actor.id
+        return BREAK.allows(self.row.status, "approve") and not own
+
+    def perform(self, form: DialogForm) -> str:
+        reconciliation.decide_write_off(approve=self.approve, reason=form.cleaned_data["reason"], **self.decided(form))
+        return f"{self.row.code} is {'written off' if self.approve else 'not written off'}."
+
+
+class ApproveWriteOff(_Decide):
+    name, label = "approve", "Approve the write-off"
+    icon, tone = "verified", "danger"
+    approve = True
+
+    @property
+    def heading(self) -> str:
+        return f"Write off {self.row.code}?"
+
+
+class RejectWriteOff(_Decide):
+    name, label = "reject", "Reject the write-off"
+    icon = "block"
+    approve = False
+
+    @property
+    def heading(self) -> str:
+        return f"Reject the write-off of {self.row.code}?"
+
+
+class _Match(_Work):
+    confirm: ClassVar[bool]
+
+    @property
+    def intro(self) -> str:  # type: ignore[override]
+        parts = [
+            f"{Money(match.amount, match.line.currency)} of {match.line.booked_on:%d %b} ({match.line.text or match.line.code}) "
+            f"is payout {match.bank_payout.code}"
+            for match in queries.proposals_of(found=self.row)
+        ]
+        return "; ".join(parts) or "Nothing is proposed any more."
+
+    def offered(self) -> bool:
+        return self.row.leg == "bank" and self.row.status in OPEN and queries.proposals_of(found=self.row).exists()
+
+    def perform(self, form: DialogForm) -> str:
+        if self.row.version != form.cleaned_data["version"]:
+            raise StaleVersion(kind="break")
+        proposed = list(queries.proposals_of(found=self.row))
+        for match in proposed:
+            reconciliation.decide_match(
+                match_id=match.pk,
+                confirm=self.confirm,
+                reason=form.cleaned_data["reason"],
+                actor=self.desk.actor,
+                now=self.desk.now,
+            )
+        return (
+            f"{len(proposed)} {'confirmed and posted' if self.confirm else 'rejected'}; the next run closes the break."
+        )
+
+
+class ConfirmMatch(_Match):
+    name, label = "confirm-match", "Confirm the match"
+    icon, tone = "join_inner", "primary"
+    confirm = True
+
+    @property
+    def heading(self) -> str:
+        return "Are these one?"
+
+
+class RejectMatch(_Match):
+    name, label = "reject-match", "Not the same"
+    icon = "join_left"
+    confirm = False
+
+    @property
+    def heading(self) -> str:
+        return "Are these not one?"
 
 
 class BreaksExport(exports.Resource):
@@ -104,7 +261,10 @@ class BreaksExport(exports.Resource):
     cls = Field("cls", "class")
     key = Field("key", "key")
     status = Field("status", "status")
+    flags = Field(column_name="flags")
     difference = Field(column_name="difference")
+    at_risk = Field(column_name="at risk")
+    at_risk_eur = Field(column_name="at risk (EUR)")
     currency = Field("currency", "currency")
     subject = Field("subject", "about")
     owner = Field("owner__name", "owner")
@@ -112,8 +272,17 @@ class BreaksExport(exports.Resource):
     opened_at = Field("opened_at", "opened")
     closed_at = Field("closed_at", "closed")
 
+    def dehydrate_flags(self, row: Break) -> str:
+        return " ".join(row.flags)
+
     def dehydrate_difference(self, row: Break) -> Any:
         return exports.amount(row.difference, row.currency)
+
+    def dehydrate_at_risk(self, row: Break) -> Any:
+        return exports.amount(row.at_risk, row.currency)
+
+    def dehydrate_at_risk_eur(self, row: Break) -> Any:
+        return "" if row.at_risk_eur is None else exports.amount(row.at_risk_eur, "EUR")
 
 
 @admin.register(Break)
@@ -121,7 +290,7 @@ class BreakAdmin(StaffAdmin):
     verb, export_verb = "breaks.view", "breaks.export"
     singular, plural = "break", "breaks"
     list_words = "Named differences between the provider and our ledger. Amounts are the provider’s side less ours."
-    empty_words = "No difference has been found. `ops reconcile stripe` looks again."
+    empty_words = "No difference has been found. `ops reconcile all` looks again."
     searches = (
         Search("code", r"^BR-", str.upper),
         Search("subject", r"^BK-", str.upper),
@@ -136,7 +305,17 @@ class BreakAdmin(StaffAdmin):
     )
     lookups = ("subject", "currency", "leg", "last_seen")
     list_select_related = ("owner", "first_seen", "last_seen")
-    dialogs = (Take, Note, Resolve)
+    dialogs = (
+        Take,
+        Note,
+        Resolve,
+        Accept,
+        ProposeWriteOff,
+        ApproveWriteOff,
+        RejectWriteOff,
+        ConfirmMatch,
+        RejectMatch,
+    )
     resource_classes = (BreaksExport,)
 
     def prepare(self, rows: list[Any], desk: Desk) -> None:
@@ -157,7 +336,10 @@ class BreakAdmin(StaffAdmin):
 
     @display(description="Difference")
     def money_difference(self, row: Break) -> SafeString:
-        return cells.money(row.difference, row.currency, signed=True)
+        shown = cells.money(row.difference, row.currency, signed=True)
+        risk = row.at_risk_eur
+        same = risk is None or (row.currency == "EUR" and risk == abs(row.difference))
+        return shown if same else cells.two(shown, format_html("{} at risk", cells.money(risk, "EUR")))
 
     @display(description="Open for")
     def age(self, row: Any) -> SafeString:
@@ -169,30 +351,103 @@ class BreakAdmin(StaffAdmin):
 
     def page(self, row: Break, desk: Desk) -> Page:
         sides = row.detail if isinstance(row.detail, dict) else {}
+        what = policies.advice(row.cls)
+        proposal = WriteOff.from_dict(row.proposal) if row.proposal else None
+        risk = row.at_risk_eur
         return Page(
             title=row.code,
             subtitle=f"{row.get_cls_display().capitalize()} on {row.key}",
             status=cells.status(row.status),
             facts=(
                 Fact("Difference", cells.money(row.difference, row.currency, signed=True)),
+                Fact(
+                    "At risk", cells.money(risk, "EUR") if risk is not None else cells.money(row.at_risk, row.currency)
+                ),
                 Fact("Class", row.get_cls_display()),
+                Fact("Also", ", ".join(cells.words(flag) for flag in row.flags)),
+                Fact("Severity", what.severity),
+                Fact("Do first", what.action),
+                Fact("Command", cells.code(_command(row))),
                 Fact("Leg", row.leg),
                 Fact("Key", cells.code(row.key)),
                 Fact("Booking", subject(row.subject)),
                 Fact("Owner", cells.link(row.owner, row.owner.name) if row.owner else ""),
                 Fact("Occurred", cells.instant(row.occurred_at)),
+                Fact("Age", policies.age_bucket(days=((row.closed_at or desk.now) - row.occurred_at).days) + " days"),
                 Fact("Open for", span((row.closed_at or desk.now) - row.opened_at)),
+                Fact("Accepted until", cells.instant(row.accepted_until)),
+                Fact(
+                    "Write-off",
+                    f"{proposal.amount} to {proposal.contra}, by {row.proposed_by_name}" if proposal else "",
+                ),
                 Fact("First seen", cells.link(row.first_seen)),
                 Fact("Last seen", cells.link(row.last_seen)),
                 Fact("Closed", cells.instant(row.closed_at)),
             ),
             panels=(
                 _sides(row, sides),
+                *((_behind(row),) if desk.actor.may("ledger.view") else ()),
+                _proposals(row),
                 Text(title="Notes", text=row.notes or "Nobody has written anything yet."),
+                _history(row),
                 Text(title="As the run saw it", text=json.dumps(sides, indent=2, sort_keys=True), code=True),
                 story.audit_panel([("break", row.code)], desk),
             ),
         )
+
+
+def _command(row: Break) -> str:
+    return policies.command(cls=row.cls, code=row.code, key=row.key, fact=row.fact, subject=row.subject)
+
+
+def _behind(row: Break) -> Panel:
+    return trail.journals_table(
+        queries.journals_behind(found=row),
+        title="Postings behind it",
+        note="What the ledger was told of it: both sides of the clearing account, or the movement’s journal.",
+        empty="The ledger was told nothing of it.",
+    )
+
+
+def _proposals(row: Break) -> Table:
+    return Table(
+        title="Proposed matches",
+        note="They add up; a person says whether they are one.",
+        columns=(Column("Bank line"), Column("Booked"), Column("Payout"), Column("By"), Column("Amount", "money")),
+        rows=[
+            Row(
+                (
+                    cells.two(cells.code(match.line.code), match.line.text),
+                    cells.day(match.line.booked_on),
+                    cells.code(match.bank_payout.code),
+                    f"{cells.words(match.method)}, {match.confidence} %",
+                    cells.money(match.amount, match.line.currency),
+                )
+            )
+            for match in queries.proposals_of(found=row)
+        ],
+        empty="Nothing is proposed.",
+    )
+
+
+def _history(row: Break) -> Table:
+    return Table(
+        title="Its life",
+        columns=(Column("When"), Column("What"), Column("As"), Column("By"), Column("Difference", "money")),
+        rows=[
+            Row(
+                (
+                    cells.instant(step.at),
+                    cells.words(step.what),
+                    cells.two(cells.words(step.cls), cells.status(step.status)),
+                    cells.link(step.run) if step.run else step.who,
+                    cells.money(step.difference, row.currency, signed=True),
+                )
+            )
+            for step in queries.history(found=row)
+        ],
+        empty="It was found before its steps were kept.",
+    )
 
 
 def _sides(row: Break, sides: dict[str, Any]) -> Table:
@@ -208,6 +463,11 @@ def _sides(row: Break, sides: dict[str, Any]) -> Table:
         for name in ("amount", "fee", "net")
         if name in theirs or name in ours
     ]
+    if "provider_sum" in sides:
+        sums = (sides["provider_sum"], sides.get("ledger_sum", 0) + sides.get("bank_sum", 0))
+        shown.append(
+            Row(("Posted to the account", *(cells.money(amount, row.currency, signed=True) for amount in sums)))
+        )
     if "standing" in sides:
         shown.append(Row(("Standing on the account", cells.NONE, cells.money(sides["standing"], row.currency))))
     return Table(

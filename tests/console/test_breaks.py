@@ -1,0 +1,98 @@
+"""A break's page: both sides, its postings and its life; given up by two people; matches confirmed by one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from backoffice.ledger import queries as ledger
+from backoffice.reconciliation import operations
+from backoffice.reconciliation.models import Break, StatementLine
+from tests import factories
+from tests.console.test_dialogs import answers
+from tests.reconciliation.steps import DAY, arrived, bank, compared, post, swept
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def lost() -> Break:
+    """Money that never came."""
+    now = timezone.now()
+    post("capture:lost", "capture", [("1150", "ch_lost", 5_000), ("2100", "BK-LOST01", -5_000)], at=now - DAY)
+    compared("state", now=now)
+    return Break.objects.get(key="1150 ch_lost")
+
+
+def signed_in(role: str, name: str) -> Client:
+    client = Client()
+    client.force_login(factories.staff(role, name=name))
+    return client
+
+
+def act(client: Client, found: Break, name: str, **typed: Any) -> Any:
+    path = reverse(f"admin:reconciliation_break_{name}", args=[found.code])
+    return client.post(path, answers(client, path, **typed))
+
+
+def page(client: Client, found: Break) -> str:
+    return client.get(reverse("admin:reconciliation_break_change", args=[found.code])).content.decode()
+
+
+def test_a_write_off_is_shown_before_it_is_proposed_and_decided_by_another(lost: Break) -> None:
+    mia, chad = signed_in("finance", "Mia"), signed_in("finance", "Chad")
+    opened = mia.get(reverse("admin:reconciliation_break_propose", args=[lost.code])).content.decode()
+    assert "50.00 EUR" in opened and "5220" in opened and "another finance person" in opened
+    assert act(mia, lost, "propose", reason="Stripe lost it").status_code == 302
+    assert act(mia, lost, "approve", reason="Agreed").status_code == 403
+    assert "Mia proposes" in chad.get(reverse("admin:reconciliation_break_approve", args=[lost.code])).content.decode()
+    assert act(chad, lost, "approve", reason="Agreed").status_code == 302
+    lost.refresh_from_db()
+    assert lost.status == "written_off"
+    assert ledger.balance(account="5220", key="BK-LOST01", currency="EUR") == 5_000
+    shown = page(chad, lost)
+    for words in ("Postings behind it", "Its life", "write off", "missing external", "At risk"):
+        assert words in shown, words
+
+
+def test_a_write_off_is_rejected_and_a_break_accepted_for_a_while(lost: Break) -> None:
+    mia, chad = signed_in("finance", "Mia"), signed_in("finance", "Chad")
+    act(mia, lost, "propose", reason="Stripe lost it")
+    assert act(chad, lost, "reject", reason="Ask first").status_code == 302
+    assert act(chad, lost, "accept", days="93", reason="Known").status_code == 422
+    assert act(chad, lost, "accept", days="7", reason="Known").status_code == 302
+    lost.refresh_from_db()
+    assert lost.status == "accepted" and lost.accepted_until is not None
+    assert lost.accepted_until - timezone.now() > timedelta(days=6)
+
+
+def test_who_reads_only_is_offered_nothing(lost: Break) -> None:
+    auditor = signed_in("auditor", "Ada")
+    assert "Propose a write-off" not in page(auditor, lost)
+    for name in ("propose", "approve", "accept", "confirm-match"):
+        path = reverse(f"admin:reconciliation_break_{name}", args=[lost.code])
+        assert auditor.get(path).status_code == auditor.post(path, {"key": "k", "version": 1}).status_code == 403
+
+
+@pytest.mark.parametrize("answer", ["confirm-match", "reject-match"])
+def test_what_adds_up_is_shown_and_a_person_says_whether_it_is_one(answer: str) -> None:
+    now = timezone.now()
+    swept("po_1", 10_000, at=now - DAY)
+    day = (now + DAY).date()
+    arrived(bank(6_000, on=day, text="part one"), bank(4_000, on=day, text="part two"), now=now)
+    compared("bank", now=now)
+    found = Break.objects.get(key="1160 po_1")
+    finance = signed_in("finance", "Mia")
+    assert "part one" in page(finance, found)
+    assert act(finance, found, answer, reason="The bank says so").status_code == 302
+    confirmed = answer == "confirm-match"
+    assert ledger.balance(account="1160", key="po_1", currency="EUR") == (0 if confirmed else 10_000)
+    assert StatementLine.objects.filter(in_suspense=True).count() == (0 if confirmed else 2)
+    operations.match_lines(actor=factories.SYSTEM, now=now)
+    found.refresh_from_db()
+    assert "part one" not in page(finance, found)
