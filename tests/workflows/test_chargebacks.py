@@ -38,6 +38,7 @@ from backoffice.payments.models import (
     BalanceTransaction,
     Chargeback,
     EvidenceFile,
+    ExtraCharge,
     FraudWarning,
     Payment,
     Refund,
@@ -47,11 +48,18 @@ from backoffice.payouts.models import Payout
 from backoffice.people.models import User
 from backoffice.reconciliation.provider import reconcile_stripe
 from backoffice.workflows import apply_provider_event as events
-from backoffice.workflows import import_balance_transactions, refund_booking, release_payouts, work_chargebacks
+from backoffice.workflows import (
+    collect_charges,
+    import_balance_transactions,
+    refund_booking,
+    release_payouts,
+    work_chargebacks,
+)
 from tests import factories
 from tests.racing import race
 from tests.stripe_sandbox.contract import JudgedClient
 from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows.hosts import onboarded
 from tests.workflows.steps import ROOMS, now, paid
 from tests.workflows.test_release_payouts import stay, until_due
 
@@ -482,6 +490,46 @@ def test_several_disputes_of_one_charge_take_their_shares(sandbox: RunningSandbo
     standing = [stands(code, booking.code) for code in ("2100", "2110", "2111")]
     assert all(-1 <= amount <= 0 for amount in standing)
     assert stands("5200", first.provider_id) == stands("5200", second.provider_id) == 0
+    clean()
+
+
+def by_the_month(sandbox: RunningSandbox) -> tuple[Booking, ExtraCharge]:
+    """A long stay whose first month was released and whose second was charged and is held."""
+    home = factories.listing(minimum_nights=1, maximum_nights=90, now=now())
+    onboarded(sandbox, home.host)
+    booking = stay(sandbox, home=home, ready=False, nights=60)
+    until_due(sandbox, booking)
+    release_payouts.run(now=now(), actor=ACTOR)
+    (charge,) = ExtraCharge.objects.filter(booking=booking)
+    sandbox.set_clock(charge.due_at.timestamp() + 60)
+    collect_charges.collect_due(now=now())
+    hear(sandbox)
+    charge.refresh_from_db()
+    assert charge.status == "captured" and stands("2100", booking.code) == -charge.held
+    return booking, charge
+
+
+def test_what_a_later_instalment_brought_bears_nothing_of_an_earlier_charge(sandbox: RunningSandbox) -> None:
+    booking, charge = by_the_month(sandbox)
+    row = answered(sandbox, told(sandbox, booking), "losing_evidence")
+    assert stands("2100", booking.code) == -charge.held
+    assert stands("5200", row.provider_id) == row.amount
+    clean()
+
+
+def test_a_dispute_of_an_instalment_is_of_its_booking_and_takes_its_own_money(sandbox: RunningSandbox) -> None:
+    booking, charge = by_the_month(sandbox)
+    found = str(sandbox.control("POST", "/_sim/disputes", {"charge": charge.charge_id})["id"])
+    hear(sandbox)
+    row = Chargeback.objects.get(provider_id=found)
+    payment = Payment.objects.get(booking=booking)
+    assert row.payment_id == payment.pk and payment_queries.is_disputed(payment=payment)
+    answered(sandbox, row, "losing_evidence")
+    assert stands("2100", booking.code) == stands("5200", found) == stands("1320", found) == 0
+    assert not payment_queries.is_disputed(payment=payment)  # the first month's own money is not gone
+    assert payment_queries.charge_limits(charge=charge, payment=payment).charged == Money(0, "EUR")
+    with pytest.raises(Conflict, match="of that charge"):
+        payment_queries.assert_refundable(payment=payment, charge_id=charge.charge_id or "")
     clean()
 
 

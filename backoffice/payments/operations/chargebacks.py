@@ -410,6 +410,9 @@ def _stop_refunds(row: Chargeback, payment: Payment, actor: Actor, now: datetime
     """Refunds that wait or were not sent yet are taken back: the network has taken the money already, the provider would
     refuse them, and the guest would be told that their card did."""
     waiting = Refund.objects.filter(payment=payment, status__in=["requested", "approved"], repays=None)
+    if not rules.is_open(row.status):  # lost: what was taken is the money of this charge alone
+        own = row.charge_id == payment.charge_id
+        waiting = waiting.filter(charge=None) if own else waiting.filter(charge__charge_id=row.charge_id)
     for refund in waiting.order_by("id"):
         stop_refund(refund=refund, actor=actor.because(f"chargeback {row.code} has taken this money"), now=now)
 

@@ -236,7 +236,7 @@ def fail_refund(*, refund_code: str, failure: str, at_provider: bool, actor: Act
 def _check_room(payment: Payment, charge: ExtraCharge | None, amount: Money, parts: policies.Parts) -> None:
     if payment.status != "captured":
         raise Conflict("Nothing has been paid yet; there is nothing to refund.")
-    queries.assert_refundable(payment=payment)
+    queries.assert_refundable(payment=payment, charge_id=(charge.charge_id or "") if charge is not None else "")
     if amount.currency != payment.currency:
         raise Invalid(f"amount: this booking was charged in {payment.currency}.", field="amount")
     if amount.amount <= 0:

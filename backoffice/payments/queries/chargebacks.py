@@ -17,7 +17,7 @@ from backoffice.payments import policies
 from backoffice.payments.models import BalanceTransaction, Chargeback, ExtraCharge, FraudWarning, Payment
 from backoffice.payments.policies import chargebacks as rules
 from backoffice.payments.queries.held import held_parts
-from backoffice.payments.queries.money import captured_left
+from backoffice.payments.queries.money import blocking_chargebacks, captured_left, charge_left
 from backoffice.people import queries as people
 from backoffice.people.policies import STAFF_VERBS
 from backoffice.rulebook import queries as rulebook
@@ -87,22 +87,16 @@ def payment_of_charge(*, charge_id: str, provider_id: str) -> Payment | None:
     return found
 
 
-def blocking_chargeback(*, payment_id: int) -> Chargeback | None:
-    """The chargeback for which nothing of a payment can be refunded now."""
-    rows = Chargeback.objects.filter(payment_id=payment_id, kind="chargeback")
-    return rows.exclude(status__in=rules.REFUNDABLE_AFTER).order_by("-id").first()
-
-
-def assert_refundable(*, payment: Payment) -> None:
-    """Raises Conflict, saying why and until when, while the card network holds the money of a payment or has given it to
-    the guest: a refund would pay it twice."""
-    found = blocking_chargeback(payment_id=payment.pk)
+def assert_refundable(*, payment: Payment, charge_id: str = "") -> None:
+    """Raises Conflict, saying why and until when, while the card network holds the money of a payment or has given that of
+    this charge (the payment's own unless said) to the guest: a refund would pay it twice."""
+    found = blocking_chargebacks(payment=payment, charge_id=charge_id).first()
     if found is None:
         return
     if found.status == "lost":
         raise Conflict(
             f"The guest has this money already: chargeback {found.code} was lost, and the card network gave it back. "
-            "Nothing of this payment can be refunded.",
+            "Nothing of that charge can be refunded.",
             chargeback=found.code,
         )
     answer = f"; we answer it by {found.due_by:%d %b %Y %H:%M} UTC" if found.due_by is not None else ""
@@ -181,11 +175,13 @@ def _of_charge(chargeback: Chargeback, payment: Payment) -> policies.RefundLimit
     extra = ExtraCharge.objects.filter(charge_id=chargeback.charge_id).select_related("booking").first()
     if extra is None:
         return captured_left(payment=payment)
-    parts = policies.Parts.of(currency=extra.booking.currency, amounts=extra.parts)
-    charged = Money(extra.amount, extra.currency)
-    # Damage has no parts: what is lost of it was the host's already, or is ours to bear.
+    if extra.kind == "instalment":
+        return charge_left(charge=extra, payment=payment)
+    # Damage has no parts of a stay: what is lost of it was passed on to the host, or is ours to bear.
     return policies.RefundLimits(
-        parts=parts, charged=charged, of_parts=charged if parts.total else Money.zero(charged.currency)
+        parts=policies.Parts.none(extra.booking.currency),
+        charged=Money(extra.amount, extra.currency),
+        of_parts=Money.zero(extra.currency),
     )
 
 

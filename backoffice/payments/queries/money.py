@@ -111,8 +111,15 @@ def charge_limits(*, charge: ExtraCharge, payment: Payment) -> policies.RefundLi
         captured,
         Money(charge.amount, charge.currency),
         Refund.objects.filter(payment=payment, charge=charge),
-        disputed=is_disputed(payment=payment),
+        disputed=is_disputed(payment=payment, charge_id=charge.charge_id or ""),
     )
+
+
+def charge_left(*, charge: ExtraCharge, payment: Payment) -> policies.RefundLimits:
+    """What refunds have left of a captured charge beside the payment, whatever a card network holds of it."""
+    captured = policies.Parts.of(currency=charge.booking.currency, amounts=charge.parts)
+    refunds = Refund.objects.filter(payment=payment, charge=charge)
+    return _limits_of(captured, Money(charge.amount, charge.currency), refunds, disputed=False)
 
 
 def captured_left(*, payment: Payment) -> policies.RefundLimits:
@@ -120,10 +127,18 @@ def captured_left(*, payment: Payment) -> policies.RefundLimits:
     return _limits(payment, disputed=False)
 
 
-def is_disputed(*, payment: Payment) -> bool:
-    """Whether a card network holds the money of a payment, or has given it to the guest."""
+def is_disputed(*, payment: Payment, charge_id: str = "") -> bool:
+    """Whether a card network holds money of a payment's booking, or has given that of this charge (the payment's own unless
+    said) to the guest."""
+    return blocking_chargebacks(payment=payment, charge_id=charge_id).exists()
+
+
+def blocking_chargebacks(*, payment: Payment, charge_id: str = "") -> QuerySet[Chargeback]:
+    """The chargebacks for which nothing of a charge can be refunded now, the latest first: any of its booking's that is
+    open, and those that this charge was lost to."""
     rows = Chargeback.objects.filter(payment=payment, kind="chargeback")
-    return rows.exclude(status__in=chargeback_rules.REFUNDABLE_AFTER).exists()
+    lost_elsewhere = Q(status="lost") & ~Q(charge_id=charge_id or payment.charge_id or "")
+    return rows.exclude(status__in=chargeback_rules.REFUNDABLE_AFTER).exclude(lost_elsewhere).order_by("-id")
 
 
 def _limits(payment: Payment, *, disputed: bool) -> policies.RefundLimits:
