@@ -74,12 +74,18 @@ def find_lost(*, payout_code: str, actor: Actor, now: datetime) -> Payout:
         return payouts.record_transfer(payout_code=payout_code, seen=found, actor=actor, now=now)
     try:
         return _send(payout, actor, now)
-    except Indeterminate:
-        if payout.submitted_at is not None and now - payout.submitted_at > GIVE_UP_AFTER:
-            return payouts.fail_transfer(
-                payout_code=payout_code, failure="never carried out", tries=payout.tries, actor=actor, now=now
-            )
-        raise
+    except Indeterminate as lost:
+        # Only a failure that the provider keeps answering with: where no answer came, this very call may have been carried
+        # out, and another key would pay a second time.
+        saved = lost.facts.get("answered", False)
+        if not saved or payout.submitted_at is None or now - payout.submitted_at <= GIVE_UP_AFTER:
+            raise
+        found = gateway().find_transfer(group=payout.booking.code, key=queries.transfer_key(payout=payout))
+        if found is not None:
+            return payouts.record_transfer(payout_code=payout_code, seen=found, actor=actor, now=now)
+        return payouts.fail_transfer(
+            payout_code=payout_code, failure="never carried out", tries=payout.tries, actor=actor, now=now
+        )
 
 
 # Private --------------------------------------------------------------------------------------------------------------

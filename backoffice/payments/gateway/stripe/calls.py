@@ -68,7 +68,9 @@ def read(ask: Callable[[], T]) -> T:
 
 def _translated(error: sdk.StripeError) -> StaydeskError:
     status = error.http_status or 0
-    if status >= 500 or status == 409:
+    if status >= 500:
+        return Indeterminate(answered=True)  # and saved under our key: it will be the answer for a day
+    if status == 409:
         return Indeterminate()
     detail = error.error.message if error.error is not None else str(error)
     code = error.error.code if error.error is not None else None
