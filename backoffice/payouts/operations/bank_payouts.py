@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import Q, Sum
 
 from backoffice.audit import operations as audit
 from backoffice.core.actor import Actor
@@ -144,7 +144,7 @@ def _carry(row: BankPayout, available: Money, now: datetime) -> SweepFacts:
         cursor.execute(_CARRY, {"sweep": row.id, "currency": currency})
         movements = cursor.rowcount
     last, left = queries.left_by_last_sweep(currency=currency, before=row.id)
-    moved = sum(BankPayoutLine.objects.filter(bank_payout=row).values_list("net", flat=True))
+    moved = _sum(row)
     if left:
         _line(row, LEFT, last, left, now)
     return SweepFacts(
@@ -159,9 +159,14 @@ def _carry(row: BankPayout, available: Money, now: datetime) -> SweepFacts:
 def _write_stays(row: BankPayout, decided: Sweep, now: datetime) -> None:
     for code, stays in decided.stays.items():
         _line(row, KEPT, code, -stays, now)
-    total = sum(row.lines.values_list("net", flat=True))
+    total = _sum(row)
     if total != row.amount:
         raise AssertionError(f"{row.code} is {row.amount} and its lines {total}")
+
+
+def _sum(row: BankPayout) -> int:
+    total: int | None = row.lines.aggregate(total=Sum("net"))["total"]
+    return total or 0
 
 
 def _line(row: BankPayout, category: str, source: str, net: Money, now: datetime) -> None:
