@@ -29,7 +29,8 @@ from backoffice.payments import queries as money
 from backoffice.payments.models import Chargeback, Refund, WebhookEvent
 from backoffice.payouts import queries as payouts
 from backoffice.payouts.models import HostAccount, Payout, PayoutHold, WriteOff
-from backoffice.reconciliation.models import Break
+from backoffice.reconciliation import queries as reconciliation
+from backoffice.reconciliation.models import Break, Run
 from backoffice.reconciliation.states import FINDINGS
 
 FIGURES_KEY: Final = "console:figures"
@@ -141,6 +142,7 @@ def _debts(now: datetime) -> tuple[int, int, str]:
 BACKLOGS: Final[dict[str, Callable[[datetime], Any]]] = {
     "refunds": lambda now: Refund.objects.filter(status="requested").count(),
     "breaks": lambda now: Break.objects.filter(status__in=FINDINGS).count(),
+    "quality": lambda now: reconciliation.score(now=now),
     "outbox": lambda now: notifications.backlog(now=now),
     "webhooks": lambda now: WebhookEvent.objects.filter(status__in=["failed", "dead"]).count(),
     "payouts": lambda now: payouts.counts(now=now),
@@ -224,6 +226,7 @@ def _waiting(facts: dict[str, Any]) -> Sequence[Figure]:
                cells.list_of(Account, "standing=clearing"), "ledger.view", "danger" if overdue else ""),
         Figure("Breaks", f"{breaks:,}", "between the provider and our ledger",
                cells.list_of(Break, _any_of(*FINDINGS)), "breaks.view", "danger" if breaks else ""),
+        _quality(facts["quality"]),
         Figure("Outbox", f"{outbox.pending + outbox.failing:,}",
                f"{outbox.dead:,} given up" if outbox.dead else "on their way out",
                cells.list_of(OutboxMessage, _any_of("pending", "failed", "dead")), "jobs.view",
@@ -254,6 +257,14 @@ def _money_out(facts: dict[str, Any]) -> Sequence[Figure]:
         Figure("Write-offs to approve", f"{facts['write_offs']:,}", "wait for a second person",
                cells.list_of(WriteOff, "view=waiting"), "payouts.view", "warning" if facts["write_offs"] else ""),
     )  # fmt: skip
+
+
+def _quality(score: reconciliation.Score) -> Figure:
+    """The books in one number, the lowest of four; the words say which of them are not as they should be."""
+    low = [f"{name} {reconciliation.percent(getattr(score, name))}" for name in score.below_goal]
+    words = ", ".join(low) or "cleared, in time, complete and explained"
+    return Figure("Quality of the books", reconciliation.percent(score.lowest), words, cells.list_of(Run), "breaks.view",
+                  "warning" if low else "")  # fmt: skip
 
 
 def _any_of(*statuses: str) -> str:

@@ -38,6 +38,7 @@ NAMES: Final = (
     "sealing",
     "audit",
     "ledger",
+    "quality",
 )
 # A part that does not answer within this is away; the doctor must not hang with its patient.
 PATIENCE_SECONDS: Final = 3.0

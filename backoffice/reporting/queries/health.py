@@ -21,6 +21,7 @@ from backoffice.ledger import queries as ledger
 from backoffice.ledger.queries import Finding
 from backoffice.notifications import queries as notifications
 from backoffice.payments import queries as payments
+from backoffice.reconciliation import queries as reconciliation
 
 EXTENSIONS: Final = ("btree_gist", "unaccent")
 OLDEST_POSTGRESQL: Final = 150_000
@@ -321,6 +322,19 @@ def stops(trial: Trial) -> Check:
     return Check("stops", not on, said or "nothing is stopped", fix)
 
 
+def quality(trial: Trial) -> Check:
+    """The four shares of data quality meet their goals. Timeliness is said and not judged: a desk that was stopped, or
+    whose clock was moved on, learned of its movements late, and nothing puts that right."""
+    found = reconciliation.score(now=trial.now)
+    shares = {name: reconciliation.percent(getattr(found, name)) for name in reconciliation.GOALS}
+    detail = ", ".join(f"{name} {share}" for name, share in shares.items())
+    if found.last_run_at is None:
+        detail += "; never reconciled"
+    else:
+        detail += f"; reconciled {_span(trial.now - found.last_run_at)} ago"
+    return Check("quality", not (set(found.below_goal) - {"timeliness"}), detail, "ops reconcile all && ops breaks list")
+
+
 CHECKS: Final[Mapping[str, Callable[[Trial], Check]]] = {
     "database": database,
     "extensions": extensions,
@@ -336,6 +350,7 @@ CHECKS: Final[Mapping[str, Callable[[Trial], Check]]] = {
     "sealing": sealing,
     "audit": audit_chain,
     "ledger": books,
+    "quality": quality,
 }
 
 
