@@ -13,7 +13,7 @@ from backoffice.bookings.models import Booking
 from backoffice.core.money import Money
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
-from backoffice.payments.models import Payment
+from backoffice.payments.models import ExtraCharge, Payment
 from backoffice.payments.policies import pro_rata
 from backoffice.payments.policies.seen import SeenBalanceTransaction, SeenPayment, SeenTransfer
 from backoffice.payouts import operations as payouts
@@ -72,7 +72,24 @@ def paid_stay(
     return Booking.objects.select_related("host", "guest", "listing").get(pk=booking.pk)
 
 
-def settled(charge: str, payment: Payment, now: datetime) -> None:
+def pay_instalments(booking: Booking, *, now: datetime) -> None:
+    """The guest pays what is due of a long stay."""
+    for charge in ExtraCharge.objects.filter(booking=booking, status__in=["scheduled", "failed"], due_at__lte=now):
+        ExtraCharge.objects.filter(pk=charge.pk).update(status="submitted")
+        amount = Money(charge.amount, charge.currency)
+        seen = SeenPayment(
+            id=f"pi_{charge.code}",
+            status="captured",
+            amount=amount,
+            reference=charge.code,
+            charge_id=f"ch_{charge.code}",
+            taken=amount,
+        )
+        payments.record_charge(charge_code=charge.code, seen=seen, actor=SYSTEM, now=now)
+        settled(f"ch_{charge.code}", charge, now)
+
+
+def settled(charge: str, payment: Payment | ExtraCharge, now: datetime) -> None:
     """The provider's movement of a charge, without a fee."""
     amount = Money(payment.amount, payment.currency)
     payments.import_transactions(

@@ -60,8 +60,7 @@ def note_transfer_failure(*, payout_code: str, failure: str, actor: Actor, now: 
         payout = _lock(payout_code)
         if payout.status not in {"transferred", "paid"}:
             return payout
-        payout.transfer_id = None
-        payout.save(update_fields=["transfer_id"])
+        payout.transfer_id = None  # the movements keep it; the next try gets its own
         _fail(payout, failure, actor, now)
     return payout
 
@@ -81,7 +80,7 @@ def _fail(payout: Payout, failure: str, actor: Actor, now: datetime) -> None:
     payout.failure = failure[:300]
     payout.waits_for = f"The payment provider refused it: {failure}"[:200]
     payout.waits_until = None
-    move(payout, "fail", actor.because(failure), now, fields=["failure", "waits_for", "waits_until"])
+    move(payout, "fail", actor.because(failure), now, fields=["failure", "waits_for", "waits_until", "transfer_id"])
     _tell_host(payout, "payout_failed", now)
 
 
