@@ -70,7 +70,7 @@ class Visitor:
             code = str(body.get("code", ""))
             if status == 401:
                 self._sign_in(deadline)
-            elif 400 <= status < 500 and code not in {"idempotency_key_in_use", "too_many_requests"}:
+            elif 400 <= status < 500 and status != 429 and code != "idempotency_key_in_use":
                 raise Refusal(f"{method} {path}", status, code, str(body.get("detail", "")))
             else:
                 self._tally.add(f"answered {status}" if status else "no answer")

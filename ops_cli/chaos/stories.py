@@ -79,6 +79,16 @@ class Calendar:
         return first, first + timedelta(days=NIGHTS)
 
 
+def fate_of(*, seed: int, number: int) -> str:
+    """What becomes of one booking of a run, as the seed has it."""
+    (fate,) = _dice(seed, number, "what").choices(list(FATES), weights=list(FATES.values()))
+    return fate
+
+
+def _dice(seed: int, number: int, of: str) -> random.Random:
+    return random.Random(f"{seed}:{number}:{of}")  # noqa: S311  # a plan, not a secret
+
+
 class Stories:
     """Everybody who takes part, and what has been answered so far."""
 
@@ -104,8 +114,7 @@ class Stories:
         """One story from beginning to end. One that cannot go on is kept as such, and the others go on."""
         if self._tally.hopeless.is_set():
             return
-        rng = random.Random(f"{self._seed}:{number}")  # noqa: S311  # a plan, not a secret
-        (fate,) = rng.choices(list(FATES), weights=list(FATES.values()))
+        fate, rng = fate_of(seed=self._seed, number=number), _dice(self._seed, number, "how")
         home, guest = rng.choice(self._homes), rng.choice(self._guests)
         ahead = rng.choice([1, 2, 3, 8, 20])
         try:

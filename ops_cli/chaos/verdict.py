@@ -84,19 +84,19 @@ def settle_down(desk: ThrowawayDesk, provider: Provider, *, steps: Sequence[str]
 
 def checks(desk: ThrowawayDesk, provider: Provider, told: Sequence[Told]) -> Iterator[Check]:
     """Everything that must hold now, asked one after the other."""
-    yield _nothing_lost(told)
-    yield _one_to_one("charges", provider.listed("charges"), _our_charges(), lambda row: row["paid"], "payment")
+    yield nothing_lost(told)
+    yield charges(provider)
     yield _one_to_one("refunds", provider.listed("refunds"), _our_refunds(), lambda row: True, "refund")
     yield _one_to_one("transfers", provider.listed("transfers"), _our_transfers(), lambda row: True, "payout")
     yield _hosts_are_paid()
     yield _no_night_sold_twice()
-    yield _nothing_left()
+    yield nothing_left()
     yield _by_command("the provider and the ledger agree", lambda: _reconciled(desk))
     yield _by_command("the books are sound", lambda: _found(desk.ops("ledger", "check")))
     yield _by_command("the log of who did what is whole", lambda: _found(desk.ops("audit", "verify"), of="entries"))
 
 
-def _nothing_lost(told: Sequence[Told]) -> Check:
+def nothing_lost(told: Sequence[Told]) -> Check:
     """Whatever was answered with 2xx is there, and as it was answered."""
     wrong = []
     for one in told:
@@ -120,6 +120,11 @@ def _nothing_lost(told: Sequence[Told]) -> Check:
 
 
 Amounts = Mapping[str, tuple[int, str]]
+
+
+def charges(provider: Provider) -> Check:
+    """The provider has taken each payment once, and no other."""
+    return _one_to_one("charges", provider.listed("charges"), _our_charges(), lambda row: row["paid"], "payment")
 
 
 def _our_charges() -> Amounts:
@@ -180,7 +185,7 @@ def _no_night_sold_twice() -> Check:
     return Check("no night is sold twice", len(stays), wrong)
 
 
-def _nothing_left() -> Check:
+def nothing_left() -> Check:
     """Nothing hangs half-way, and nothing has been given up."""
     _, _, dead = payments.inbox_backlog(now=clock.now())
     refunds = payments.refunds().filter(status__in=["submitted", "indeterminate", "approved"])

@@ -1,0 +1,247 @@
+"""`ops chaos`: a small storm is survived; and what would be wrong after one is noticed by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backoffice.core.actor import system
+from backoffice.core.money import Money
+from backoffice.workflows import refund_booking
+from ops_cli.chaos import people, stories, verdict
+from ops_cli.chaos.people import GaveUp, Refusal, Tally, Visitor
+from ops_cli.chaos.provider import Provider
+from ops_cli.chaos.stories import FATES, Calendar, Home, Told
+from ops_cli.parts import plan
+from ops_cli.parts.processes import MARK
+from tests import factories
+from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows.steps import ROOMS, now, paid
+
+ROOT = Path(__file__).resolve().parents[2]
+NOBODY = Visitor("http://127.0.0.1:9", email="nobody@example.org", password="-", tally=Tally())
+on_the_books = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
+
+
+# The whole of it --------------------------------------------------------------------------------------------------------
+
+
+def chaos(*arguments: str, seconds: float) -> tuple[int, dict[str, Any], str]:
+    """`ops chaos` as from a shell that has set nothing."""
+    clean = {name: value for name, value in os.environ.items() if name not in {*plan.SETTINGS, MARK}}
+    done = subprocess.run(
+        [sys.executable, "-m", "ops_cli.main", "chaos", *arguments, "--format", "json"],
+        cwd=ROOT,
+        env={**clean, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds,
+    )
+    return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
+
+
+@pytest.mark.timeout(600)
+def test_a_small_storm_loses_nothing_and_doubles_nothing() -> None:
+    code, answer, said = chaos("--bookings", "24", "--seed", "11", seconds=580)
+    assert code == 0, [row for row in answer.get("data", []) if not row["ok"]] or said
+    summary = answer["summary"]
+    assert sum(summary["kills"].values()) >= 2 and sum(summary["faults"].values()) >= 5
+    assert summary["counts"]["paid"] >= 12
+    looked_at = {row["check"]: row["looked_at"] for row in answer["data"]}
+    assert all(row["ok"] for row in answer["data"]) and len(looked_at) >= 11
+    assert looked_at["the provider and the ledger agree"] >= summary["counts"]["paid"]
+    assert looked_at["the log of who did what is whole"] > 100
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7_200)
+def test_a_great_storm_loses_nothing_and_doubles_nothing() -> None:
+    code, answer, said = chaos("--bookings", "2000", "--seed", "12", seconds=7_000)
+    assert code == 0, [row for row in answer.get("data", []) if not row["ok"]] or said
+    assert all(answer["summary"]["kills"].values()) and answer["summary"]["clock_moves"] >= 10
+
+
+# People -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Desk:
+    """A desk that answers what it is told to, one after the other, then always the last."""
+
+    answers: list[tuple[int, Mapping[str, Any]]]
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    site: str = ""
+
+
+@pytest.fixture
+def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    one = Desk([(200, {})])
+
+    class Door(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            one.asked.append((self.path, self.headers.get("Idempotency-Key", "")))
+            status, body = one.answers.pop(0) if len(one.answers) > 1 else one.answers[0]
+            if status == 0:  # gone in the middle of an answer
+                self.close_connection = True
+                return
+            said = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    one.site = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(people, "PAUSE", 0.01)
+    yield one
+    server.shutdown()
+    server.server_close()
+
+
+def visitor(desk: Desk) -> Visitor:
+    return Visitor(desk.site, email="alice@example.org", password="-", tally=Tally())
+
+
+def test_whoever_gets_no_answer_asks_again_with_the_same_key(desk: Desk) -> None:
+    busy = {"code": "idempotency_key_in_use"}
+    desk.answers = [(0, {}), (503, {"code": "upstream_unavailable"}), (409, busy), (429, {}), (201, {"code": "BK-1"})]
+    assert visitor(desk).post("bookings", quote="Q") == {"code": "BK-1"}
+    assert len(desk.asked) == 5 and len({key for _, key in desk.asked}) == 1 and desk.asked[0][1]
+
+
+def test_a_no_is_an_answer(desk: Desk) -> None:
+    desk.answers = [(409, {"code": "nights_taken", "detail": "Somebody else has them."})]
+    with pytest.raises(Refusal, match="nights_taken") as refusal:
+        visitor(desk).post("bookings", quote="Q")
+    assert (refusal.value.status, refusal.value.code) == (409, "nights_taken") and len(desk.asked) == 1
+
+
+def test_who_is_not_signed_in_signs_in_and_goes_on(desk: Desk) -> None:
+    desk.answers = [(401, {}), (200, {"access": "token"}), (200, {"done": True})]
+    assert visitor(desk).post("bookings", quote="Q") == {"done": True}
+    assert [path for path, _ in desk.asked] == ["/api/v1/bookings", "/api/v1/auth/login", "/api/v1/bookings"]
+
+
+def test_patience_ends_and_at_once_when_there_is_no_desk_any_more(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.answers = [(503, {})]
+    alice = visitor(desk)
+    monkeypatch.setattr(people, "PATIENCE", 0.2)
+    with pytest.raises(GaveUp):
+        alice.post("bookings", quote="Q")
+    monkeypatch.setattr(people, "PATIENCE", 60.0)
+    alice._tally.hopeless.set()
+    began = time.monotonic()
+    with pytest.raises(GaveUp):
+        alice.post("bookings", quote="Q")
+    assert time.monotonic() - began < 5
+
+
+def test_two_stories_never_get_the_same_nights() -> None:
+    calendar, home = Calendar(), Home("LS-1", NOBODY)
+    taken = [calendar.take(home, not_before=factories.NOW.date()) for _ in range(20)]
+    nights = [first for first, _ in taken]
+    assert len(set(nights)) == 20 and all(other >= end for (_, end), (other, _) in pairwise(taken))
+
+
+def test_every_fate_is_drawn_in_a_run_of_the_usual_size() -> None:
+    drawn = {stories.fate_of(seed=7, number=number) for number in range(300)}
+    assert drawn == set(FATES)
+
+
+# The account ------------------------------------------------------------------------------------------------------------
+
+
+def provider_of(sandbox: RunningSandbox) -> Provider:
+    return Provider(sandbox.base_url, sandbox.api_key)
+
+
+def charges(sandbox: RunningSandbox) -> verdict.Check:
+    return verdict.charges(provider_of(sandbox))
+
+
+def charged_again(sandbox: RunningSandbox, amount: int, payment: str) -> None:
+    """What must never happen: the provider carried it out once more."""
+    sandbox.client().v1.payment_intents.create(
+        {
+            "amount": amount,
+            "currency": "eur",
+            "payment_method": "pm_card_visa",
+            "confirm": True,
+            "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
+            "metadata": {"payment": payment} if payment else {},
+        }
+    )
+
+
+@on_the_books
+def test_a_charge_that_was_doubled_made_by_nobody_or_lost_is_named(sandbox: RunningSandbox) -> None:
+    booking = paid()
+    assert charges(sandbox).ok and charges(sandbox).looked_at == 1
+    charged_again(sandbox, booking.charge_total, booking.payment.code)
+    assert charges(sandbox).wrong == [f"{booking.payment.code} was carried out 2 times"]
+    charged_again(sandbox, 500, "")
+    assert any("is at the provider only" in line for line in charges(sandbox).wrong)
+    sandbox.control("POST", "/_sim/reset")
+    assert charges(sandbox).wrong == [f"{booking.payment.code} is here only"]
+
+
+@on_the_books
+def test_a_charge_of_another_amount_is_named(sandbox: RunningSandbox) -> None:
+    booking = paid()
+    sandbox.control("POST", "/_sim/reset")
+    charged_again(sandbox, booking.charge_total - 1, booking.payment.code)
+    (wrong,) = charges(sandbox).wrong
+    assert wrong.startswith(f"{booking.payment.code}: ({booking.charge_total - 1}, 'EUR') there")
+
+
+@on_the_books
+def test_what_was_answered_and_is_not_so_is_named(sandbox: RunningSandbox) -> None:
+    booking = paid()
+    told = Told(booking.code, NOBODY, "stays", paid=True)
+    assert verdict.nothing_lost([told]).ok
+    told.cancelled = True
+    assert verdict.nothing_lost([told]).wrong == [f"{booking.code} was cancelled and is confirmed"]
+    gone = Told("BK-GONE99", NOBODY, "stays")
+    assert verdict.nothing_lost([gone]).wrong == ["BK-GONE99 was answered and is gone"]
+    told.cancelled, told.refunded = False, Money(1_000, "EUR")
+    assert "there are []" in verdict.nothing_lost([told]).wrong[0]
+
+
+@on_the_books
+def test_what_the_desk_has_still_to_do_is_counted(sandbox: RunningSandbox) -> None:
+    booking = paid()
+    finance = factories.acting(factories.staff("finance", now=now()), now=now())
+    refund = refund_booking.request(
+        booking_code=booking.code,
+        amount=Money(1_000, "EUR"),
+        cause="service_issue",
+        bearer="host",
+        reason="No hot water",
+        idempotency_key="k",
+        version=booking.payment.version,
+        actor=finance,
+        now=now(),
+    )
+    sandbox.advance(60)
+    assert verdict.waiting()["refunds to be sent"] == 1
+    assert f"refund {refund.code} is approved" in verdict.nothing_left().wrong
+    refund_booking.send(refund_code=refund.code, actor=system("worker"), now=now())
+    assert "refunds to be sent" not in verdict.waiting()
