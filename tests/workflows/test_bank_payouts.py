@@ -242,3 +242,25 @@ def test_one_account_that_cannot_be_asked_does_not_keep_the_others_waiting(sandb
     poll(sandbox)
     assert Payout.objects.get(id=payouts[1].id).status == "paid"
     assert Payout.objects.get(id=payouts[0].id).status == "transferred"
+
+
+def test_news_of_the_successor_before_that_of_the_one_sent_back_is_put_right_by_the_next_look(
+    sandbox: RunningSandbox, host: User
+) -> None:
+    payout = sent(sandbox, host)
+    sandbox.advance(8 * DAY)
+    account = account_of(host).provider_id or ""
+    of_account: Any = {"stripe_account": account}
+    [first] = sandbox.client().v1.payouts.list({}, of_account).data
+    sandbox.control("POST", f"/_sim/payouts/{first.id}/fail", {"failure_code": "account_closed"})
+    change_bank(sandbox, account_of(host), "000999999991")
+    sandbox.advance(8 * DAY)
+    newest, oldest = sandbox.client().v1.payouts.list({}, of_account).data
+    for payout_id in (newest.id, oldest.id):
+        follow_bank_payouts.take_over(payout_id=payout_id, account=account, actor=SYSTEM, now=now())
+    poll(sandbox)
+    payout.refresh_from_db()
+    assert payout.bank_payout is not None
+    assert (payout.status, payout.bank_payout.provider_id, at_provider(host)) == ("paid", newest.id, 0)
+    assert (journals("connected_payout"), journals("connected_payout_returned")) == (1, 0), "one of them never arrived"
+    assert queries.unequal() == []
