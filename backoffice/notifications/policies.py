@@ -236,8 +236,8 @@ TOPICS: Final[Mapping[str, Mapping[str, Words]]] = {
         ),
         "payout_taken_back": Words(
             "We took {amount} back from your payout {payout}",
-            "You owed us {amount}, and no payout was due to keep it from, so we took it back from payout {payout} of "
-            "booking {booking}. The reason: {reason}",
+            "The reason given: {reason} You owed us {amount}, and no payout was due to keep it from, so we took it back "
+            "from payout {payout} of booking {booking}.",
             _BOOKING,
         ),
     }

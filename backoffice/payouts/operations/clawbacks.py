@@ -248,7 +248,7 @@ def _tell_host(clawback: Clawback, payout: Payout, now: datetime) -> None:
             "amount": Money(clawback.amount, clawback.currency).format(),
             "payout": payout.code,
             "booking": payout.booking.code,
-            "reason": clawback.reason,
+            "reason": clawback.reason if clawback.reason.endswith((".", "!", "?")) else f"{clawback.reason}.",
         },
         now=now,
     )
