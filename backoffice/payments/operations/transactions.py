@@ -92,6 +92,8 @@ def _transaction_facts(row: SeenBalanceTransaction) -> policies.BalanceTransacti
     if row.reporting_category in {"charge", "charge_failure", "partial_capture_reversal"}:
         payment = queries.payment_seen(provider_id="", reference=row.source_reference)
         charge = None if payment is not None else queries.charge_seen(provider_id="", reference=row.source_reference)
+        if payment is None and charge is None:  # what was reserved and not taken carries no code of ours
+            payment = queries.payment_of_charge(charge_id=row.source_id, provider_id="")
     elif row.reporting_category in {"refund", "refund_failure"}:
         refund = queries.refund_seen(provider_id=row.source_id, reference=row.source_reference)
         payment = refund.payment if refund is not None else None

@@ -67,7 +67,7 @@ def _balance_transaction(row: Mapping[str, Any]) -> SeenBalanceTransaction:
         id=row["id"],
         type=row["type"],
         reporting_category=row["reporting_category"],
-        source_id=id_of(source),
+        source_id=_source(row["reporting_category"], source),
         source_reference=_reference(row["reporting_category"], metadata),
         amount=Money(row["amount"], currency),
         fee=Money(row["fee"], currency),
@@ -104,12 +104,19 @@ def _network(source: Any) -> str:
     return str(card.get("network") or card.get("brand") or "")
 
 
+def _source(category: str, source: Any) -> str:
+    """The object it came from. What was reserved and not taken is the charge's own, though a refund carries it."""
+    if category == "partial_capture_reversal" and isinstance(source, Mapping) and source.get("object") == "refund":
+        return id_of(source["charge"])
+    return id_of(source)
+
+
 def _presented(category: str, source: Any) -> Money | None:
     """What a charge or refund was for, in the currency the guest saw; of a partial capture, what was not captured."""
     if not isinstance(source, Mapping) or source.get("object") not in {"charge", "refund"}:
         return None
     amount = source["amount"]
-    if category == "partial_capture_reversal":
+    if category == "partial_capture_reversal" and source["object"] == "charge":
         amount -= source["amount_captured"]
     return Money(amount, source["currency"].upper())
 
