@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from django.db import transaction
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backoffice.core.errors import Conflict, Invalid
 from backoffice.core.money import Money
+from backoffice.ledger import queries as ledger
+from backoffice.payouts import operations, queries
+from backoffice.payouts.models import Clawback, Payout, WriteOff
 from backoffice.payouts.policies.clawbacks import (
     AGES,
     OpenDebt,
@@ -21,7 +27,9 @@ from backoffice.payouts.policies.clawbacks import (
     propose,
 )
 from backoffice.rulebook.policies import RecoveryRules
-from tests.factories import NOW
+from tests import factories
+from tests.factories import NOW, SYSTEM
+from tests.workflows.hosts import owes
 
 RULES = RecoveryRules(
     bank_cool_down_hours=72, netting_days=14, retry_days=7, reverse_automatically=True, sweep_minimums=()
@@ -122,3 +130,132 @@ def test_what_may_be_taken_back(amount: Money, owed: Money, left: Money, error: 
     else:
         with pytest.raises(error):
             check_clawback(amount=amount, owed=owed, left=left)
+
+
+# What a host owes, whatever happens to it ------------------------------------------------------------------------------
+
+ACTS = st.lists(
+    st.tuples(
+        st.sampled_from(["owe", "net", "ask", "refuse", "succeed", "again", "write off", "give up", "keep"]),
+        st.integers(1, 5_000),
+    ),
+    max_size=25,
+)
+
+
+class Rollback(Exception):
+    """Each story begins on the same books."""
+
+
+def try_to(act: Callable[[], object]) -> bool:
+    try:
+        with transaction.atomic():
+            act()
+    except (Conflict, Invalid):
+        return False
+    return True
+
+
+class Story:
+    """One host with three payouts that were sent, and everything that can happen to what they owe."""
+
+    def __init__(self) -> None:
+        self.host = factories.person("Bob", is_host=True)
+        self.staff = [factories.acting(factories.staff("finance")) for _ in range(2)]
+        booking = factories.booking(factories.listing(self.host))
+        for number in (1, 2, 3):
+            Payout.objects.create(
+                booking=booking, host=self.host, number=number, status="transferred", held=3_000, host_fee=0, guest_fee=0,
+                currency="EUR", due_at=NOW, policy="payouts@1", transfer_amount=3_000, transfer_currency="EUR",
+                transfer_id=f"tr_{number}", transferred_at=NOW, created_at=NOW,
+            )  # fmt: skip
+        self.number = 0
+
+    @property
+    def owed(self) -> int:
+        return queries.owed(host_code=self.host.code, currency="EUR").amount
+
+    def step(self, act: str, amount: int) -> None:
+        self.number += 1
+        at = NOW + self.number * DAY
+        clawback = Clawback.objects.filter(status="submitted").first() if act in {"refuse", "succeed"} else None
+        proposed = WriteOff.objects.filter(status="proposed").first()
+        first, second = self.staff
+        if act == "owe":
+            owes(self.host, eur(amount), at=at)
+        elif act == "net":  # what a release would take of it
+            owes(self.host, eur(-min(amount, self.owed)), at=at)
+        elif act == "ask":
+            payout = Payout.objects.order_by("reversed_amount", "id")[0]
+            asked = try_to(
+                lambda: operations.request_clawback(
+                    payout_code=payout.code,
+                    amount=eur(amount),
+                    reason="Owed",
+                    version=payout.version,
+                    actor=first,
+                    now=at,
+                )
+            )
+            if asked:
+                operations.claim_clawback(clawback_code=Clawback.objects.latest("id").code, now=at)
+        elif act == "again":
+            failed = Clawback.objects.filter(status="failed").first()
+            if failed is not None and try_to(
+                lambda: operations.retry_clawback(
+                    clawback_code=failed.code, version=failed.version, actor=second, now=at
+                )
+            ):
+                operations.claim_clawback(clawback_code=failed.code, now=at)
+        elif clawback is not None and act == "refuse":
+            operations.fail_clawback(clawback_code=clawback.code, failure="insufficient", actor=SYSTEM, now=at)
+        elif clawback is not None:
+            operations.record_clawback(
+                clawback_code=clawback.code, provider_id=f"trr_{self.number}", amount=eur(clawback.amount),
+                actor=SYSTEM, now=at,
+            )  # fmt: skip
+        elif act == "write off":
+            try_to(
+                lambda: operations.propose_write_off(
+                    host_code=self.host.code, amount=eur(amount), reason="Gone", actor=first, now=at
+                )
+            )
+        elif proposed is not None and act in {"give up", "keep"}:
+            try_to(
+                lambda: operations.decide_write_off(
+                    code=proposed.code, approve=act == "give up", reason="Checked", version=proposed.version,
+                    actor=second, now=at,
+                )
+            )  # fmt: skip
+
+    def check(self) -> None:
+        at = NOW + self.number * DAY
+        found = queries.receivables(now=at)
+        assert self.owed >= 0 and sum(one.amount.amount for one in found) == self.owed
+        for one in found:
+            assert Money.sum(one.ages.values(), "EUR") == one.amount and all(
+                debt.amount.amount > 0 for debt in one.debts
+            )
+        asking = sum(Clawback.objects.filter(status__in=["requested", "submitted"]).values_list("amount", flat=True))
+        assert sum(one.coming_back.amount for one in found) == (asking if found else 0)
+        standing = {row.key: row.amount for row in ledger.balances(code="1170", open_only=True)}
+        for row in Clawback.objects.all():
+            # What was taken back stands on the clearing account until the provider's own movement releases it.
+            wanted = row.amount if row.status in {"submitted", "succeeded"} else 0
+            assert standing.get(row.code, 0) == wanted, row.status
+        for payout in Payout.objects.all():
+            back = sum(payout.clawbacks.filter(status="succeeded").values_list("amount", flat=True))
+            assert payout.reversed_amount == back <= payout.transfer_amount
+            assert (payout.status == "reversed") is (back == payout.transfer_amount)
+
+
+@pytest.mark.django_db
+@settings(max_examples=25, deadline=None)
+@given(ACTS)
+def test_what_is_owed_is_never_taken_twice_nor_below_nothing(acts: list[tuple[str, int]]) -> None:
+    with contextlib.suppress(Rollback), transaction.atomic():
+        story = Story()
+        for act, amount in [("owe", 4_000), *acts]:
+            story.step(act, amount)
+            story.check()
+        raise Rollback
