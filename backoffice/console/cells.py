@@ -143,7 +143,12 @@ def link(thing: Model | None, text: Any = "") -> SafeString:
 
 def code(value: str | None) -> SafeString:
     """A code or a provider's id, in a face that tells 0 from O."""
-    return NONE if not value else format_html('<span class="sd-code">{}</span>', value)
+    return NONE if not value else format_html('<span class="sd-code{}">{}</span>', _whole(value), value)
+
+
+def _whole(name: str) -> str:
+    """A code of ours is never broken at its hyphen; a provider's long id may be."""
+    return " sd-nobreak" if len(name) <= 16 else ""
 
 
 # What `find` knows to lead to: our codes, and the provider's ids of things we keep.
@@ -155,11 +160,12 @@ def lead(name: str | None, text: Any = "") -> SafeString:
     if not name or not _LEADS.match(name):
         return code(name)
     address = f"{reverse('admin:find')}?{urlencode({'q': name})}"
-    return format_html('<a class="sd-link sd-code" href="{}">{}</a>', address, text or name)
+    return format_html('<a class="sd-link sd-code{}" href="{}">{}</a>', _whole(name), address, text or name)
 
 
 def two(first: Any, second: Any) -> SafeString:
-    """A value with a quieter one beneath."""
+    """A value with a quieter one beneath, if there is one."""
+    second = "" if second == NONE else second
     return format_html('<span class="sd-two">{}<span class="sd-sub">{}</span></span>', first, second)
 
 

@@ -486,7 +486,9 @@ def warnings(row: Payout, made: Explanation, desk: Desk) -> list[str]:
     said = []
     if row.status == "failed":
         said.append(f"The transfer was refused: {row.failure or 'the provider gave no reason'}.")
-    if made.waits is not None and (row.due_at <= desk.now or row.status == "held"):
+    if row.status == "held" and row.waits_for:
+        said.append(f"{row.waits_for} Until {cells.when(row.waits_until)}." if row.waits_until else row.waits_for)
+    elif made.waits is not None and row.due_at <= desk.now:
         until = f" Until {cells.when(made.waits.until)}." if made.waits.until else ""
         said.append(f"{made.waits.sentence}{until}")
     elif row.status in UNRELEASED and row.due_at <= desk.now:
