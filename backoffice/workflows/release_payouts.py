@@ -48,6 +48,8 @@ def run(*, now: datetime, actor: Actor, limit: int | None = None, dry_run: bool 
     for code in queries.holds_expired(now=now):
         done["holds_expired"] += bool(_quietly(lambda: payouts.expire_hold(hold_code=code, actor=actor, now=now)))  # noqa: B023 — called at once
     _plan_what_has_none(done, now)
+    for code in queries.damages_to_pay():
+        done["scheduled"] += bool(_quietly(lambda: payouts.pay_damage(charge_code=code, actor=actor, now=now)))  # noqa: B023 — called at once
     for code in queries.transfers_come_back(now=now):
         payouts.note_transfer_failure(payout_code=code, failure="it came back", actor=actor, now=now)
         done["come_back"] += 1

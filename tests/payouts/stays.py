@@ -66,6 +66,8 @@ def paid_stay(
         reference=payment.code,
         charge_id=charge,
         taken=Money(payment.amount, payment.currency),
+        customer_id=f"cus_{number}",
+        payment_method="pm_card_visa",
     )
     settle(seen=seen, actor=SYSTEM, now=now)
     settled(charge, payment, now)

@@ -216,6 +216,15 @@ def released_converted(*, charge: str, parts: Parts, keys: PostingKeys, rate: Ex
     )
 
 
+def payable_converted(*, host: str, charge: str, amount: Money, given: Money) -> Lines:
+    """What is payable in a currency that its charge was not settled in becomes payable in the other (`given`)."""
+    return journal(
+        debit(HOST_PAYABLE, host, amount),
+        *exchange(charge, given, amount),
+        credit(HOST_PAYABLE, host, given),
+    )
+
+
 def transfer_requested(*, host: str, transfer: str, amount: Money) -> Lines:
     """What is payable was asked to be sent to the host's connected account."""
     return journal(debit(HOST_PAYABLE, host, amount), credit(TRANSFER, transfer, amount))

@@ -54,6 +54,7 @@ from backoffice.payments.queries.held import (
     instalment_overdue,
     parts_to_come,
     release_rate,
+    settled_of,
     settlement_currency,
     sources,
 )
@@ -167,6 +168,7 @@ __all__ = [
     "refunds_to_send",
     "release_rate",
     "repayments_on_their_way",
+    "settled_of",
     "settlement_currency",
     "shares_if_lost",
     "sources",

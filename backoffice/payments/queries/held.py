@@ -81,6 +81,15 @@ def sources(*, booking: Booking) -> list[Source]:
     return [Source(charge=charge or "", settled=settled.get(charge or "")) for charge in charges]
 
 
+def settled_of(*, charge: str) -> Money | None:
+    """What the provider made of any charge; None until it has said so."""
+    rows = BalanceTransaction.objects.filter(
+        source_id=charge or "-", reporting_category__in=["charge", "partial_capture_reversal"]
+    )
+    amounts = [Money(amount, currency) for amount, currency in rows.values_list("amount", "currency")]
+    return Money.sum(amounts, amounts[0].currency) if amounts else None
+
+
 def release_rate(*, booking: Booking, settled: str, on: date) -> ExchangeRate | None:
     """At what the releases of a booking converted, as it stands in the ledger: what a refund takes from the host is what
     they got for it. Before any, that day's rate; None where nothing has to be converted."""

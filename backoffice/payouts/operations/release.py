@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db import transaction
 
@@ -22,7 +23,7 @@ from backoffice.payments import queries as payment_queries
 from backoffice.payments.models import Payment
 from backoffice.payouts import queries
 from backoffice.payouts.models import HostAccount, Payout
-from backoffice.payouts.operations.schedule import move, note, schedule
+from backoffice.payouts.operations.schedule import move, next_number, note, schedule
 from backoffice.payouts.policies.accounts import Waiting
 from backoffice.payouts.policies.release import Share, nettable, source_of, split_weight, too_little
 from backoffice.payouts.states import PAYOUT, UNRELEASED
@@ -55,6 +56,8 @@ def release(*, payout_code: str, actor: Actor, now: datetime) -> Released:
         waits = queries.waits(payout=payout, now=now)
         if waits is None and payout.status == "failed":
             _claim(payout, Money(payout.transfer_amount, payout.transfer_currency), actor, now)
+        elif waits is None and payout.weight == 0:
+            waits = _release_damage(payout, actor, now)
         elif waits is None:
             waits = _release(payout, payment, rows, actor, now)
         if waits is not None:
@@ -90,7 +93,7 @@ def _lock(payout_code: str) -> tuple[Payout, Payment | None, list[Payout]]:
     for row in rows:
         row.booking, row.host = booking, booking.host
     payout = next(row for row in rows if row.code == payout_code)
-    return payout, payment, [row for row in rows if row.status in UNRELEASED]
+    return payout, payment, [row for row in rows if row.status in UNRELEASED and row.weight]
 
 
 def _release(
@@ -128,6 +131,60 @@ def _release(
         move(payout, "net" if taken else "void", actor, now, netted=taken.amount)
     schedule(booking=payout.booking, now=now, actor=actor)
     return None
+
+
+def _release_damage(payout: Payout, actor: Actor, now: datetime) -> Waiting | None:
+    """Damage money is payable already: less what the host owes it is sent, in the currency it was settled in."""
+    holds = [hold for hold in queries.active_holds(booking_id=payout.booking_id) if hold.amount is None]
+    if holds:
+        return Waiting(sentence="It is held back while we look into something.", until=max(one.until for one in holds))
+    amount = Money(payout.transfer_amount, payout.transfer_currency)
+    settled = payment_queries.settled_of(charge=payout.source_charge)
+    if payout.source_charge and settled is None:
+        return Waiting(sentence="The payment provider has not settled the guest's payment yet.")
+    if settled is not None and settled.currency != amount.currency:
+        amount = _converted(payout, amount, settled.currency, actor, now)
+    taken = nettable(payable=amount, owed=queries.owed(host_code=payout.host.code, currency=amount.currency))
+    left = amount - taken
+    if PAYOUT.allows(payout.status, "ripen"):
+        move(payout, "ripen", actor, now)
+    payout.netted, payout.transfer_amount, payout.transfer_currency = taken.amount, left.amount, left.currency
+    payout.waits_for, payout.waits_until = "", None
+    payout.save(update_fields=["netted", "transfer_amount", "transfer_currency", "rate", "waits_for", "waits_until"])
+    _net(payout, taken, actor, now)
+    if left:
+        _claim(payout, left, actor, now)
+    else:
+        move(payout, "net", actor, now, netted=taken.amount)
+    return None
+
+
+def _converted(payout: Payout, amount: Money, settled: str, actor: Actor, now: datetime) -> Money:
+    """What is payable, in the currency its charge was settled in, at that day's rate; the charge's position is closed."""
+    rate = rulebook.rate(base=amount.currency, quote=settled, on=now.date())
+    payout.rate = rate.as_dict()
+    given = rate.convert(amount)
+    facts: dict[str, Any] = {
+        "subject": payout.booking.code,
+        "reference": payout.code,
+        "effective_at": now,
+        "actor": actor,
+        "now": now,
+    }
+    ledger.post(
+        key=f"conversion:{payout.code}",
+        kind="conversion",
+        lines=money.payable_converted(host=payout.host.code, charge=payout.source_charge, amount=amount, given=given),
+        **facts,
+    )
+    positions = ledger_queries.standing(account="3900", key=payout.source_charge)
+    ledger.post(
+        key=f"fx:{payout.code}:{payout.source_charge}",
+        kind="fx",
+        lines=money.fx_realised(charge=payout.source_charge, positions=positions),
+        **facts,
+    )
+    return given
 
 
 _RELEASED = [
@@ -186,8 +243,14 @@ def _post(payout: Payout, payable: _Payable, taken: Money, actor: Actor, now: da
                 actor=actor,
                 now=now,
             )
+    _net(payout, taken, actor, now)
+
+
+def _net(payout: Payout, taken: Money, actor: Actor, now: datetime) -> None:
+    """Keep what the host owes from what is payable."""
     if not taken:
         return
+    code, booking = payout.code, payout.booking
     ledger.post(
         key=f"netting:{code}", kind="netting", lines=money.netted(host=payout.host.code, amount=taken),
         subject=booking.code, reference=code, effective_at=now, actor=actor, now=now,
@@ -202,7 +265,8 @@ def _claim(payout: Payout, amount: Money, actor: Actor, now: datetime) -> None:
     payout.tries += 1
     payout.submitted_at, payout.failure = now, ""
     payout.waits_for, payout.waits_until = "", None
-    payout.source_charge = source_of(amount=amount, left=queries.charges_left(booking=payout.booking))
+    if payout.weight:  # damage money comes of its own charge
+        payout.source_charge = source_of(amount=amount, left=queries.charges_left(booking=payout.booking))
     move(
         payout, "send", actor, now, amount=amount.amount, currency=amount.currency, netted=payout.netted,
         fields=["tries", "submitted_at", "failure", "waits_for", "waits_until", "source_charge"],
@@ -225,11 +289,10 @@ def _set_aside(payout: Payout, rows: list[Payout], share: Share, actor: Actor, n
     mine = share.released.held + share.kept.held
     payout.weight, rest = split_weight(weight=payout.weight, share=mine, kept=share.kept.held)
     payout.save(update_fields=["weight"])
-    number = Payout.objects.filter(booking=payout.booking).count() + 1
     kept = Payout.objects.create(
         booking=payout.booking,
         host=payout.host,
-        number=number,
+        number=next_number(payout.booking),
         remainder_of=payout,
         status="held",
         weight=rest,

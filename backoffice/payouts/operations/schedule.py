@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Max
 
 from backoffice.audit import operations as audit
 from backoffice.bookings.models import Booking
@@ -32,7 +33,7 @@ def schedule(*, booking: Booking, now: datetime, actor: Actor = ACTOR) -> list[P
     with transaction.atomic():
         # A release of the same booking waits for the booking's lock, which the caller has; the rows are locked for readers
         # that lock nothing else (a transfer's answer).
-        rows = list(Payout.objects.select_for_update().filter(booking=booking).order_by("id"))
+        rows = list(Payout.objects.select_for_update().filter(booking=booking, weight__gt=0).order_by("id"))
         open_rows = [row for row in rows if row.status in UNRELEASED]
         parts = _expected(booking)
         if not rows and booking.status != "cancelled":
@@ -83,7 +84,7 @@ def _plan(booking: Booking, actor: Actor, now: datetime) -> list[Payout]:
 def _late(booking: Booking, rows: list[Payout], actor: Actor, now: datetime) -> Payout:
     """Money without a plan: of a stay cancelled before it had one, or that came back after the last release."""
     due_at = now if rows else _first_due(booking, now)
-    return _create(booking, max((row.number for row in rows), default=0) + 1, actor, now, due_at=due_at, weight=1)
+    return _create(booking, next_number(booking), actor, now, due_at=due_at, weight=1)
 
 
 def _first_due(booking: Booking, now: datetime) -> datetime:
@@ -154,6 +155,12 @@ def _spread(rows: list[Payout], parts: money.Parts) -> None:
             row.held, row.host_fee, row.guest_fee = wanted
             row.version += 1
             row.save(update_fields=["held", "host_fee", "guest_fee", "version"])
+
+
+def next_number(booking: Booking) -> int:
+    """The number of the booking's next payout; the caller has locked the booking."""
+    last: int | None = Payout.objects.filter(booking=booking).aggregate(last=Max("number"))["last"]
+    return (last or 0) + 1
 
 
 def move(

@@ -9,6 +9,7 @@ from typing import Final
 
 from backoffice.bookings.models import Booking
 from backoffice.core.actor import Actor
+from backoffice.core.errors import StaleVersion
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
 from backoffice.ledger.models import Journal
@@ -98,14 +99,20 @@ class Explanation:
 
 def explain(*, code: str, now: datetime, actor: Actor | None = None) -> Explanation:
     """Everything that makes a payout what it is. For a host only their own. Raises NotFound."""
-    row = payout_of(code=code, actor=actor)
+    try:
+        return _explained(payout_of(code=code, actor=actor), now)
+    except StaleVersion:  # it was released while we looked: it is told as it is now
+        return _explained(payout_of(code=code, actor=actor), now)
+
+
+def _explained(row: Payout, now: datetime) -> Explanation:
     is_open = row.status in UNRELEASED
     journals = ledger.trace(row.booking.code)
-    lines, share = _open_lines(row, journals, now) if is_open else _released_lines(row, journals)
+    lines, share = _lines(row, journals, now, is_open)
     reason = None
     if is_open or row.status == "failed":
-        reason = waits(payout=row, now=now) or (share_of(payout=row, now=now).waits if is_open else None)
-    settled, netted, amount = _sent(row, share, is_open)
+        reason = waits(payout=row, now=now) or (share_of(payout=row, now=now).waits if is_open and row.weight else None)
+    settled, netted, amount = _sent(row, share, is_open and row.weight > 0)
     return Explanation(
         payout=row.code,
         booking=row.booking.code,
@@ -134,6 +141,12 @@ def explain_booking(*, booking: Booking, now: datetime) -> list[Explanation]:
 # Private --------------------------------------------------------------------------------------------------------------
 
 
+def _lines(row: Payout, journals: list[Journal], now: datetime, is_open: bool) -> tuple[list[Line], Money]:
+    if row.weight == 0:
+        return _damage_lines(row, journals)
+    return _open_lines(row, journals, now) if is_open else _released_lines(row, journals)
+
+
 def _open_lines(row: Payout, journals: Iterable[Journal], now: datetime) -> tuple[list[Line], Money]:
     """Before the release: what is held, what instalments will bring, what other releases will take, what a hold keeps."""
     currency = row.currency
@@ -157,6 +170,20 @@ def _open_lines(row: Payout, journals: Iterable[Journal], now: datetime) -> tupl
         lines.append(Line(label="Held back for now", amount=-kept))
         share = share - kept
     return lines, share
+
+
+def _damage_lines(row: Payout, journals: Iterable[Journal]) -> tuple[list[Line], Money]:
+    """What the guest paid for damage, or we did for them: payable as it was, in the currency it was asked in."""
+    charge = row.policy.rpartition(" ")[2]
+    amounts = [
+        _line(journal, "Damage, paid for you", -line.money)
+        for journal in journals
+        for line in journal.lines.all()
+        if journal.kind == "damage-released" and journal.reference == charge and line.account.code == "2200"
+    ]
+    return amounts, Money.sum(
+        (line.amount for line in amounts), amounts[0].amount.currency if amounts else row.currency
+    )
 
 
 def _promised(row: Payout, lines: list[Line]) -> Money:

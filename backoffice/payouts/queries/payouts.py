@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet, Sum
+from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet, Sum, Value
+from django.db.models.functions import Concat
 
 from backoffice.bookings.models import Booking
 from backoffice.bookings.policies import PriceBreakdown
 from backoffice.core.actor import Actor
-from backoffice.core.errors import NotFound
+from backoffice.core.errors import NotFound, StaleVersion
 from backoffice.core.money import Money
 from backoffice.jobs import queries as jobs
 from backoffice.ledger.models import Balance
 from backoffice.payments import queries as payments
-from backoffice.payments.models import BalanceTransaction
+from backoffice.payments.models import BalanceTransaction, ExtraCharge
 from backoffice.payouts.models import HostAccount, Payout, PayoutHold
 from backoffice.payouts.policies.accounts import Waiting
 from backoffice.payouts.policies.release import (
@@ -119,8 +120,21 @@ def unscheduled(*, limit: int = 500) -> list[str]:
         balance__lt=0,
         account__currency=OuterRef("currency"),
     )
-    planned = Payout.objects.filter(booking=OuterRef("pk"), status__in=UNRELEASED)
+    planned = Payout.objects.filter(booking=OuterRef("pk"), status__in=UNRELEASED, weight__gt=0)
     rows = Booking.objects.filter(Exists(held), ~Exists(planned), status__in=OWED_TO_HOSTS).order_by("id")
+    return list(rows.values_list("code", flat=True)[:limit])
+
+
+def damage_label(*, charge_code: str) -> str:
+    """What stands on the payout of damage money in place of the rules of a release date."""
+    return f"damage {charge_code}"
+
+
+def damages_to_pay(*, limit: int = 200) -> list[str]:
+    """Codes of damage charges whose money became the host's and has no payout yet."""
+    label = Concat(Value("damage "), OuterRef("code"))
+    paid = Payout.objects.filter(booking=OuterRef("booking"), policy=label)
+    rows = ExtraCharge.objects.filter(~Exists(paid), kind="damage", released_at__isnull=False).order_by("id")
     return list(rows.values_list("code", flat=True)[:limit])
 
 
@@ -192,7 +206,9 @@ def hold_limit(*, actor: Actor, now: datetime) -> int | None:
 def share_of(*, payout: Payout, now: datetime, unreleased: Sequence[Payout] | None = None) -> Share:
     """What of the booking's money this payout would release now, in the booking's currency, and what a hold keeps."""
     rows = list(unreleased) if unreleased is not None else _unreleased(payout)
-    position = next(index for index, row in enumerate(rows) if row.pk == payout.pk)
+    position = next((index for index, row in enumerate(rows) if row.pk == payout.pk), None)
+    if position is None:
+        raise StaleVersion(kind="payout")  # a run has released it since it was read
     return share(
         held=payments.held_parts(booking=payout.booking),
         to_come=payments.parts_to_come(booking=payout.booking),
@@ -261,10 +277,13 @@ def plan(*, now: datetime, limit: int | None = None) -> list[Planned]:
     found = []
     for code in due(now=now, limit=limit):
         row = payout(code=code)
-        if row.status == "failed":
+        if row.status == "failed" or row.weight == 0:
             amount, reason = Money(row.transfer_amount, row.transfer_currency), waits(payout=row, now=now)
         else:
-            part = share_of(payout=row, now=now)
+            try:
+                part = share_of(payout=row, now=now)
+            except StaleVersion:  # a run beside us has just released it
+                continue
             amount = part.released.held
             reason = waits(payout=row, now=now) or part.waits or _too_little(row, amount, now)
         found.append(
@@ -299,4 +318,4 @@ def _too_little(payout: Payout, amount: Money, now: datetime) -> Waiting | None:
 
 
 def _unreleased(payout: Payout) -> list[Payout]:
-    return list(Payout.objects.filter(booking_id=payout.booking_id, status__in=UNRELEASED).order_by("id"))
+    return list(Payout.objects.filter(booking_id=payout.booking_id, status__in=UNRELEASED, weight__gt=0).order_by("id"))

@@ -184,17 +184,21 @@ ORDER BY subject, code, currency LIMIT 1
 
 # What each released payout says it moved, beside its postings: guest funds, what became payable, what was kept for a debt.
 _PAID_OUT: Final = """
-WITH expected AS (
-    SELECT code AS payout, '2100' AS code, currency, held AS amount FROM payouts_payout WHERE released_at IS NOT NULL
+WITH released AS (
+    SELECT * FROM payouts_payout WHERE released_at IS NOT NULL AND weight > 0
+), expected AS (
+    SELECT code AS payout, '2100' AS code, currency, held AS amount FROM released
     UNION ALL
-    SELECT code, '2200', transfer_currency, -transfer_amount FROM payouts_payout WHERE released_at IS NOT NULL
-    UNION ALL SELECT code, '1310', transfer_currency, -netted FROM payouts_payout WHERE released_at IS NOT NULL
+    SELECT code, '2200', transfer_currency, -transfer_amount FROM released
+    UNION ALL SELECT code, '1310', transfer_currency, -netted FROM released
 ), told AS (
     SELECT journal.reference AS payout, account.code, account.currency, line.amount
     FROM ledger_line line
     JOIN ledger_journal journal ON journal.id = line.journal_id
     JOIN ledger_account account ON account.id = line.account_id
-    WHERE journal.kind IN ('release', 'netting') AND account.code IN ('2100', '2200', '1310') AND journal.reference <> ''
+    WHERE journal.kind IN ('release', 'netting') AND account.code IN ('2100', '2200', '1310')
+      AND journal.reference NOT IN (SELECT payout.code FROM payouts_payout payout WHERE payout.weight = 0)
+      AND journal.reference <> ''
 ), expected_sums AS (
     SELECT payout, code, currency, sum(amount)::bigint AS amount FROM expected GROUP BY payout, code, currency
 ), told_sums AS (
@@ -332,7 +336,9 @@ def quality(trial: Trial) -> Check:
         detail += "; never reconciled"
     else:
         detail += f"; reconciled {_span(trial.now - found.last_run_at)} ago"
-    return Check("quality", not (set(found.below_goal) - {"timeliness"}), detail, "ops reconcile all && ops breaks list")
+    return Check(
+        "quality", not (set(found.below_goal) - {"timeliness"}), detail, "ops reconcile all && ops breaks list"
+    )
 
 
 CHECKS: Final[Mapping[str, Callable[[Trial], Check]]] = {
