@@ -76,23 +76,37 @@ def resolve(*, charge_code: str, actor: Actor, now: datetime) -> SeenPayment | N
     charge = payment_queries.extra_charge(code=charge_code)
     if charge.status not in payments.UNDER_WAY or charge.submitted_at is None:
         return None
-    if charge.provider_id is not None:
-        seen: SeenPayment | None = gateway().payment(payment_id=charge.provider_id)
-    else:
-        seen = gateway().find_payment(reference=charge.code, since=charge.submitted_at - CLOCKS_APART)
+    seen = _look_for(charge)
     runs = charge.booking.status not in payment_queries.ENDED
     if seen is None and not runs:
         payments.refuse_charge(charge_code=charge.code, error="never carried out", actor=actor, now=now)
         return None
-    if seen is None or (runs and charge.tries > 1 and seen.status in {"requires_payment", "requires_action"}):
+    if _is_open(seen, charge, runs):
         try:
             return _submit(charge, actor, now)
-        except Indeterminate:
-            if now - charge.submitted_at > GIVE_UP_AFTER:
+        except Indeterminate as lost:
+            # As with a payment: a failure that the provider keeps answering with, and nothing to be found of it even now.
+            if not lost.facts.get("answered", False) or now - charge.submitted_at <= GIVE_UP_AFTER:
+                raise
+            seen = _look_for(charge)
+            if _is_open(seen, charge, runs):
                 payments.refuse_charge(charge_code=charge.code, error="never carried out", actor=actor, now=now)
-            raise
+                raise
+    assert seen is not None  # it would be open
     _record(charge, seen, actor, now)
     return seen
+
+
+def _look_for(charge: ExtraCharge) -> SeenPayment | None:
+    """What the provider shows of a charge that was submitted."""
+    if charge.provider_id is not None:
+        return gateway().payment(payment_id=charge.provider_id)
+    assert charge.submitted_at is not None  # asked for by whoever resolves it
+    return gateway().find_payment(reference=charge.code, since=charge.submitted_at - CLOCKS_APART)
+
+
+def _is_open(seen: SeenPayment | None, charge: ExtraCharge, runs: bool) -> bool:
+    return seen is None or (runs and charge.tries > 1 and seen.status in {"requires_payment", "requires_action"})
 
 
 def collect_due(*, now: datetime) -> int:
@@ -149,8 +163,11 @@ def _submit(charge: ExtraCharge, actor: Actor, now: datetime) -> SeenPayment:
     except Indeterminate:
         payments.lose_sight_of_charge(charge_code=charge.code, now=now)
         raise
-    except (ProviderError, UpstreamUnavailable) as error:
+    except UpstreamUnavailable as error:
         payments.refuse_charge(charge_code=charge.code, error=str(error), actor=actor, now=now)
+        raise
+    except ProviderError as error:
+        payments.refuse_charge(charge_code=charge.code, error=str(error), refused=True, actor=actor, now=now)
         raise
     _record(charge, seen, actor, now)
     return seen

@@ -94,8 +94,11 @@ def take_again(*, payment_code: str, actor: Actor, now: datetime) -> Payment:
         return payment
     try:
         return take(payment_code=payment_code, actor=actor, now=now)
-    except Indeterminate:
-        if now - payment.capture_asked_at > GIVE_UP_AFTER:
+    except Indeterminate as lost:
+        # Only a failure that the provider keeps answering with is one, and only when the money is still merely reserved.
+        if not lost.facts.get("answered", False) or now - payment.capture_asked_at <= GIVE_UP_AFTER:
+            raise
+        if ask(payment_code=payment_code, actor=actor, now=now).status == "authorised":
             with transaction.atomic():
                 booking = bookings.lock(code=payment.booking.code)  # an event may bring the capture at this moment
                 payments.withdraw_capture(payment=_payment(booking), actor=actor, now=now)

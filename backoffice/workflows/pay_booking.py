@@ -69,8 +69,7 @@ def resolve_attempt(*, attempt_id: int, actor: Actor, now: datetime) -> SeenPaym
         # Given up, or out of time: nobody is charged now only to be refunded. Had the call got through, it is late money.
         payments.abandon_attempt(attempt_id=attempt.id, error="never carried out", actor=actor, now=now)
         return None
-    # Of a later try the provider may still show the outcome of the one before; the answer under its key is its own.
-    if seen is None or (waits and attempt.number > 1 and seen.status in {"requires_payment", "requires_action"}):
+    if _is_open(seen, attempt, waits):
         try:
             seen = submit.attempt(
                 attempt_id=attempt.id,
@@ -79,12 +78,24 @@ def resolve_attempt(*, attempt_id: int, actor: Actor, now: datetime) -> SeenPaym
                 actor=actor,
                 now=now,
             )
-        except Indeterminate:
-            if now - attempt.created_at > GIVE_UP_AFTER:
+        except Indeterminate as lost:
+            # Only a failure that the provider keeps answering with is one: where no answer came, this very call may have been
+            # carried out. It may have been even so: who gives up without looking once more lets the guest pay twice.
+            if not lost.facts.get("answered", False) or now - attempt.created_at <= GIVE_UP_AFTER:
+                raise
+            seen = _look_for(attempt)
+            if _is_open(seen, attempt, waits):
                 payments.abandon_attempt(attempt_id=attempt.id, error="never carried out", actor=actor, now=now)
-            raise
+                raise
+    assert seen is not None  # it would be open
     _settle(seen, attempt.id, actor, now)
     return seen
+
+
+def _is_open(seen: SeenPayment | SeenSetup | None, attempt: PaymentAttempt, waits: bool) -> bool:
+    """Whether the provider shows nothing of a try: of a later one it may still show the outcome of the one before, and the
+    answer under its key is its own."""
+    return seen is None or (waits and attempt.number > 1 and seen.status in {"requires_payment", "requires_action"})
 
 
 def return_url(booking_code: str) -> str:

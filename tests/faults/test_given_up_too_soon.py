@@ -1,0 +1,55 @@
+"""A call that died before it was sent is repeated much later, and the answer to the repeat is lost as well: the provider has
+carried it out this time. Whoever gives it up without looking once more lets the guest pay twice (found by `ops chaos`)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+
+from backoffice.bookings import queries as bookings
+from backoffice.core.actor import system
+from backoffice.core.errors import StaydeskError
+from backoffice.payments.models import Payment
+from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.workflows import apply_provider_event as events
+from backoffice.workflows import import_balance_transactions, keep_time
+from backoffice.workflows.pay_booking import GIVE_UP_AFTER, pay
+from tests import factories
+from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows.steps import ROOMS, claimed_try, now, unpaid
+
+pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
+CARRIED_OUT = ("error_500_after_commit", "reset_after_commit", "timeout_after_commit")
+NOT_CARRIED_OUT = ("error_500_before_commit", "timeout_before_commit", "error_429", "lock_timeout")
+
+
+@pytest.mark.parametrize("mishap", [*CARRIED_OUT, *NOT_CARRIED_OUT])
+def test_a_late_repeat_whose_answer_is_lost_too_never_makes_the_guest_pay_twice(
+    sandbox: RunningSandbox, mishap: str
+) -> None:
+    booking = unpaid(check_in=(now() + timedelta(days=10)).date())
+    claimed_try(booking)  # and the process died
+    sandbox.advance(GIVE_UP_AFTER.total_seconds() + 60)
+    sandbox.fault(mishap, method="POST", path="/v1/payment_intents", times=1, seconds=0)
+    keep_time.resolve_indeterminate(now=now())
+    with suppress(StaydeskError):  # the guest does not wait for it
+        pay(
+            booking_code=booking.code,
+            payment_method="pm_card_mastercard",
+            actor=factories.acting(booking.guest, now=now()),
+            now=now(),
+        )
+    sandbox.clear_faults()
+    for seconds in (90, 86_400, 3_600):
+        sandbox.advance(seconds)
+        keep_time.resolve_indeterminate(now=now())
+        events.poll(now=now())
+        events.apply_due(now=now())
+        import_balance_transactions.run(now=now())
+    paid = [row for row in sandbox.client().v1.charges.list({"limit": 100}).data if row.paid]
+    assert len(paid) == 1
+    assert Payment.objects.get(booking=booking).charge_id == paid[0].id
+    assert bookings.booking(code=booking.code).status == "confirmed"
+    assert reconcile_stripe(since=None, until=None, actor=system("tests"), now=now()).findings == []
