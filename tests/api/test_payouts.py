@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -148,3 +149,23 @@ def test_statement_and_earnings_follow_a_real_payout_to_the_cent(sandbox: Runnin
         "Sent to your account": 4_000 - payout.held,
     }
     assert account["closing"]["amount"] == 0
+
+
+def test_a_payout_that_is_released_while_it_is_read_is_told_as_it_is_now(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A journey over HTTP met it: the row was read as open, and a run released it before its share was reckoned."""
+    booking = stay(sandbox)
+    bob, payout = signed_in(booking.host), Payout.objects.get(booking=booking)
+    until_due(sandbox, booking)
+    explaining = sys.modules["backoffice.payouts.queries.explain"]  # the package names its function the same
+    trace = explaining.ledger.trace
+
+    def released_meanwhile(subject: str) -> Any:
+        monkeypatch.setattr(explaining.ledger, "trace", trace)
+        release_payouts.run(now=now(), actor=FINANCE)
+        return trace(subject)
+
+    monkeypatch.setattr(explaining.ledger, "trace", released_meanwhile)
+    said = bob.get(f"me/payouts/{payout.code}")
+    assert (said.status, said.body["status"], said.body["amount"]["amount"]) == (200, "transferred", payout.held)

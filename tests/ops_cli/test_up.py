@@ -446,6 +446,9 @@ def test_what_the_environment_gives_is_not_embedded(desk: Desk, given: dict[str,
     assert given.items() <= made.environment.items()
     if "sandbox" in absent:
         assert "STRIPE_WEBHOOK_SECRET" not in made.environment, "a secret of ours would not match theirs"
+        assert "STRIPE_CONNECT_WEBHOOK_SECRET" not in made.environment
+    else:
+        assert made.environment["STRIPE_WEBHOOK_SECRET"] != made.environment["STRIPE_CONNECT_WEBHOOK_SECRET"]
 
 
 def test_a_production_desk_gets_no_secret_that_it_did_not_bring(desk: Desk) -> None:
