@@ -109,19 +109,18 @@ class Visitor:
 
 
 class Clerk(Browser):
-    """A member of staff in the console who reloads a page that did not come, and sends a form again as it was."""
+    """A member of staff in the console who reloads a page that did not come, sends a form again as it was, and signs in
+    again when the session has run out: a day may pass in a moment here."""
 
     def __init__(self, site: str, *, email: str, password: str, tally: Tally) -> None:
         super().__init__(site)
         self._login = {"email": email, "password": password}
         self._tally = tally
-        self._is_in = False
 
     def decide(self, address: str, **answers: str) -> str:
-        """As in a browser; signed in first."""
-        if not self._is_in:
+        """As in a browser; signed in first. Once the form was sent nobody begins anew: it may have been done."""
+        if self._open(address).has_form_with("password"):
             self.sign_in(**self._login)
-            self._is_in = True
         return super().decide(address, **answers)
 
     def _request(self, *arguments: Any, **options: Any) -> Page:
