@@ -110,7 +110,8 @@ def follow_chargebacks(**_: Any) -> None:
 
 @shared_task(name="workflows.send_clawback")
 def send_clawback(*, clawback_code: str, **_: Any) -> None:
-    with suppress(UpstreamUnavailable, Stopped, ProviderError):  # a refusal is on record; what was lost is asked for again
+    # A refusal is on record; what was lost is asked for again.
+    with suppress(UpstreamUnavailable, Stopped, ProviderError):
         claw_back.send(clawback_code=clawback_code, actor=ACTOR, now=clock.now())
 
 
