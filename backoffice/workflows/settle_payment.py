@@ -37,8 +37,6 @@ def settle(*, seen: SeenPayment, actor: Actor, now: datetime, attempt_id: int | 
             _authorised(booking, payment, actor, now)
         elif news == "cancelled":
             _let_go(booking, actor, now)
-        elif news == "declined" and payment.pay_by is not None:
-            _ask_for_another_card(booking, payment, now)
         elif news in {"asked", "processing"} and booking.status == "awaiting_payment":
             bookings.extend_hold(booking=booking, now=now)
     return payment
@@ -134,21 +132,6 @@ def _let_go(booking: Booking, actor: Actor, now: datetime) -> None:
             actor=actor,
             now=now,
         )
-
-
-def _ask_for_another_card(booking: Booking, payment: Payment, now: datetime) -> None:
-    assert payment.pay_by is not None  # the caller looked
-    _tell_guest(
-        "charge_failed",
-        booking,
-        {
-            "amount": Money(payment.amount, payment.currency).format(),
-            "reason": payment.last_error,
-            "pay_by": payment.pay_by.strftime("%Y-%m-%d %H:%M UTC"),
-            "otherwise": "the booking is cancelled and the nights are given to others",
-        },
-        now,
-    )
 
 
 def _tell_guest(topic: str, booking: Booking, facts: Mapping[str, str], now: datetime) -> None:

@@ -215,6 +215,18 @@ def test_one_that_was_never_carried_out_is_charged_by_the_next_try(sandbox: Runn
     assert row.status == "captured" and len(taken(sandbox)) == 2
 
 
+def test_a_provider_that_has_no_time_is_asked_again_and_nobody_is_told(sandbox: RunningSandbox) -> None:
+    booking = long_stay()
+    row = due(booking)[0]
+    until(sandbox, row.due_at)
+    sandbox.fault("error_429", method="POST", path="/v1/payment_intents", times=1)
+    assert collect_charges.collect_due(now=now()) == 0 and told("charge_failed") == 0
+    row.refresh_from_db()
+    assert row.status == "failed" and row.pay_by is None
+    until(sandbox, row.next_try_at)
+    assert collect_charges.collect_due(now=now()) == 1 and len(taken(sandbox)) == 2
+
+
 def cancel(booking: Booking, who: Any) -> cancel_booking.CancellationPreview:
     shown = cancel_booking.preview(booking_code=booking.code, actor=who, now=now())
     cancel_booking.confirm(booking_code=booking.code, token=shown.token, reason="x", actor=who, now=now())

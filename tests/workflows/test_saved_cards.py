@@ -271,6 +271,27 @@ def test_a_second_try_whose_answer_was_lost_is_not_taken_for_the_first(sandbox: 
     assert len(charges(sandbox)) == 2
 
 
+def test_a_card_that_the_provider_no_longer_has_is_a_failed_charge_like_any_other(sandbox: RunningSandbox) -> None:
+    booking = far()
+    sandbox.client().v1.payment_methods.detach(booking.payment.saved_method)
+    until(sandbox, booking.payment.charge_at)
+    assert charge_later.charge_due(now=now()) == 0  # refused before there is a charge
+    payment = Payment.objects.get(booking=booking)
+    assert (payment.status, told("charge_failed")) == ("requires_payment", 1) and payment.pay_by is not None
+    assert payment.next_try_at is not None and payment.next_try_at > now() + timedelta(hours=23)
+    until(sandbox, payment.pay_by)
+    assert charge_later.give_up_unpaid(now=now()) == 1
+
+
+def test_a_provider_that_has_no_time_is_asked_again_and_nobody_is_told(sandbox: RunningSandbox) -> None:
+    booking = far()
+    until(sandbox, booking.payment.charge_at)
+    sandbox.fault("error_429", method="POST", path="/v1/payment_intents", times=1)
+    assert charge_later.charge_due(now=now()) == 0 and told("charge_failed") == 0
+    assert charge_later.charge_due(now=now()) == 1
+    assert fresh(booking).payment.status == "captured"
+
+
 def test_a_request_far_ahead_saves_the_card_and_the_yes_confirms_it(sandbox: RunningSandbox) -> None:
     booking = far(instant_book=False)
     assert (booking.status, booking.payment.status) == ("requested", "requires_payment")

@@ -32,8 +32,11 @@ def attempt(
     except Indeterminate:
         operations.lose_sight_of_attempt(attempt_id=attempt_id, now=now)
         raise
-    except (ProviderError, UpstreamUnavailable) as error:
+    except UpstreamUnavailable as error:
         operations.abandon_attempt(attempt_id=attempt_id, error=str(error), actor=actor, now=now)
+        raise
+    except ProviderError as error:
+        operations.abandon_attempt(attempt_id=attempt_id, error=str(error), refused=True, actor=actor, now=now)
         raise
 
 

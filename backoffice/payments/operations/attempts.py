@@ -11,6 +11,7 @@ from typing import Final
 from django.db import transaction
 
 from backoffice.audit import operations as audit
+from backoffice.bookings import operations as bookings
 from backoffice.bookings.models import Booking
 from backoffice.core.actor import Actor
 from backoffice.core.errors import (
@@ -139,21 +140,14 @@ def let_go(*, booking: Booking, now: datetime) -> None:
         notifications.enqueue(task="workflows.release_authorisation", kwargs={"payment_code": payment.code}, now=now)
 
 
-def lapse(*, payment: Payment, now: datetime) -> None:
-    """The saved card was not charged by the last date: nothing is tried any more."""
-    payment.next_try_at = None
-    payment.version += 1
-    payment.save(update_fields=["next_try_at", "version"])
-
-
 def record_payment(
     *, payment: Payment, seen: SeenPayment, actor: Actor, now: datetime, attempt_id: int | None = None
 ) -> str:
     """Take over what the provider shows of a payment that the caller has locked with its booking.
 
     Returns what is news: captured, authorised, declined, asked, processing, cancelled, or "" when nothing is. A declined
-    charge of a saved card plans the next try; the caller tells the guest. A capture is
-    posted to the ledger here, once, whoever brings the news first. `attempt_id` names the try whose own answer this is."""
+    charge of a saved card plans the next try and tells the guest. A capture is posted to the ledger here, once, whoever
+    brings the news first. `attempt_id` names the try whose own answer this is."""
     if payment.provider_id is None:
         payment.provider_id = seen.id
         payment.save(update_fields=["provider_id"])
@@ -218,8 +212,9 @@ def lose_sight_of_attempt(*, attempt_id: int, now: datetime) -> None:
             _settle_attempt(attempt, "lose_sight", "", None)
 
 
-def abandon_attempt(*, attempt_id: int, error: str, actor: Actor, now: datetime) -> None:
-    """The provider refused the call itself: the try is over and the guest may begin another."""
+def abandon_attempt(*, attempt_id: int, error: str, actor: Actor, now: datetime, refused: bool = False) -> None:
+    """The call itself came to nothing: the try is over and the guest may begin another. Where the provider `refused` a
+    saved card, that is a failed charge like any other; a call that was never carried out is simply made again."""
     with transaction.atomic():
         attempt = PaymentAttempt.objects.select_related("payment").get(id=attempt_id)
         payment = Payment.objects.select_for_update().get(id=attempt.payment_id)
@@ -228,7 +223,11 @@ def abandon_attempt(*, attempt_id: int, error: str, actor: Actor, now: datetime)
             return
         _settle_attempt(attempt, "decline", "refused", now)
         payment.last_error = error[:300]
-        _move_payment(payment, "decline", actor=actor, now=now, fields=["last_error"])
+        fields = ["last_error"]
+        if refused and attempt.off_session:
+            _plan_next_try(payment, "", now)
+            fields += ["next_try_at", "pay_by"]
+        _move_payment(payment, "decline", actor=actor, now=now, fields=fields)
 
 
 def lock_payment(*, payment_id: int) -> Payment:
@@ -391,7 +390,7 @@ def _declined(payment: Payment, seen: SeenPayment, actor: Actor, now: datetime) 
         fields += ["next_try_at", "pay_by"]
     _settle_open_attempts(payment, "decline", seen.error_code or "declined", now)
     _move_payment(payment, "decline", actor=actor, now=now, fields=fields)
-    if payment.pay_by is None:  # of a saved card the guest is told more: until when, and what else
+    if payment.pay_by is None:
         notifications.tell(
             topic="payment_failed",
             recipient_id=payment.booking.guest_id,
@@ -407,6 +406,7 @@ def _declined(payment: Payment, seen: SeenPayment, actor: Actor, now: datetime) 
 
 
 def _plan_next_try(payment: Payment, error_code: str, now: datetime) -> None:
+    """A saved card was not charged: when it is tried again, and the guest hears until when they can pay otherwise."""
     follows = charges.after_failure(
         pay_by=payment.pay_by,
         must_act=error_code == charges.GUEST_MUST_ACT,
@@ -414,6 +414,21 @@ def _plan_next_try(payment: Payment, error_code: str, now: datetime) -> None:
         now=now,
     )
     payment.next_try_at, payment.pay_by = follows.next_try_at, follows.pay_by
+    booking = payment.booking
+    notifications.tell(
+        topic="charge_failed",
+        recipient_id=booking.guest_id,
+        address=booking.guest.email,
+        context={
+            **bookings.facts_to_tell(booking),
+            "name": booking.guest.first_name,
+            "amount": Money(payment.amount, payment.currency).format(),
+            "reason": payment.last_error,
+            "pay_by": follows.pay_by.strftime("%Y-%m-%d %H:%M UTC"),
+            "otherwise": "the booking is cancelled and the nights are given to others",
+        },
+        now=now,
+    )
 
 
 def _processing(payment: Payment, seen: SeenPayment, actor: Actor, now: datetime) -> str:

@@ -27,6 +27,8 @@ from backoffice.payments.policies.seen import SeenPayment
 from backoffice.payments.states import CHARGE
 from backoffice.rulebook import queries as rulebook
 
+# When a call that was never carried out is made again.
+ANOTHER_CALL: Final = timedelta(minutes=10)
 # A charge in one of these is with the provider: its answer decides, whatever we want meanwhile.
 UNDER_WAY: Final = ("submitted", "indeterminate")
 
@@ -228,12 +230,19 @@ def record_charge(*, charge_code: str, seen: SeenPayment, actor: Actor, now: dat
     return ""
 
 
-def refuse_charge(*, charge_code: str, error: str, actor: Actor, now: datetime) -> None:
-    """The provider refused the call itself: the try is over, and the plan of a failed charge runs."""
+def refuse_charge(*, charge_code: str, error: str, actor: Actor, now: datetime, refused: bool = False) -> None:
+    """The call itself came to nothing: the try is over. Where the provider `refused` it, the plan of a failed charge runs;
+    one that was never carried out is made again in a while, and nobody is told."""
     with transaction.atomic():
         charge = _lock(charge_code, None)
-        if charge.status in UNDER_WAY:
+        if charge.status not in UNDER_WAY:
+            return
+        if refused or not charge.off_session:
             _failed(charge, error, "", actor, now)
+            return
+        charge.last_error = error[:300]
+        charge.next_try_at = now + ANOTHER_CALL
+        _move(charge, "fail", actor=actor, now=now, fields=["last_error", "next_try_at"])
 
 
 def lock_charge(*, charge_code: str) -> ExtraCharge:
