@@ -83,6 +83,7 @@ class PayoutAccount(HostEndpoint):
         errors=(409, 502, 503),
     )
     def post(self, request: Request) -> Response:
+        self.own()
         fields = OnboardIn.read(request.data)
         url = onboard_host.begin(
             actor=self.actor, now=self.now, return_url=_back(fields["return_url"]), country=fields["country"]
