@@ -44,18 +44,17 @@ ON CONFLICT (run_id, leg, key, currency) DO UPDATE
 SET hits = known.hits || excluded.hits, difference = known.difference + excluded.difference,
     at_risk = greatest(known.at_risk, excluded.at_risk), detail = excluded.detail || known.detail
 """
-# Equal movements are kept as matches, once; one that no longer agrees is none any more.
-_MATCH: Final = f"""
-WITH {legs.PAIRS}, matched AS (
+# Equal movements are kept as matches, once; one that no longer agrees is none any more. Loops are off for the pairing: the
+# matches may be none when it is planned and a million while it runs.
+_PAIR: Final = """
+WITH {pairs}, matched AS (
     INSERT INTO reconciliation_match (movement_id, journal_id, run_id)
     SELECT movement_id, journal_id, %(run)s FROM pairs
     WHERE equal AND NOT EXISTS (SELECT FROM reconciliation_match known WHERE known.movement_id = pairs.movement_id)
-), parted AS (
-    DELETE FROM reconciliation_match known USING pairs
-    WHERE known.movement_id = pairs.movement_id AND pairs.equal IS NOT TRUE
 )
-{_INTO.format(found=legs.LINES)}
-"""  # noqa: S608  # constants of this room
+INSERT INTO reconciliation_unequal
+SELECT line_id, movement_id, journal_id, our_net, our_currency FROM pairs WHERE equal IS NOT TRUE
+"""
 # One fact is one break: the first leg that sees it has it, unless that only waits; the classes of the others are flags.
 _ONE_FACT: Final = """
 WITH ranked AS (
@@ -213,7 +212,7 @@ def classify(*, run: Run, now: datetime) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL work_mem = '64MB'")
             StagedDifference.objects.filter(run=run).delete()
-            for sql in _statements(compared, asked):
+            for sql in _statements(run, compared, asked):
                 cursor.execute(sql, values)
             if "balance" in compared:
                 run.explained = _explain(run, asked, now, "line" in compared)
@@ -313,7 +312,7 @@ def _values(run: Run, asked: datetime, now: datetime) -> dict[str, Any]:
     }
 
 
-def _statements(compared: Sequence[str], asked: datetime) -> list[str]:
+def _statements(run: Run, compared: Sequence[str], asked: datetime) -> list[str]:
     by_leg: dict[str, tuple[str, ...]] = {
         "payout": (legs.PAYOUTS,),
         "booking": (legs.BOOKINGS,),
@@ -324,11 +323,30 @@ def _statements(compared: Sequence[str], asked: datetime) -> list[str]:
     if "line" in compared:
         # Strays are looked for only when the mirror is not what its movements add up to: it is a join of everything.
         more = (legs.DUPLICATES, legs.RATES, *(() if queries.mirror_is_whole(asked=asked) else (legs.STRAYS,)))
-        statements += [_MATCH, *(_INTO.format(found=found) for found in more)]
+        statements += [*_compare_lines(run), *(_INTO.format(found=found) for found in more)]
     if "bank" in compared or "clearing" in compared:
         wanted = f"SELECT * FROM ({legs.CLEARING}) AS s (leg, k, f, h, d, r, c, s, o, t) WHERE leg = ANY(%(compared)s)"  # noqa: S608
         statements.append(_INTO.format(found=wanted))
     return statements
+
+
+def _compare_lines(run: Run) -> list[str]:
+    return [
+        """
+        CREATE TEMPORARY TABLE reconciliation_unequal (
+            line_id bigint, movement_id bigint, journal_id bigint, our_net bigint, our_currency text) ON COMMIT DROP
+        """,
+        "SET LOCAL enable_nestloop = off",
+        _PAIR.format(pairs=legs.pairs(lines=run.lines)),
+        "SET LOCAL enable_nestloop = on",
+        "ANALYZE reconciliation_unequal",
+        """
+        DELETE FROM reconciliation_match known USING reconciliation_unequal differing
+        WHERE known.movement_id = differing.movement_id
+        """,
+        _INTO.format(found=legs.LINES),
+        "DROP TABLE reconciliation_unequal",
+    ]
 
 
 def _explain(run: Run, asked: datetime, now: datetime, lines_compared: bool) -> dict[str, dict[str, int]]:

@@ -18,7 +18,7 @@ coalesce((SELECT code FROM payments_refund WHERE provider_id = {id}),
 # Both sides of every movement in the window, and whether they agree. Our side is the ledger: what the mirror account (1100)
 # moved by in the movement's journal. The imported row only says which journal that is, and carries amount and fee apart.
 # A movement that we imported after the provider was asked is left out. Kept narrow: a million rows pass through here.
-PAIRS: Final = """
+_PAIRS: Final = """
 theirs AS (
     SELECT id, provider_id, amount, fee, net, currency FROM reconciliation_providerline WHERE run_id = %(run)s
 ), mine AS (
@@ -26,14 +26,11 @@ theirs AS (
     FROM payments_balancetransaction bt
     WHERE bt.created >= %(since)s AND bt.created < %(until)s AND bt.imported_at <= %(asked)s
       AND NOT bt.reporting_category = ANY(%(left_out)s)
-), mirror AS (
-    SELECT line.journal_id, sum(line.amount)::bigint AS net, min(line.currency) AS currency
-    FROM ledger_line line WHERE line.account_id = ANY(%(mirrors)s) GROUP BY line.journal_id
 ), ours AS (
     SELECT mine.id, mine.provider_id, mine.amount, mine.fee, mine.journal_id,
-           CASE WHEN mirror.journal_id IS NOT NULL THEN mirror.net WHEN mine.net = 0 THEN 0 END AS net,
+           CASE WHEN mirror.net IS NOT NULL THEN mirror.net WHEN mine.net = 0 THEN 0 END AS net,
            coalesce(mirror.currency, mine.currency) AS currency
-    FROM mine LEFT JOIN mirror ON mirror.journal_id = mine.journal_id
+    FROM mine LEFT JOIN {mirror}
 ), pairs AS MATERIALIZED (
     SELECT theirs.id AS line_id, ours.id AS movement_id, ours.journal_id, ours.net AS our_net, ours.currency AS our_currency,
            theirs.amount = ours.amount AND theirs.fee = ours.fee AND theirs.net = ours.net
@@ -41,6 +38,25 @@ theirs AS (
     FROM theirs FULL JOIN ours USING (provider_id)
 )
 """
+
+# The mirror's side of a movement: of a whole book in one pass over its lines, of a day's window looked up one by one.
+_MIRRORS: Final = {
+    "pass": """(
+        SELECT line.journal_id, sum(line.amount)::bigint AS net, min(line.currency) AS currency
+        FROM ledger_line line WHERE line.account_id = ANY(%(mirrors)s) GROUP BY line.journal_id
+    ) mirror ON mirror.journal_id = mine.journal_id""",
+    "lookup": """LATERAL (
+        SELECT sum(line.amount)::bigint AS net, min(line.currency) AS currency
+        FROM ledger_line line WHERE line.journal_id = mine.journal_id AND line.account_id = ANY(%(mirrors)s)
+    ) mirror ON true""",
+}
+_FEW: Final = 60_000
+
+
+def pairs(*, lines: int) -> str:
+    """The common table expressions that pair a run's lines with our movements, the last of them called `pairs`."""
+    return _PAIRS.format(mirror=_MIRRORS["lookup" if lines <= _FEW else "pass"])
+
 
 # What differs, looked at closely: few rows.
 LINES: Final = f"""
@@ -73,10 +89,9 @@ FROM (
            theirs.amount AS t_amount, theirs.fee AS t_fee, theirs.net AS t_net, theirs.currency AS t_currency,
            bt.amount AS o_amount, bt.fee AS o_fee,
            movement_id IS NULL AND theirs.created > %(young)s AS young
-    FROM pairs
+    FROM reconciliation_unequal pairs
     LEFT JOIN reconciliation_providerline theirs ON theirs.id = pairs.line_id
     LEFT JOIN payments_balancetransaction bt ON bt.id = pairs.movement_id
-    WHERE equal IS NOT TRUE
 ) close
 """  # noqa: S608  # constants of this file
 
