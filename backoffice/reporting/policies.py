@@ -13,19 +13,17 @@ REFUND_ARRIVES_AFTER: Final = (5, 10)
 # What a movement of a host's account was, by the kind of its journal.
 MOVEMENTS: Final = {
     "release": "Payout became due",
-    "released": "Payout became due",
-    "transfer": "Sent to your account",
-    "transfer_failed": "Could not be sent, stands for you again",
+    "conversion": "Converted into the currency that is sent",
     "netting": "Kept for what you owed",
-    "netted": "Kept for what you owed",
+    "transfer": "Sent to your account",
+    "bt.transfer_reversal": "Came back from your account",
+    "damage": "Damage that the guest paid for",
     "penalty": "Penalty for a cancellation",
     "refund": "Refund to the guest after your payout",
-    "reversal": "Taken back: the entry before was reversed",
+    "dispute-lost": "Chargeback by the guest's bank",
     "clawback": "Taken back from your account",
     "write_off": "Given up by us",
-    "damage": "Damage paid by the guest",
-    "chargeback": "Chargeback of the guest's bank",
-    "fx": "Exchange",
+    "reversal": "An earlier entry was taken back",
 }
 
 
