@@ -18,6 +18,7 @@ from backoffice.notifications import operations as notifications
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.models import Payment
+from backoffice.payouts import operations as payouts
 from backoffice.workflows.pay_booking import carry_out
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ def cancel_unpaid(
     )
     payments.cancel_instalments(booking=booking, actor=actor, now=now)
     payments.let_go(booking=booking, now=now)
+    payouts.schedule(booking=booking, now=now)  # the host is sent what was paid and stays, or nothing
     for person in (booking.guest, booking.host):
         notifications.tell(
             topic="booking_unpaid",
