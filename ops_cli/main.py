@@ -30,7 +30,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "test": Entry("ops_cli.commands.test:test", "Run the tests on parts of their own, beside a running desk."),
     "doctor": Entry("ops_cli.commands.doctor:doctor", "Check every part; print what fixes what is wrong."),
     "seed": Entry("ops_cli.commands.seed:seed", "Load a real city's open data, or a demo world."),
-    "reconcile": Entry("ops_cli.commands.reconcile:reconcile", "Compare the ledger with the provider, line by line."),
+    "reconcile": Entry(
+        "ops_cli.commands.reconcile:reconcile", "Compare the ledger with the provider and the bank, line by line."
+    ),
     "breaks": Entry("ops_cli.commands.breaks:breaks", "List and work the breaks that reconciliation found."),
     "report": Entry("ops_cli.commands.report:report", "Print a report whose totals are tied to the ledger."),
     "ledger": Entry("ops_cli.commands.ledger:ledger", "Prove the books, and read them."),
