@@ -209,13 +209,14 @@ def classify(*, run: Run, now: datetime) -> None:
         compared = _legs(run)
         asked = datetime.fromisoformat(run.checkpoint["asked"])
         values = _values(run, asked, now)
+        ours = queries.mirror(asked=asked) if {"balance", "line"} & set(compared) else {}  # a pass over its lines
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL work_mem = '64MB'")
             StagedDifference.objects.filter(run=run).delete()
-            for sql in _statements(run, compared, asked):
+            for sql in _statements(run, compared, ours, asked):
                 cursor.execute(sql, values)
             if "balance" in compared:
-                run.explained = _explain(run, asked, now, "line" in compared)
+                run.explained = _explain(run, ours, now, "line" in compared)
             cursor.execute(_ONE_FACT, values)
             cursor.execute(_KNOWN_ELSEWHERE, values)
             cursor.execute(_PLACES, values)
@@ -312,7 +313,7 @@ def _values(run: Run, asked: datetime, now: datetime) -> dict[str, Any]:
     }
 
 
-def _statements(run: Run, compared: Sequence[str], asked: datetime) -> list[str]:
+def _statements(run: Run, compared: Sequence[str], ours: Mapping[str, int], asked: datetime) -> list[str]:
     by_leg: dict[str, tuple[str, ...]] = {
         "payout": (legs.PAYOUTS,),
         "booking": (legs.BOOKINGS,),
@@ -322,7 +323,11 @@ def _statements(run: Run, compared: Sequence[str], asked: datetime) -> list[str]
     statements = [_INTO.format(found=found) for leg in compared for found in by_leg.get(leg, ())]
     if "line" in compared:
         # Strays are looked for only when the mirror is not what its movements add up to: it is a join of everything.
-        more = (legs.DUPLICATES, legs.RATES, *(() if queries.mirror_is_whole(asked=asked) else (legs.STRAYS,)))
+        more = (
+            legs.DUPLICATES,
+            legs.RATES,
+            *(() if queries.mirror_is_whole(ours=ours, asked=asked) else (legs.STRAYS,)),
+        )
         statements += [*_compare_lines(run), *(_INTO.format(found=found) for found in more)]
     if "bank" in compared or "clearing" in compared:
         wanted = f"SELECT * FROM ({legs.CLEARING}) AS s (leg, k, f, h, d, r, c, s, o, t) WHERE leg = ANY(%(compared)s)"  # noqa: S608
@@ -349,9 +354,8 @@ def _compare_lines(run: Run) -> list[str]:
     ]
 
 
-def _explain(run: Run, asked: datetime, now: datetime, lines_compared: bool) -> dict[str, dict[str, int]]:
+def _explain(run: Run, ours: Mapping[str, int], now: datetime, lines_compared: bool) -> dict[str, dict[str, int]]:
     """Explained difference = total difference, per currency; what is left over is the worst class of all."""
-    ours = queries.mirror(asked=asked)
     theirs: Mapping[str, int] = run.checkpoint["balances"]
     named = queries.named(run=run, lines_compared=lines_compared)
     explained: dict[str, dict[str, int]] = {}

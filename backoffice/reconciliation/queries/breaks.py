@@ -245,9 +245,9 @@ def mirror_accounts() -> list[int]:
         return [id for (id,) in cursor.fetchall()]
 
 
-def mirror_is_whole(*, asked: datetime) -> bool:
-    """Whether the mirror's lines and the imported movements add up to the same, in every currency."""
-    ours, moved = mirror(asked=asked), _by_currency(_MOVED, {"asked": asked})
+def mirror_is_whole(*, ours: Mapping[str, int], asked: datetime) -> bool:
+    """Whether the mirror (`ours`, from its lines) and the imported movements add up to the same, in every currency."""
+    moved = _by_currency(_MOVED, {"asked": asked})
     return all(ours.get(currency, 0) == moved.get(currency, 0) for currency in {*ours, *moved})
 
 
