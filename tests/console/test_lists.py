@@ -12,6 +12,7 @@ from django.urls import reverse
 from backoffice.audit import operations as audit
 from backoffice.audit.models import AuditEntry
 from backoffice.bookings.models import Booking
+from backoffice.console import navigation
 from backoffice.core.actor import system
 from tests import factories
 from tests.console.world import World, addresses, now, paid, refund, webhook
@@ -29,7 +30,10 @@ def many_people(count: int) -> list[str]:
     return [person.code for person in reversed(made)]
 
 
-def test_every_list_is_within_fifteen_queries_and_constant_in_rows(world: World) -> None:
+def test_every_list_is_within_fifteen_queries_and_constant_in_rows(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(navigation, "waiting", dict)  # counted anew after seconds, which a busy machine outlasts
     client = world.client("finance")
     lists = [address for address in addresses(world) if address.kind == "list"]
     client.get(reverse("admin:index"))
