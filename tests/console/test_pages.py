@@ -222,8 +222,8 @@ def test_todays_figures_are_those_of_the_lists_behind_them(world: World) -> None
     for label, figure in seen.items():
         behind = client.get(figure.href)
         assert behind.status_code == 200, label
-        if "cl" not in behind.context:
-            continue  # an overview of the whole, which has its own tests
+        if "cl" not in behind.context or not figure.value.isdigit():
+            continue  # an overview of the whole, or a share: both have their own tests
         assert f"{len(behind.context['cl'].result_list)}" == figure.value, label
     assert seen["Staying tonight"].value == "1"
     assert seen["Refunds to approve"].value == "1" and seen["Refunds to approve"].tone == "warning"
@@ -272,9 +272,9 @@ def test_staff_without_a_role_are_told_so(world: World) -> None:
 
 def test_today_costs_the_same_whatever_the_rows(world: World, django_assert_max_num_queries: Any) -> None:
     client = world.client("finance")
-    with django_assert_max_num_queries(32):
+    with django_assert_max_num_queries(52):
         client.get(reverse(FINANCE_INDEX))
-    with django_assert_max_num_queries(8):  # counted once in half a minute for everybody
+    with django_assert_max_num_queries(9):  # counted once in half a minute for everybody
         client.get(reverse(FINANCE_INDEX))
 
 
