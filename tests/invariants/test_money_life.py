@@ -366,9 +366,12 @@ class MoneyLife(RuleBasedStateMachine):
         still = [row for row in listed if row.status not in {"won", "lost", "warning_closed"}]
         if still:
             chosen = still[data.draw(st.integers(0, len(still) - 1), label="which")]
-            told = {"escalate": True} if outcome == "escalate" else {"status": outcome}
-            if outcome == "escalate" or chosen.status.startswith("warning"):
-                told = {"escalate": True} if outcome == "escalate" else {"status": "warning_closed"}
+            is_inquiry = chosen.status.startswith(
+                "warning"
+            )  # only these can become a chargeback; they are closed, not lost
+            told: dict[str, Any] = {"status": "warning_closed" if is_inquiry else outcome}
+            if outcome == "escalate":
+                told = {"escalate": True} if is_inquiry else {"status": "won"}
             with suppress(ControlError):
                 self.sandbox.control("POST", f"/_sim/disputes/{chosen.id}", told)
 
