@@ -183,7 +183,9 @@ class ChargesExport(exports.Resource):
 class ChargeAdmin(StaffAdmin):
     verb, export_verb = "payments.view", "payments.export"
     singular, plural = "charge", "charges"
-    list_words = "Instalments of long stays and damage, charged to the card that paid. Damage waits for a second person."
+    list_words = (
+        "Instalments of long stays and damage, charged to the card that paid. Damage waits for a second person."
+    )
     empty_words = "A charge appears when a long stay is paid by the month, or when staff ask for damage."
     searches = (
         Search("booking__guest__email__startswith", "@", str.lower),
