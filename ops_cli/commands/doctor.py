@@ -38,6 +38,7 @@ NAMES: Final = (
     "sealing",
     "audit",
     "ledger",
+    "chargebacks",
     "quality",
 )
 # A part that does not answer within this is away; the doctor must not hang with its patient.

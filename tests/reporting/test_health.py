@@ -20,7 +20,7 @@ from backoffice.ledger import operations as ledger
 from backoffice.ledger.policies import Line
 from backoffice.notifications import operations as notifications
 from backoffice.notifications.models import OutboxMessage
-from backoffice.payments.models import Payment, Refund, WebhookEvent
+from backoffice.payments.models import Chargeback, Payment, Refund, WebhookEvent
 from backoffice.reporting.queries import health
 from backoffice.reporting.queries.health import Check, Trial
 from backoffice.workflows import refund_booking
@@ -155,6 +155,19 @@ def test_a_production_desk_whose_clock_was_moved_is_found(settings: Any) -> None
         assert "runs 3 h ahead" in asked("clock").detail and not asked("clock").ok
     finally:
         clock.install_offset(None)
+
+
+@pytest.mark.django_db
+def test_a_chargeback_past_our_own_deadline_is_not_well() -> None:
+    at = clock.now()
+    due = {"due_by": at + timedelta(days=10), "internal_due_at": at + timedelta(days=6)}
+    Chargeback.objects.create(
+        provider_id="du_1", charge_id="ch_1", kind="chargeback", status="needs_response", amount=10_000, currency="EUR",
+        opened_at=at, seen_at=at, **due,
+    )  # fmt: skip
+    assert asked("chargebacks", after=timedelta(days=5)).ok
+    late = asked("chargebacks", after=timedelta(days=7))
+    assert not late.ok and late.fix == "ops chargebacks deadlines" and "1 of them past our deadline" in late.detail
 
 
 # Every booking's money is explained -----------------------------------------------------------------------------------

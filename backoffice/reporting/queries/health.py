@@ -341,6 +341,15 @@ def quality(trial: Trial) -> Check:
     )
 
 
+def chargebacks(trial: Trial) -> Check:
+    """None has passed our own deadline unanswered. How near a network's threshold we are is said and not judged: of few
+    charges one chargeback is many per cent."""
+    figures = payments.chargeback_figures(now=trial.now)
+    waiting = f"{figures.waiting} wait for an answer, {figures.late} of them past our deadline"
+    detail = "; ".join(filter(None, [waiting if figures.waiting else "none waits for an answer", figures.words]))
+    return Check("chargebacks", not figures.late, detail, "ops chargebacks deadlines")
+
+
 CHECKS: Final[Mapping[str, Callable[[Trial], Check]]] = {
     "database": database,
     "extensions": extensions,
@@ -356,6 +365,7 @@ CHECKS: Final[Mapping[str, Callable[[Trial], Check]]] = {
     "sealing": sealing,
     "audit": audit_chain,
     "ledger": books,
+    "chargebacks": chargebacks,
     "quality": quality,
 }
 
