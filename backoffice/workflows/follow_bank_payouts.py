@@ -10,6 +10,8 @@ from typing import Final
 from backoffice.core.actor import Actor, system
 from backoffice.core.errors import StaydeskError
 from backoffice.core.money import Money
+from backoffice.jobs import operations as jobs
+from backoffice.jobs import queries as jobs_queries
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.policies.seen_accounts import SeenBankPayout, SeenBankPayoutLine
 from backoffice.payouts import operations as payouts
@@ -19,8 +21,12 @@ from backoffice.payouts.models import BankPayout
 log = logging.getLogger(__name__)
 
 ACTOR: Final = system("bank payouts")
-# Payouts that no event brought are looked for this far back; banks send money back within eight days.
+FOLLOWED: Final = "provider.bank_payouts"
+# Payouts that no event brought are looked for this far back from where the last whole look ended, so that a desk that was
+# down for a month finds that month's; banks send money back within eight days.
 LOOK_BACK: Final = timedelta(days=10)
+# An account that can never be asked again must not make every look longer than the last.
+FARTHEST: Final = timedelta(days=90)
 # An account that nothing was heard of is asked about once a day: what the provider wants of its host may have changed.
 STATE_EVERY: Final = timedelta(hours=24)
 
@@ -42,12 +48,18 @@ def record(*, seen: SeenBankPayout, actor: Actor, now: datetime) -> BankPayout:
 def run(*, now: datetime) -> int:
     """Ask about every payout to a bank that may have moved, and about accounts nobody has looked at for a day; returns how
     many payouts were looked at. One that cannot be asked about now does not keep the others waiting."""
-    done = 0
+    followed = jobs_queries.cursor(name=FOLLOWED)
+    last = min(datetime.fromisoformat(followed["looked_at"]), now) if followed else now
+    since = max(last, now - FARTHEST) - LOOK_BACK
+    done, whole = 0, True
     for account in ("", *(row.provider_id or "" for row in payout_queries.accounts_to_follow(now=now))):
         try:
-            done += _follow(account, now)
+            done += _follow(account, since, now)
         except StaydeskError as error:
+            whole = False
             log.info("payouts of %s are not followed now: %s", account or "our own", error)
+    if whole:
+        jobs.set_cursor(name=FOLLOWED, value={"looked_at": now.isoformat()}, now=now)
     for account_id in payout_queries.accounts_to_ask_about(now=now, older_than=STATE_EVERY):
         provider_id = payout_queries.account(account_id=account_id).provider_id
         try:
@@ -57,9 +69,9 @@ def run(*, now: datetime) -> int:
     return done
 
 
-def _follow(account: str, now: datetime) -> int:
-    """The payouts of one account: the new ones, and older ones that may still change."""
-    seen = {row.id: row for row in gateway().bank_payouts(account=account, since=now - LOOK_BACK)}
+def _follow(account: str, since: datetime, now: datetime) -> int:
+    """The payouts of one account: those made since then, and older ones that may still change."""
+    seen = {row.id: row for row in gateway().bank_payouts(account=account, since=since)}
     for payout_id in payout_queries.payouts_to_ask_about(account=account, now=now):
         if payout_id not in seen:
             seen[payout_id] = gateway().bank_payout(payout_id=payout_id, account=account)

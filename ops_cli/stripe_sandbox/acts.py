@@ -92,6 +92,8 @@ def move_dispute(ctx: Context, given: Json, dispute: str) -> Json:
     within = ctx.within(owner)
     record = within.load("dispute", dispute)
     if given.get("escalate"):
+        if not record.doc["status"].startswith("warning_"):
+            raise ApiError(400, f"{dispute} is {record.doc['status']}: only an inquiry escalates.", param="escalate")
         return disputing.escalate(within, record).doc
     if given.get("funds") == "withdrawn":
         disputing.withdraw(within, record)

@@ -86,6 +86,8 @@ def test_an_inquiry_becomes_a_chargeback(sandbox: RunningSandbox, client: stripe
     assert (after.status, after.payment_method_details.card.case_type) == ("needs_response", "chargeback")
     assert rows(client, dispute.id) == [("adjustment", "dispute", -50_000, FEE)]
     assert told(client) == ["created", "updated", "updated", "funds_withdrawn"]
+    with pytest.raises(ControlError, match="only an inquiry escalates"):
+        sandbox.control("POST", f"/_sim/disputes/{dispute.id}", {"escalate": True})
 
 
 def test_evidence_is_staged_then_submitted_once(sandbox: RunningSandbox, client: stripe.StripeClient, pay: Pay) -> None:
