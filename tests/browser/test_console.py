@@ -149,7 +149,15 @@ def test_a_dialog_is_used_by_keyboard_alone(desk: World, seat: Seat) -> None:
     assert guest.status == "suspended"
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1440, "light"),
+        (390, "dark"),
+        pytest.param(1440, "dark", marks=pytest.mark.long),
+        pytest.param(390, "light", marks=pytest.mark.long),
+    ],
+)
 def test_no_page_complains_or_scrolls_sideways(desk: World, seat: Seat, width: int, scheme: str) -> None:
     staff = seat("finance", width=width, scheme=scheme)
     held = {address.path for address in addresses(desk) if address.kind in {"list", "page", "export"}}
