@@ -1,0 +1,15 @@
+"""Cut power, killed workers, lost answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def every_other_is_long(stories: Iterable[str]) -> list[Any]:
+    """Each story is cut at every commit and call, which takes its time: half of them always run, all with `--long`."""
+    return [
+        pytest.param(story, marks=pytest.mark.long) if number % 2 else story for number, story in enumerate(stories)
+    ]

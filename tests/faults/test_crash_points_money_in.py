@@ -26,6 +26,7 @@ from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import charge_later, collect_charges, decide_request, import_balance_transactions, keep_time
 from backoffice.workflows.pay_booking import pay
 from tests import factories
+from tests.faults import every_other_is_long
 from tests.faults import test_crash_points as crash
 from tests.faults.test_crash_points import Power, PowerCut, powered
 from tests.stripe_sandbox.server import RunningSandbox
@@ -190,7 +191,7 @@ STORIES: dict[str, tuple[Callable[[RunningSandbox], Booking], Callable[[Booking]
 }
 
 
-@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("story", every_other_is_long(STORIES))
 def test_wherever_the_power_is_cut_it_ends_as_if_nothing_had_happened(sandbox: RunningSandbox, story: str) -> None:
     begin, act = STORIES[story]
     uncut = Power()

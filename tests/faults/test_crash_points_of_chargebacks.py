@@ -18,6 +18,7 @@ from backoffice.payments.models import Chargeback, EvidenceFile, Payment, Refund
 from backoffice.payouts.models import Payout
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import import_balance_transactions, refund_booking, work_chargebacks
+from tests.faults import every_other_is_long
 from tests.faults import test_crash_points as cutting
 from tests.faults.test_crash_points import Power, PowerCut, powered
 from tests.stripe_sandbox.server import RunningSandbox
@@ -150,7 +151,7 @@ STORIES: dict[str, tuple[Callable[[RunningSandbox], str], Callable[[str], None]]
 }
 
 
-@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("story", every_other_is_long(STORIES))
 def test_wherever_the_power_is_cut_it_ends_as_if_nothing_had_happened(sandbox: RunningSandbox, story: str) -> None:
     finance()  # somebody to be told
     begin, act = STORIES[story]
