@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
@@ -110,8 +110,8 @@ def decides(command: Callable[Concatenate[Actor, P], R]) -> Callable[..., R]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         django()
-        given = {name: kwargs.pop(name) for name in ("reason", "email", "password_stdin", "approval")}
-        actor = _decider(**given, only_looks=bool(kwargs.get("dry_run")))  # type: ignore[arg-type]
+        given: dict[str, Any] = {name: kwargs.pop(name) for name in ("reason", "email", "password_stdin", "approval")}
+        actor = _decider(**given, only_looks=bool(kwargs.get("dry_run")))
         return command(actor, *args, **kwargs)
 
     return run

@@ -142,7 +142,7 @@ class PayoutOut(serializers.Serializer[Any]):
 class StepOut(serializers.Serializer[Any]):
     """One step towards the amount, above zero in the host's favour; `reference` names a charge, a refund or a payout."""
 
-    label = serializers.CharField()  # type: ignore[assignment]
+    label = serializers.CharField()  # type: ignore[assignment]  # the answer's name for it; DRF has a text of that name
     amount = MoneyOut()
     reference = serializers.CharField()
 

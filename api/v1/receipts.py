@@ -22,7 +22,7 @@ REFUND_STATES = ("waiting", "on_its_way", "sent", "returned", "failed")
 
 class ReceiptLineOut(serializers.Serializer[Any]):
     kind = serializers.CharField()
-    label = serializers.CharField()  # type: ignore[assignment]
+    label = serializers.CharField()  # type: ignore[assignment]  # the answer's name for it; DRF has a text of that name
     quantity = serializers.IntegerField()
     unit = MoneyOut()
     amount = MoneyOut()
@@ -37,7 +37,7 @@ class ReceiptRateOut(serializers.Serializer[Any]):
     quote = serializers.CharField()
     value = serializers.CharField()
     on = serializers.DateField()
-    source = serializers.CharField()  # type: ignore[assignment]
+    source = serializers.CharField()  # type: ignore[assignment]  # where a rate comes from; DRF has a text of that name
 
 
 class ReceiptChargeOut(serializers.Serializer[Any]):

@@ -7,7 +7,7 @@ A dialog has an address of its own. Opened through htmx it stands in Unfold's mo
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final, Protocol
 
 from django import forms
@@ -108,6 +108,11 @@ class Dialog:
     def heading(self) -> str:
         return self.title or f"{self.label} {self.row}"
 
+    @property
+    def introduction(self) -> str:
+        """What is said first; a dialog that must look at its row to say it overrides this."""
+        return self.intro
+
     def offered(self) -> bool:
         """Whether the row's state allows the act now."""
         return True
@@ -175,7 +180,7 @@ def view_of(kind: type[Dialog], admin: Lists) -> Callable[..., HttpResponse]:
         return _perform(dialog, form)
 
     view.dialog = kind  # type: ignore[attr-defined]  # the tests' walk over every address reads it
-    view.model_admin = admin  # type: ignore[attr-defined]
+    view.model_admin = admin  # type: ignore[attr-defined]  # so is this
     return view
 
 
@@ -185,9 +190,11 @@ def _perform(dialog: Dialog, form: DialogForm) -> HttpResponse:
         return _go(dialog.desk.request, dialog.landing())  # a second click: the first is doing it
     try:
         said = dialog.perform(form)
-    except StaydeskError as error:
+    except Exception as error:
         if claim:
             cache.delete(claim)  # nothing was done: the same answers may be sent again
+        if not isinstance(error, StaydeskError):
+            raise
         return _refused(dialog, form, error)
     messages.success(dialog.desk.request, said)
     return _go(dialog.desk.request, dialog.landing())
@@ -276,6 +283,13 @@ def amount_field(label: str = "Amount", *, required: bool = True, help_text: str
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autocomplete": "off"}),
         error_messages={"required": "Write how much."},
     )
+
+
+def offer(form: DialogForm, name: str, choices: Iterable[tuple[Any, str]]) -> None:
+    """What can be chosen in a field, known only when its row is."""
+    field = form.fields[name]
+    assert isinstance(field, forms.ChoiceField), name
+    field.choices = list(choices)
 
 
 def answer(form: DialogForm, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -161,11 +162,10 @@ def ask(*, payment_code: str, actor: Actor, now: datetime) -> Payment:
     return settled
 
 
-def _quietly(code: str, act: object, now: datetime) -> int:
+def _quietly(code: str, act: Callable[..., Payment], now: datetime) -> int:
     """One that cannot be settled now must not keep the others waiting; it is asked again at the next tick."""
     try:
-        payment: Payment = act(payment_code=code, actor=ACTOR, now=now)  # type: ignore[operator]
-        return int(payment.status != "authorised")
+        return int(act(payment_code=code, actor=ACTOR, now=now).status != "authorised")
     except StaydeskError as error:
         log.info("still unsettled: %s", error)
         return 0

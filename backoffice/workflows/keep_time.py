@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -76,10 +77,10 @@ def _ask(payment_id: int, now: datetime) -> object:
     return settle(seen=gateway().payment(payment_id=payment.provider_id), actor=ACTOR, now=now)
 
 
-def _quietly(act: object) -> int:
+def _quietly(act: Callable[[], object]) -> int:
     """One that cannot be settled now must not keep the others waiting; it is asked again at the next tick."""
     try:
-        return int(act() is not None)  # type: ignore[operator]
+        return int(act() is not None)
     except StaydeskError as error:
         log.info("still unsettled: %s", error)
         return 0

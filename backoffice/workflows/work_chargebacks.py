@@ -6,7 +6,7 @@ repeat of a lost call the same call."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -215,10 +215,10 @@ def _poll(now: datetime) -> int:
     return len(found)
 
 
-def _quietly(act: object) -> int:
+def _quietly(act: Callable[[], object]) -> int:
     """One that cannot be settled now must not keep the others waiting; it is asked again at the next tick."""
     try:
-        return int(act() is not None)  # type: ignore[operator]
+        return int(act() is not None)
     except StaydeskError as error:
         log.info("chargeback still unsettled: %s", error)
         return 0

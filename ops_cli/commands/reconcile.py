@@ -266,5 +266,5 @@ def _statement(path: Path, layout: dict[str, str]) -> Any:
     if any(not (name and column) for name, _, column in pairs):
         raise Invalid("map: write field=column, as in amount=Betrag,booked_on=Datum.", field="map")
     columns = {name.strip(): column for name, _, column in pairs}
-    own = {"columns": columns} if columns else {}
-    return bank_csv.read(content, layout=bank_csv.ColumnMap(**layout, **own))  # type: ignore[arg-type]
+    asked: dict[str, Any] = {**layout, **({"columns": columns} if columns else {})}
+    return bank_csv.read(content, layout=bank_csv.ColumnMap(**asked))

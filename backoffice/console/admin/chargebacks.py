@@ -22,7 +22,7 @@ from unfold.widgets import (
 from backoffice.console import cells, exports, filters, story, trail
 from backoffice.console.admin.refunds import PART_WORDS
 from backoffice.console.base import StaffAdmin
-from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm, answer, said
+from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm, answer, offer, said
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search, View
 from backoffice.console.page import Column, Fact, Facts, Figure, Figures, Overview, Page, Panel, Row, Table, Text
@@ -314,7 +314,7 @@ class Own(Dialog):
 
     def form(self, data: Any = None, initial: dict[str, Any] | None = None) -> DialogForm:
         form = super().form(data, initial)
-        form.fields["owner"].choices = money.chargeback_workers()  # type: ignore[attr-defined]
+        offer(form, "owner", money.chargeback_workers())
         return form
 
     def initial(self) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class Extend(_HoldDialog):
         return f"Extend {self.row.code}"
 
     @property
-    def intro(self) -> str:  # type: ignore[override]
+    def introduction(self) -> str:
         return f"It would end at {cells.when(self.row.expires_at)}."
 
     def offered(self) -> bool:

@@ -17,7 +17,7 @@ from unfold.widgets import UnfoldAdminSelectWidget
 from backoffice.console import cells, filters, story, trail
 from backoffice.console.admin.payouts import everything, payouts_table
 from backoffice.console.base import StaffAdmin
-from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm, amount_field, amount_of, said
+from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm, amount_field, amount_of, offer, said
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search, View
 from backoffice.console.page import Column, Fact, Overview, Page, Panel, Row, Table
@@ -103,7 +103,7 @@ class ProposeWriteOff(Dialog):
 
     def form(self, data: Any = None, initial: dict[str, Any] | None = None) -> DialogForm:
         form = super().form(data, initial)
-        form.fields["currency"].choices = [(each, f"{owed} owed") for each, owed in self.debts.items()]  # type: ignore[attr-defined]
+        offer(form, "currency", [(each, f"{owed} owed") for each, owed in self.debts.items()])
         return form
 
     def initial(self) -> dict[str, Any]:

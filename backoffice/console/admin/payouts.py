@@ -160,7 +160,7 @@ class HoldMoney(Dialog):
         return f"Hold the payout of {self.booking.code}"
 
     @property
-    def intro(self) -> str:  # type: ignore[override]
+    def introduction(self) -> str:
         share = sum(Payout.objects.filter(booking=self.booking, status__in=UNRELEASED).values_list("held", flat=True))
         return (
             f"{Money(share, self.booking.currency)} of the host’s share has not been released. The host is told that it is "

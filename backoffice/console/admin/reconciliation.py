@@ -137,7 +137,7 @@ class ProposeWriteOff(_Work):
     icon, tone = "money_off", "danger"
 
     @property
-    def intro(self) -> str:  # type: ignore[override]  # said of this very break
+    def introduction(self) -> str:
         try:
             proposal = reconciliation.proposed_write_off(found=self.row, now=self.desk.now)
         except StaydeskError as refusal:
@@ -164,7 +164,7 @@ class _Decide(_Work):
     approve: ClassVar[bool]
 
     @property
-    def intro(self) -> str:  # type: ignore[override]
+    def introduction(self) -> str:
         kept = self.row.proposal
         if not kept:
             return "Nothing is proposed."
@@ -207,7 +207,7 @@ class _Match(_Work):
     confirm: ClassVar[bool]
 
     @property
-    def intro(self) -> str:  # type: ignore[override]
+    def introduction(self) -> str:
         parts = [
             f"{Money(match.amount, match.line.currency)} of {match.line.booked_on:%d %b} ({match.line.text or match.line.code}) "
             f"is payout {match.bank_payout.code}"

@@ -48,7 +48,7 @@ class StopIt(_Switch):
         return f"Stop all {self.row.scope}?"
 
     @property
-    def intro(self) -> str:  # type: ignore[override]
+    def introduction(self) -> str:
         return f"{WHAT[self.row.scope]} What is under way ends by itself. Everybody sees your name and reason."
 
     def offered(self) -> bool:
@@ -70,7 +70,7 @@ class Resume(_Switch):
         return f"Let {self.row.scope} go on?"
 
     @property
-    def intro(self) -> str:  # type: ignore[override]
+    def introduction(self) -> str:
         return f"Stopped by {self.row.by} since {cells.when(self.row.since)}: “{self.row.reason}”"
 
     def offered(self) -> bool:

@@ -32,7 +32,7 @@ def held_parts(*, booking: Booking) -> policies.Parts:
     amounts = dict.fromkeys(PARTS, 0)
     for account in ledger.balances(key=booking.code, open_only=True):
         if account.code in _BY_BOOKING and account.currency == booking.currency:
-            amounts[_BY_BOOKING[account.code]] = max(-int(account.amount), 0)  # type: ignore[attr-defined]
+            amounts[_BY_BOOKING[account.code]] = max(-int(account.amount), 0)  # type: ignore[attr-defined]  # annotated there
     for row in ledger.subject_sums(codes=list(_BY_SUBJECT), subjects=[booking.code]):
         if row.currency == booking.currency:
             amounts[_BY_SUBJECT[row.code]] = max(-row.amount, 0)

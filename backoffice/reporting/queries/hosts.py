@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from typing import Any, Final
 
 from django.db.models import F, Q, QuerySet, Sum
@@ -140,9 +141,8 @@ def earnings(*, host_id: int, since: date, until: date) -> list[EarningsRow]:
 
 
 def _account(host: str, currency: str, since: date, until: date) -> HostAccountStatement:
-    of = {"key": host, "currency": currency, "since": _midnight(since), "until": _midnight(until)}
-    payable = ledger.statement(account=HOST_PAYABLE, **of)  # type: ignore[arg-type]
-    owed = ledger.statement(account=HOST_RECEIVABLE, **of)  # type: ignore[arg-type]
+    statement = partial(ledger.statement, key=host, currency=currency, since=_midnight(since), until=_midnight(until))
+    payable, owed = statement(account=HOST_PAYABLE), statement(account=HOST_RECEIVABLE)
     opening = Money(-payable.opening - owed.opening, currency)
     return HostAccountStatement(
         currency=currency,

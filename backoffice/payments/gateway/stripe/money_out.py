@@ -25,6 +25,7 @@ class MoneyOut(Calls):
         if charge_id:
             params["source_transaction"] = charge_id
         return _transfer(
+            # The SDK wants its own TypedDict, which a dict built step by step is not.
             call(lambda: self._client.v1.transfers.create(params, {"idempotency_key": key})).to_dict()  # type: ignore[arg-type]
         )
 
