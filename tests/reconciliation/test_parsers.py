@@ -81,6 +81,34 @@ def test_debits_and_credits_may_stand_apart() -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "decimal", "amount"),
+    [
+        ("12.50", ".", 1_250),
+        ("12,50", ",", 1_250),
+        ("1,250.00", ".", 125_000),
+        ("1.250,00", ",", 125_000),
+        ("-1 234 567,8", ",", -123_456_780),
+        ("+1\u00a0234.56", ".", 123_456),
+        ("12,50", ".", None),  # once read as 1250.00, and posted
+        ("12.50", ",", None),
+        ("1,23,456.00", ".", None),
+        ("1,234 567.00", ".", None),
+        ("1234,567.00", ".", None),
+        ("1e3", ".", None),
+        ("12.50-", ".", None),
+    ],
+)
+def test_thousands_are_parted_only_where_they_can_be(written: str, decimal: str, amount: int | None) -> None:
+    content = f"booked_on;amount\n2026-11-24;{written}\n".encode()
+    layout = ColumnMap(account="X", currency="EUR", decimal=decimal, delimiter=";")
+    if amount is None:
+        with pytest.raises(Invalid, match=r"line 2: the amount .* --decimal"):
+            bank_csv.read(content, layout=layout)
+    else:
+        assert [line.amount for line in bank_csv.read(content, layout=layout)] == [Money(amount, "EUR")]
+
+
+@pytest.mark.parametrize(
     ("text", "layout", "why"),
     [
         ("a,b\n1,2\n", {}, "no column for the day and the amount"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -25,6 +26,11 @@ FIELDS: Final = (
     "debit",
     "credit",
 )
+# By the decimal sign: sign, whole part with its thousands parted by one and the same sign, decimals.
+_AMOUNTS: Final = {
+    ".": re.compile(r"([+-]?) ?(\d{1,3}(?:([, ])\d{3})(?:\3\d{3})*|\d+)(?:\.(\d+))?", re.ASCII),
+    ",": re.compile(r"([+-]?) ?(\d{1,3}(?:([. ])\d{3})(?:\3\d{3})*|\d+)(?:,(\d+))?", re.ASCII),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +98,18 @@ def _amount(value: Callable[[str], str], number: int, currency: str, layout: Col
             raise Invalid("either a debit or a credit", field="file")
         return _money(credit, currency, layout) if credit else -abs(_money(debit, currency, layout))
     except (Invalid, ValueError, ArithmeticError) as error:
-        raise Invalid(f"file: line {number}: the amount cannot be read ({error}).", field="file") from None
+        why = f"the amount cannot be read ({error}); say how they are written: --decimal"
+        raise Invalid(f"file: line {number}: {why}.", field="file") from None
 
 
 def _money(text: str, currency: str, layout: ColumnMap) -> Money:
-    thousands = "," if layout.decimal == "." else "."
-    plain = text.replace(thousands, "").replace("\u00a0", "").replace(" ", "").replace(layout.decimal, ".")
-    return Money.parse(plain.removeprefix("+"), currency)
+    """Thousands are parted only before whole groups of three: what stands elsewhere is another bank's decimal sign, and
+    taking it for nothing would read the amount a hundred times too large."""
+    found = _AMOUNTS[layout.decimal].fullmatch(text.replace("\u00a0", " ").replace("\u202f", " "))
+    if found is None:
+        raise ValueError(f"{text!r} is no amount with the decimal sign “{layout.decimal}”")
+    sign, whole, _, decimals = found.groups()
+    return Money.parse(f"{sign}{re.sub('[^0-9]', '', whole)}.{decimals or 0}", currency)
 
 
 def _day(text: str, number: int, layout: ColumnMap) -> date:
