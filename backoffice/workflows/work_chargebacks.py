@@ -168,14 +168,18 @@ def _plan_anew(row: Chargeback, now: datetime) -> None:
 
 
 def _give(row: Chargeback, actor: Actor, now: datetime) -> Chargeback:
-    """All of the evidence as it now is, fields that were taken back too."""
     seen = gateway().stage_evidence(
         dispute_id=row.provider_id,
-        evidence={field: row.evidence.get(field, "") for field in FIELDS},
+        evidence=_whole(row),
         key=f"evidence:{row.code}:{row.version}",
     )
     payments.note_evidence_staged(code=row.code, version=row.version, now=now)
     return _record(seen, actor, now)
+
+
+def _whole(row: Chargeback) -> dict[str, str]:
+    """All of the evidence as it now is, fields that were taken back too: the provider keeps what it is not told of."""
+    return {field: row.evidence.get(field, "") for field in FIELDS}
 
 
 def _was_answered(seen: SeenDispute) -> bool:
@@ -189,7 +193,7 @@ def _answer(row: Chargeback, answer: Answer, actor: Actor, now: datetime, again:
     key = f"{answer}:{row.code}:{claimed_at.timestamp()}{again}"
     try:
         if answer == "submit":
-            seen = gateway().submit_evidence(dispute_id=row.provider_id, evidence=row.evidence, key=key)
+            seen = gateway().submit_evidence(dispute_id=row.provider_id, evidence=_whole(row), key=key)
         else:
             seen = gateway().accept_dispute(dispute_id=row.provider_id, key=key)
     except ProviderError as error:

@@ -790,6 +790,17 @@ def test_an_accepted_inquiry_is_merely_closed(sandbox: RunningSandbox) -> None:
     assert accept(told(sandbox, paid(), kind="inquiry")).status == "warning_closed"
 
 
+def test_what_was_taken_back_is_not_submitted_though_the_provider_was_not_told(sandbox: RunningSandbox) -> None:
+    row = stage(told(sandbox, paid()), uncategorized_text="See the log.", customer_name="The wrong guest")
+    sandbox.fault("error_500_before_commit", method="POST", path="/v1/disputes/*", times=3)
+    with pytest.raises(UpstreamUnavailable):
+        stage(row, customer_name="")
+    sandbox.clear_faults()
+    submit(row)
+    there = work_chargebacks.gateway().dispute(dispute_id=row.provider_id)
+    assert (there.submissions, there.evidence) == (1, {"uncategorized_text": "See the log."})
+
+
 def test_two_people_who_submit_at_once_submit_once(sandbox: RunningSandbox) -> None:
     row = stage(told(sandbox, paid()), uncategorized_text="See the log.")
     actors = [factories.acting(factories.staff(role, now=now()), now=now()) for role in ("finance", "team_lead")]
