@@ -97,12 +97,12 @@ def test_a_hold_that_moved_on_meanwhile_is_shown_again(world: World, row: Payout
         ("support_l2", {"lift", "extend"}),
         ("finance", {"lift", "extend"}),
         ("team_lead", {"lift", "extend"}),
-        ("support_l1", {"extend"}),
+        ("support_l1", set()),
         ("auditor", set()),
         ("on_call", set()),
     ],
 )
 def test_a_long_hold_is_ended_by_who_could_have_placed_it(world: World, role: str, offered: set[str]) -> None:
-    """Support L1 holds for 72 hours; a colleague's fortnight is not theirs to lift."""
+    """Support L1 holds for 72 hours; a colleague's fortnight is not theirs to end, nor by extending it to less."""
     long = hold(world.booking, world.staff["support_l2"], expires_at=now() + timedelta(days=10))
     assert buttons(world, role, long) == offered

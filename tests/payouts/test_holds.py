@@ -20,7 +20,7 @@ from backoffice.core.errors import (
 )
 from backoffice.core.money import Money
 from backoffice.notifications.models import Notification
-from backoffice.payouts import operations
+from backoffice.payouts import operations, queries
 from backoffice.payouts.models import Payout, PayoutHold
 from backoffice.people.models import StaffRole, User
 from tests import factories
@@ -181,6 +181,26 @@ def test_lifting_needs_the_owner_or_somebody_who_could_have_placed_it() -> None:
         lift(PayoutHold.objects.get(pk=hold.pk), finance)
     short = place(booking, by=lead, hours=72)
     assert lift(short, junior).status == "lifted"
+
+
+def test_extending_neither_ends_a_hold_nor_outlasts_what_ones_role_may() -> None:
+    booking, lead = paid_stay(), factories.staff("team_lead")
+    junior, owner = (factories.staff("support_l1") for _ in range(2))
+
+    def extend(hold: PayoutHold, by: User, hours: int, *, at: int = 0) -> PayoutHold:
+        return operations.extend_hold(
+            hold_code=hold.code, hours=hours, reason="x", version=hold.version, actor=factories.acting(by),
+            now=NOW + at * HOUR,
+        )  # fmt: skip
+
+    long, short = place(booking, by=lead, hours=500, owner_id=owner.pk), place(booking, by=junior, hours=24)
+    with pytest.raises(NotAllowed, match="lift"):
+        extend(long, junior, 1)
+    assert queries.extension_limit(hold=short, actor=factories.acting(junior), now=NOW + 20 * HOUR) == 52
+    with pytest.raises(OverLimit, match="73 hours"):
+        extend(short, junior, 53, at=20)
+    assert extend(short, junior, 52, at=20).expires_at == NOW + 72 * HOUR
+    assert extend(long, owner, 1).expires_at == NOW + HOUR, "its owner may lift it"
 
 
 def test_a_hold_runs_out_by_itself_but_not_one_that_was_extended() -> None:

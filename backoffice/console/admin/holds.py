@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -91,17 +92,26 @@ class Extend(_HoldDialog):
     def introduction(self) -> str:
         return f"It would end at {cells.when(self.row.expires_at)}."
 
+    @property
+    def most(self) -> int | None:
+        return payouts.extension_limit(hold=self.row, actor=self.desk.actor, now=self.desk.now)
+
     def offered(self) -> bool:
-        return payouts.hold_limit(actor=self.desk.actor, now=self.desk.now) != 0 and super().offered()
+        longer = self.most is None or self.desk.now + timedelta(hours=self.most) > self.row.expires_at
+        return longer and super().offered()
+
+    def unoffered(self) -> str:
+        if self.row.status == "active" and self.most is not None:
+            return "It is held for as long as your role may hold: a colleague who may hold for longer can extend it."
+        return super().unoffered()
 
     def form(self, data: Any = None, initial: dict[str, Any] | None = None) -> DialogForm:
         form = super().form(data, initial)
-        form.fields["hours"].help_text = hours_help(self.desk)
+        form.fields["hours"].help_text = hours_help(self.most)
         return form
 
     def initial(self) -> dict[str, Any]:
-        limit = payouts.hold_limit(actor=self.desk.actor, now=self.desk.now)
-        return {**super().initial(), "hours": min(72, limit) if limit else 72}
+        return {**super().initial(), "hours": min(72, self.most) if self.most else 72}
 
     def perform(self, form: DialogForm) -> str:
         row = operations.extend_hold(

@@ -135,9 +135,8 @@ class HoldForm(ReasonForm):
     field_order = ["amount", "cause", "hours", "reason"]
 
 
-def hours_help(desk: Desk) -> str:
-    """For how long this person may hold, in words."""
-    limit = payouts.hold_limit(actor=desk.actor, now=desk.now)
+def hours_help(limit: int | None) -> str:
+    """For how long somebody may hold, in words."""
     if limit is None:
         return "It ends by itself."
     return f"It ends by itself. You may hold for up to {limit} hours ({limit // 24} days)."
@@ -177,7 +176,7 @@ class HoldMoney(Dialog):
 
     def form(self, data: Any = None, initial: dict[str, Any] | None = None) -> DialogForm:
         form = super().form(data, initial)
-        form.fields["hours"].help_text = hours_help(self.desk)
+        form.fields["hours"].help_text = hours_help(payouts.hold_limit(actor=self.desk.actor, now=self.desk.now))
         return form
 
     def initial(self) -> dict[str, Any]:

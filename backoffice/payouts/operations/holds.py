@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -74,7 +75,10 @@ def place_hold(
 
 
 def extend_hold(*, hold_code: str, hours: int, reason: str, version: int, actor: Actor, now: datetime) -> PayoutHold:
-    """Keep it back for `hours` from now on. Raises as `place_hold`, StaleVersion, IllegalTransition when it has ended."""
+    """Keep it back for `hours` from now on, in all for no longer than the actor could have placed it for.
+
+    To end it sooner by this is to lift it: that is for whoever may lift it. Raises as `place_hold` and `lift_hold` do,
+    StaleVersion, IllegalTransition when it has ended."""
     actor.must("payouts.hold")
     if not reason.strip():
         raise Refused(missing="a reason")
@@ -83,8 +87,12 @@ def extend_hold(*, hold_code: str, hours: int, reason: str, version: int, actor:
         hold, booking = _lock(hold_code, version)  # it may expire, or be lifted, at this moment
         bookings.not_for_oneself(booking=booking, actor=actor)
         HOLD.after(hold.status, "lift")  # raises: what has ended is not extended
-        before = hold.expires_at
-        hold.expires_at = now + timedelta(hours=hours)
+        before, until = hold.expires_at, now + timedelta(hours=hours)
+        if until < before:
+            check_lifter(hold=hold, actor=actor, now=now)
+        else:  # however often it is extended, nobody holds for longer than their role may
+            _check_hours(math.ceil((until - hold.placed_at) / timedelta(hours=1)), actor, now)
+        hold.expires_at = until
         hold.version += 1
         hold.save(update_fields=["expires_at", "version"])
         _note(

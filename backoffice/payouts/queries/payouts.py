@@ -203,6 +203,15 @@ def hold_limit(*, actor: Actor, now: datetime) -> int | None:
     return hold_hours(limits=[limits.of(role).payout_hold_hours for role in sorted(roles)])
 
 
+def extension_limit(*, hold: PayoutHold, actor: Actor, now: datetime) -> int | None:
+    """For how many hours from now the actor may extend a hold, the time it has stood already being part of what their role
+    may; None: as long as they like, 0: not at all."""
+    limit = hold_limit(actor=actor, now=now)
+    if limit is None:
+        return None
+    return max(0, (hold.placed_at + timedelta(hours=limit) - now) // timedelta(hours=1))
+
+
 def share_of(*, payout: Payout, now: datetime, unreleased: Sequence[Payout] | None = None) -> Share:
     """What of the booking's money this payout would release now, in the booking's currency, and what a hold keeps."""
     rows = list(unreleased) if unreleased is not None else _unreleased(payout)
