@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Sum
 
 from backoffice.audit.models import AuditEntry
@@ -16,10 +16,13 @@ from backoffice.jobs import operations as jobs
 from backoffice.ledger import operations as ledger_operations
 from backoffice.ledger import queries as ledger
 from backoffice.ledger.policies import Line
+from backoffice.payments import operations as payments
 from backoffice.payments.gateway.stripe import StripeGateway
 from backoffice.payments.models import BalanceTransaction
+from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries
 from backoffice.payouts.models import BankPayout
+from backoffice.payouts.policies.bank_payouts import earned
 from backoffice.people.models import User
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import follow_bank_payouts, import_balance_transactions, keep_time, sweep_earnings
@@ -252,6 +255,35 @@ def test_two_at_once_sweep_it_once(sandbox: RunningSandbox, host: User) -> None:
     assert sum(isinstance(one, BankPayout) for one in outcomes) == 1, outcomes
     assert all(isinstance(one, BankPayout | Locked | Conflict) for one in outcomes), outcomes
     assert [one.amount for one in payouts_there(sandbox)] == [amount]
+
+
+def test_a_transfer_that_is_imported_while_a_sweep_is_claimed_is_not_swept(
+    sandbox: RunningSandbox, host: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = payments.import_transactions
+
+    def without_transfers(*, rows: Any, **facts: Any) -> int:
+        return real(rows=[row for row in rows if row.reporting_category != "transfer"], **facts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(payments, "import_transactions", without_transfers)
+        payout = sent(sandbox, host)
+    facts = queries.sweep_facts(currency="EUR", available=eur(10**6))
+    assert facts.kept["2210"].amount == payout.transfer_amount
+    at = now()
+
+    def import_in_between(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        found = execute(sql, params, many, context)
+        if "INSERT INTO payouts_bankpayoutline (bank_payout_id" in sql:
+            assert race([lambda: import_balance_transactions.run(now=at)]) == [1]
+        return found
+
+    with connection.execute_wrapper(import_in_between):
+        row = payouts.claim_sweep(
+            currency="EUR", available=eur(10**6), least=eur(1), reason="Friday", actor=SYSTEM, now=at
+        )
+    assert row.amount == earned(facts=facts).amount == line_sum(row)
+    assert queries.sweep_facts(currency="EUR", available=eur(10**6)).moved.amount == -payout.transfer_amount
 
 
 def test_the_daily_job_sweeps_from_the_minimum_on_and_once_a_day(sandbox: RunningSandbox, host: User) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Final
 
 from django.db import connection, transaction
 from django.db.models import Q, Sum
@@ -22,15 +23,18 @@ from backoffice.payments.policies.seen_accounts import SeenBankPayout, SeenBankP
 from backoffice.payouts import queries
 from backoffice.payouts.models import BankPayout, BankPayoutLine, HostAccount, Payout
 from backoffice.payouts.policies.bank_payouts import ACTIONS, KEPT, LEFT, Sweep, SweepFacts, sweep
-from backoffice.payouts.queries.bank_payouts import CONNECTED_BALANCE, UNSWEPT
+from backoffice.payouts.queries.bank_payouts import CONNECTED_BALANCE, MOVED_AND_KEPT, UNSWEPT, facts_of, kept_codes
 from backoffice.payouts.states import BANK_PAYOUT, PAYOUT
 
-# Every movement since the last sweep in one statement: one snapshot, whatever is imported meanwhile.
-_CARRY: str = f"""
+# Every movement since the last sweep becomes a line of this one, in the very snapshot in which what is kept is read.
+_CARRY: Final = MOVED_AND_KEPT.format(
+    moved=f"""
 INSERT INTO payouts_bankpayoutline (bank_payout_id, provider_id, source_id, reporting_category, net, currency, created)
 SELECT %(sweep)s, moved.provider_id, moved.source_id, moved.reporting_category, moved.net, moved.currency, moved.created
 {UNSWEPT}
+RETURNING net
 """
+)
 
 
 def claim_sweep(
@@ -139,21 +143,13 @@ def _assert_none_under_way(currency: str) -> None:
 
 def _carry(row: BankPayout, available: Money, now: datetime) -> SweepFacts:
     """Put what has moved since the last sweep into the lines of this one. What is earned is decided on exactly these."""
-    currency = row.currency
+    last, left = queries.left_by_last_sweep(currency=row.currency, before=row.id)
     with connection.cursor() as cursor:
-        cursor.execute(_CARRY, {"sweep": row.id, "currency": currency})
-        movements = cursor.rowcount
-    last, left = queries.left_by_last_sweep(currency=currency, before=row.id)
-    moved = _sum(row)
+        cursor.execute(_CARRY, {"sweep": row.id, "currency": row.currency, "codes": kept_codes()})
+        facts = facts_of(cursor.fetchone(), left=left, available=available)
     if left:
         _line(row, LEFT, last, left, now)
-    return SweepFacts(
-        left=left,
-        moved=Money(moved, currency),
-        movements=movements,
-        kept=queries.kept(currency=currency),
-        available=available,
-    )
+    return facts
 
 
 def _write_stays(row: BankPayout, decided: Sweep, now: datetime) -> None:

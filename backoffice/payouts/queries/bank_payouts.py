@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -25,11 +26,11 @@ MAY_RETURN: Final = timedelta(days=8)
 SWEEPS: Final = Q(account="") & ~Q(reason="") & ~(Q(status="failed") & Q(provider_id__isnull=True))
 
 _KEPT: Final = """
-SELECT code, sum(-balance)::bigint
+SELECT code, sum(-balance)::bigint AS amount
 FROM (
     SELECT account.code, sum(kept.balance) AS balance
     FROM ledger_account account JOIN ledger_balance kept ON kept.account_id = account.id
-    WHERE account.currency = %s AND account.code = ANY(%s)
+    WHERE account.currency = %(currency)s AND account.code = ANY(%(codes)s)
     GROUP BY account.id HAVING sum(kept.balance) < 0
 ) held
 GROUP BY code ORDER BY code
@@ -48,6 +49,15 @@ WHERE moved.currency = %(currency)s
       WHERE moved.reporting_category = 'payout' AND sweep.provider_id = moved.source_id AND sweep.account = ''
         AND sweep.reason <> '')
 """
+
+# Movements and what is kept of them in one statement, which is one snapshot: a transfer that is imported between two would
+# be missed by the first and be owed no more by the second, and what it carries would be ours. `moved` is a query, or a
+# statement that writes, giving the net of each movement.
+MOVED_AND_KEPT: Final = f"""
+WITH moved AS ({{moved}}), kept AS ({_KEPT})
+SELECT coalesce((SELECT sum(net) FROM moved), 0)::bigint, (SELECT count(*) FROM moved),
+       (SELECT coalesce(jsonb_object_agg(code, amount), '{{{{}}}}') FROM kept)
+"""  # noqa: S608 constants alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,14 +127,18 @@ def kept(*, currency: str) -> dict[str, Money]:
     promises in another currency (3900), and money that came in before we know of it (a clearing account in credit).
 
     What others owe us is no money yet: a debit under one key never covers a credit under another."""
-    codes = [
+    with connection.cursor() as cursor:
+        cursor.execute(_KEPT, {"currency": currency, "codes": kept_codes()})
+        return {code: Money(amount, currency) for code, amount in cursor.fetchall()}
+
+
+def kept_codes() -> list[str]:
+    """The ledger accounts whose credit balances are kept (see `kept`)."""
+    return [
         code
         for code, account in ledger.chart().items()
         if account.kind in {"asset", "liability", "equity"} and code not in _OUR_MONEY
     ]
-    with connection.cursor() as cursor:
-        cursor.execute(_KEPT, [currency, codes])
-        return {code: Money(amount, currency) for code, amount in cursor.fetchall()}
 
 
 def left_by_last_sweep(*, currency: str, before: int | None = None) -> tuple[str, Money]:
@@ -138,22 +152,27 @@ def left_by_last_sweep(*, currency: str, before: int | None = None) -> tuple[str
     return last.code, Money(-stayed, currency)
 
 
-def unswept(*, currency: str) -> tuple[Money, int]:
-    """What has moved since the last sweep: its sum, and how many movements."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT coalesce(sum(moved.net), 0)::bigint, count(*) {UNSWEPT}",
-            {"currency": currency},
-        )
-        total, number = cursor.fetchone()
-    return Money(total, currency), number
-
-
 def sweep_facts(*, currency: str, available: Money) -> SweepFacts:
     """All that a sweep of a currency is decided on."""
     _, left = left_by_last_sweep(currency=currency)
-    moved, movements = unswept(currency=currency)
-    return SweepFacts(left=left, moved=moved, movements=movements, kept=kept(currency=currency), available=available)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            MOVED_AND_KEPT.format(moved=f"SELECT moved.net {UNSWEPT}"), {"currency": currency, "codes": kept_codes()}
+        )
+        return facts_of(cursor.fetchone(), left=left, available=available)
+
+
+def facts_of(row: tuple[int, int, str], *, left: Money, available: Money) -> SweepFacts:
+    """The facts that a row of MOVED_AND_KEPT holds."""
+    moved, movements, found = row
+    currency = left.currency
+    return SweepFacts(
+        left=left,
+        moved=Money(moved, currency),
+        movements=movements,
+        kept={code: Money(amount, currency) for code, amount in sorted(json.loads(found).items())},
+        available=available,
+    )
 
 
 def sweep_currencies() -> list[str]:
