@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
@@ -80,6 +81,17 @@ def test_a_line_that_is_short_leaves_the_rest_standing_and_a_second_line_of_that
 
 
 @pytest.mark.django_db(transaction=True)
+def test_two_parts_of_one_payout_in_one_statement_are_both_its() -> None:
+    swept("po_1", 8_485, trace="TRACE123ABC")
+    parts = [bank(8_000, on=ARRIVAL, trace="TRACE123ABC"), bank(485, on=ARRIVAL, trace="TRACE123ABC")]
+    assert arrived(*parts) == {"matched": 2, "proposed": 0, "unidentified": 0}
+    assert standing("1160", "po_1") == 0 and classes() == []
+    first = compared("bank").output_digest
+    assert arrived() == {"matched": 0, "proposed": 0, "unidentified": 0}
+    assert compared("bank").output_digest == first
+
+
+@pytest.mark.django_db(transaction=True)
 def test_money_of_nobody_waits_in_suspense_until_its_payout_comes() -> None:
     arrived(bank(8_485, on=ARRIVAL, trace="TRACE123ABC"))
     key = f"bank:{StatementLine.objects.get().code}"
@@ -146,6 +158,19 @@ def test_one_line_that_is_several_payouts_is_proposed_and_a_rejected_proposal_do
         operations.decide_match(
             match_id=second.id, confirm=True, reason="x", actor=factories.acting(factories.staff("support_l1")), now=NOW
         )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_rejected_match_does_not_stand_in_the_way_of_the_right_one() -> None:
+    swept("po_1", 5_000)
+    swept("po_2", 5_000)
+    arrived(bank(5_000, on=ARRIVAL))
+    wrong = queries.proposals().get()
+    finance = factories.acting(factories.staff("finance"))
+    operations.decide_match(match_id=wrong.id, confirm=False, reason="Not it", actor=finance, now=NOW)
+    assert arrived()["proposed"] == 1
+    right = queries.proposals().get()
+    assert {wrong.bank_payout.provider_id, right.bank_payout.provider_id} == {"po_1", "po_2"}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -227,7 +252,28 @@ def test_pairing_does_not_depend_on_order_and_gives_nothing_away_twice(lines, pa
         assert sum(parts) in {0, line.amount.amount}
     for id, payout in by_payout.items():
         parts = [pairing for pairing in found if pairing.payout == id]
-        assert len([pairing for pairing in parts if pairing.certain]) <= 1
-        if parts and parts[0].method != "trace":
-            assert sum(pairing.amount.amount for pairing in parts) == payout.open.amount
+        named = [pairing.amount.amount for pairing in parts if pairing.method == "trace"]
+        others = [pairing.amount.amount for pairing in parts if pairing.method != "trace"]
+        assert len([pairing for pairing in parts if pairing.method == "descriptor"]) <= 1
+        if others:
+            assert sum(others) == payout.open.amount - sum(named)
     assert all(by_line[pairing.line].amount.currency == by_payout[pairing.payout].open.currency for pairing in found)
+    left_lines, left_payouts = _left_after(by_line, by_payout, [pairing for pairing in found if pairing.certain])
+    again = pair(lines=left_lines, payouts=left_payouts)
+    assert again == [pairing for pairing in found if not pairing.certain]  # who looks again finds what was found
+    refused = {(pairing.line, pairing.payout) for pairing in found}
+    assert all(
+        pairing.method == "trace" or (pairing.line, pairing.payout) not in refused
+        for pairing in pair(lines=lines, payouts=payouts, refused=refused)
+    )
+
+
+def _left_after(lines, payouts, found) -> tuple[list[OpenLine], list[OpenPayout]]:
+    """What is open once `found` is posted, as the ledger would say it."""
+    open_ = {id: payout.open for id, payout in payouts.items()}
+    for pairing in found:
+        open_[pairing.payout] -= pairing.amount
+    posted = {pairing.line for pairing in found}
+    return [line for id, line in lines.items() if id not in posted], [
+        replace(payout, open=open_[id], returned=open_[id].amount < 0) for id, payout in payouts.items() if open_[id]
+    ]

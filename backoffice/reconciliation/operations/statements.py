@@ -67,12 +67,7 @@ def match_lines(*, actor: Actor, now: datetime) -> dict[str, int]:
     """Find the payout of every line that has none. What is certain is posted against it; what only adds up is proposed; a
     line without either goes to suspense, where it is a break. Repeating it posts nothing again."""
     open_lines, payouts = queries.open_lines(), queries.open_payouts()
-    refused = queries.refused_pairs()
-    pairings = [
-        pairing
-        for pairing in policies.pair(lines=open_lines, payouts=payouts)
-        if pairing.certain or (pairing.line, pairing.payout) not in refused
-    ]
+    pairings = policies.pair(lines=open_lines, payouts=payouts, refused=queries.refused_pairs())
     certain = [pairing for pairing in pairings if pairing.certain]
     for pairing in certain:
         with transaction.atomic():

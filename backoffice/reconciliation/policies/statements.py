@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import combinations
 from typing import Final, Literal, TypeVar
@@ -15,6 +15,7 @@ from backoffice.core.money import Money
 from backoffice.reconciliation.policies.breaks import BANK_EARLY_DAYS, BANK_GRACE_BUSINESS_DAYS, business_days_after
 
 Row = TypeVar("Row", "OpenLine", "OpenPayout")
+Refused = frozenset[tuple[int, int]]
 Method = Literal["trace", "descriptor", "many_lines", "many_payouts", "amount"]
 CONFIDENCE: Final[dict[str, int]] = {
     "trace": 100,
@@ -93,48 +94,76 @@ class Pairing:
     certain: bool
 
 
-def pair(*, lines: Sequence[OpenLine], payouts: Sequence[OpenPayout]) -> list[Pairing]:
+def pair(
+    *, lines: Sequence[OpenLine], payouts: Sequence[OpenPayout], refused: Collection[tuple[int, int]] = ()
+) -> list[Pairing]:
     """Which line is which payout; the same for any order of the rows.
 
-    A trace or the payout's own name in the line makes them one, whatever the amount (the rest stays standing). The
-    provider's name with the amount, currency and day does so when only one payout fits. All else is proposed: the amount
-    alone, several lines that add up to a payout, one line that is the sum of several payouts."""
+    A trace or the payout's own name in the line makes them one, whatever the amount (the rest stays standing, and may be
+    another line's). The provider's name with the amount, currency and day does so when only one payout fits. All else is
+    proposed: the amount alone, several lines that add up to a payout, one line that is the sum of several payouts.
+    `refused` are the pairs (line, payout) that a person has rejected: only a name makes them one all the same."""
     lines = sorted(lines, key=lambda line: (line.booked_on, line.id))
     payouts = sorted(payouts, key=lambda payout: (payout.arrival_on, payout.id))
+    no = frozenset(refused)
     found = _by_name(lines, payouts)
-    found += _by_amount(*_left(lines, payouts, found))
-    found += _by_sum(*_left(lines, payouts, found))
+    found += _by_amount(*_left(lines, payouts, found), no)
+    found += _by_sum(*_left(lines, payouts, found), no)
     return found
 
 
 def _left(
     lines: Sequence[OpenLine], payouts: Sequence[OpenPayout], found: Iterable[Pairing]
 ) -> tuple[list[OpenLine], list[OpenPayout]]:
-    taken = [(pairing.line, pairing.payout) for pairing in found]
-    used, paid = {line for line, _ in taken}, {payout for _, payout in taken}
-    return [line for line in lines if line.id not in used], [one for one in payouts if one.id not in paid]
+    """What is left of both sides: of a payout whatever of it is still missing."""
+    used = {pairing.line for pairing in found}
+    rest = _rest(payouts, found)
+    left = [
+        replace(one, open=rest[one.id], returned=rest[one.id].amount < 0) if rest[one.id] != one.open else one
+        for one in payouts
+        if rest[one.id]
+    ]
+    return [line for line in lines if line.id not in used], left
+
+
+def _rest(payouts: Sequence[OpenPayout], found: Iterable[Pairing]) -> dict[int, Money]:
+    rest = {payout.id: payout.open for payout in payouts}
+    for pairing in found:
+        rest[pairing.payout] -= pairing.amount
+    return rest
 
 
 def _by_name(lines: Sequence[OpenLine], payouts: Sequence[OpenPayout]) -> list[Pairing]:
-    found = []
-    paid: set[int] = set()
+    """By name, as often as something is found: a line that was too much leaves a payout open the other way, and an earlier
+    line may be what corrects it. Whoever looks again at what is left finds nothing more."""
+    found: list[Pairing] = []
+    while more := _named(*_left(lines, payouts, found)):
+        found += more
+    return found
+
+
+def _named(lines: Sequence[OpenLine], payouts: Sequence[OpenPayout]) -> list[Pairing]:
+    found: list[Pairing] = []
+    rest = {payout.id: payout.open for payout in payouts}
     for line in lines:
         words = _words(line)
         for payout in payouts:
             named = any(name and name.upper() in words for name in payout.names)
-            if named and payout.id not in paid and _same_direction(line, payout):
+            if named and _same_direction(line.amount, rest[payout.id]):
                 found.append(Pairing(line=line.id, payout=payout.id, amount=line.amount, method="trace", certain=True))
-                paid.add(payout.id)
+                rest[payout.id] -= line.amount
                 break
     return found
 
 
-def _by_amount(lines: Sequence[OpenLine], payouts: Sequence[OpenPayout]) -> list[Pairing]:
+def _by_amount(lines: Sequence[OpenLine], payouts: Sequence[OpenPayout], refused: Refused) -> list[Pairing]:
     found: list[Pairing] = []
     for line in lines:
-        fits = [one for one in payouts if one.open == line.amount and _in_window(line, one)]
+        fits = [one for one in payouts if one.open == line.amount and _may_be(line, one, refused)]
         twins = [
-            other for other in lines if other.amount == line.amount and any(_in_window(other, one) for one in fits)
+            other
+            for other in lines
+            if other.amount == line.amount and any(_may_be(other, one, refused) for one in fits)
         ]
         if not fits:
             continue
@@ -146,11 +175,11 @@ def _by_amount(lines: Sequence[OpenLine], payouts: Sequence[OpenPayout]) -> list
     return found
 
 
-def _by_sum(lines: Sequence[OpenLine], payouts: Sequence[OpenPayout]) -> list[Pairing]:
+def _by_sum(lines: Sequence[OpenLine], payouts: Sequence[OpenPayout], refused: Refused) -> list[Pairing]:
     found: list[Pairing] = []
     used: set[int] = set()
     for payout in payouts:
-        near = [line for line in lines if line.id not in used and _in_window(line, payout)]
+        near = [line for line in lines if line.id not in used and _may_be(line, payout, refused)]
         chosen = _adding_up(near, payout.open)
         for line in chosen:
             found.append(
@@ -159,7 +188,7 @@ def _by_sum(lines: Sequence[OpenLine], payouts: Sequence[OpenPayout]) -> list[Pa
             used.add(line.id)
     paid = {pairing.payout for pairing in found}
     for line in (line for line in lines if line.id not in used):
-        fits = [one for one in payouts if one.id not in paid and _in_window(line, one)]
+        fits = [one for one in payouts if one.id not in paid and _may_be(line, one, refused)]
         for payout in _adding_up(fits, line.amount):
             found.append(
                 Pairing(line=line.id, payout=payout.id, amount=payout.open, method="many_payouts", certain=False)
@@ -182,14 +211,13 @@ def _sum(rows: Iterable[OpenLine | OpenPayout]) -> int:
     return sum((row.amount if isinstance(row, OpenLine) else row.open).amount for row in rows)
 
 
-def _in_window(line: OpenLine, payout: OpenPayout) -> bool:
-    same = line.amount.currency == payout.open.currency and _same_direction(line, payout)
-    return same and payout.first_day <= line.booked_on <= payout.last_day
+def _may_be(line: OpenLine, payout: OpenPayout, refused: Refused) -> bool:
+    in_window = payout.first_day <= line.booked_on <= payout.last_day
+    return in_window and _same_direction(line.amount, payout.open) and (line.id, payout.id) not in refused
 
 
-def _same_direction(line: OpenLine, payout: OpenPayout) -> bool:
-    same_currency = line.amount.currency == payout.open.currency
-    return same_currency and (line.amount.amount > 0) == (payout.open.amount > 0)
+def _same_direction(one: Money, other: Money) -> bool:
+    return one.currency == other.currency and one.amount * other.amount > 0
 
 
 def _words(line: OpenLine) -> str:
