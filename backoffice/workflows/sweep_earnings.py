@@ -97,7 +97,8 @@ def sweep(*, currency: str, actor: Actor, reason: str, now: datetime, at_least: 
 
 def settle(*, code: str, actor: Actor, now: datetime) -> BankPayout:
     """Find out what became of a sweep that was not answered: it is looked for by our code, else asked again with the same
-    key. Raises NotFound, ProviderError, Indeterminate."""
+    key. One that was never sent waits while payouts are stopped (raises Stopped). Raises NotFound, ProviderError,
+    Indeterminate."""
     row = payout_queries.bank_payouts().filter(code=code, account="").first()
     if row is None:
         raise NotFound(kind="sweep")
@@ -106,6 +107,8 @@ def settle(*, code: str, actor: Actor, now: datetime) -> BankPayout:
     found = gateway().find_bank_payout(reference=code, since=row.created_at - _A_MOMENT)
     if found is not None:
         return payouts.record_bank_payout(seen=found, actor=actor, now=now)
+    if row.status == "requested":  # it was never sent, so that a stop holds it like any other
+        jobs_queries.assert_not_stopped(scope="payouts")
     return _send(row, actor, now)
 
 

@@ -345,6 +345,11 @@ def test_a_process_that_died_while_claiming_leaves_nothing(
     row = BankPayout.objects.get()
     assert row.status == "requested" and line_sum(row) == row.amount and payouts_there(sandbox) == []
     sandbox.advance(61)
+    jobs.stop(scope="payouts", reason="a doubt", actor=SYSTEM, now=now())
+    assert keep_time.resolve_indeterminate(now=now()) == 0
+    row.refresh_from_db()
+    assert row.status == "requested" and payouts_there(sandbox) == [], "what was never sent waits for the stop to end"
+    jobs.resume(scope="payouts", reason="clear", actor=SYSTEM, now=now())
     assert keep_time.resolve_indeterminate(now=now()) == 1
     row.refresh_from_db()
     assert row.status == "pending" and [one.amount for one in payouts_there(sandbox)] == [row.amount]
