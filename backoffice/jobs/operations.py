@@ -7,11 +7,11 @@ import os
 import socket
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import Error, connection, transaction
@@ -19,12 +19,15 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from backoffice.audit import operations as audit
 from backoffice.core.actor import Actor
-from backoffice.core.errors import Invalid, Locked, NotFound, Refused, UpstreamUnavailable
+from backoffice.core.errors import Invalid, Locked, NotFound, Refused, StaydeskError, UpstreamUnavailable
 from backoffice.jobs import policies, queries
 from backoffice.jobs.models import Cursor, Heartbeat, JobRun, LastSuccess, Stop
 from backoffice.jobs.states import RUN, STOP_SCOPES
 
 log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
 
 _PROGRESS_EVERY = 1.0  # seconds between two writes of a run's progress
 _TOLD = ("status", "counts", "heartbeat_at", "finished_at", "error")
@@ -227,6 +230,19 @@ def _failed_again(run: Run, line: str) -> bool:
     last.finished_at = last.heartbeat_at = run.now()
     last.save(update_fields=["counts", "finished_at", "heartbeat_at"])
     return True
+
+
+def each(items: Iterable[Item], act: Callable[[Item], Outcome]) -> list[Outcome]:
+    """Act on each of what a sweep has found; returns what came of those that could be acted on.
+
+    One that is refused now must not keep the others waiting: it is logged, and found again at the next tick."""
+    done = []
+    for item in items:
+        try:
+            done.append(act(item))
+        except StaydeskError as error:
+            log.info("%s is left for the next tick: %s", item, error)
+    return done
 
 
 def interrupt_dead_runs(*, now: datetime) -> int:

@@ -3,7 +3,6 @@ on the last date the unpaid booking is given up."""
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime
 from typing import Final
 
@@ -12,16 +11,15 @@ from django.db import transaction
 from backoffice.bookings import operations as bookings
 from backoffice.bookings.models import Booking
 from backoffice.core.actor import Actor, system
-from backoffice.core.errors import Conflict, StaydeskError
+from backoffice.core.errors import Conflict
 from backoffice.core.money import Money
+from backoffice.jobs import operations as jobs
 from backoffice.notifications import operations as notifications
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.models import Payment
 from backoffice.payouts import operations as payouts
 from backoffice.workflows.pay_booking import carry_out
-
-log = logging.getLogger(__name__)
 
 ACTOR: Final = system("time")
 
@@ -47,38 +45,36 @@ def charge(*, payment_code: str, actor: Actor, now: datetime) -> Payment | None:
 
 def charge_due(*, now: datetime) -> int:
     """Charge every saved card whose day has come; returns how many were asked."""
-    done = 0
-    for code in payment_queries.payments_to_charge(now=now):
-        try:
-            done += int(charge(payment_code=code, actor=ACTOR, now=now) is not None)
-        except StaydeskError as error:  # one that cannot be charged now must not keep the others waiting
-            log.info("payment %s was not charged: %s", code, error)
-    return done
+    due = payment_queries.payments_to_charge(now=now)
+    return sum(
+        payment is not None for payment in jobs.each(due, lambda code: charge(payment_code=code, actor=ACTOR, now=now))
+    )
 
 
 def give_up_unpaid(*, now: datetime) -> int:
     """Cancel the bookings that were not paid by their last date; returns how many. No money has moved."""
-    done = 0
-    for code in payment_queries.payments_unpaid(now=now):
-        known = payment_queries.payment_by_code(code=code)
-        with transaction.atomic():
-            booking = bookings.lock(code=known.booking.code)  # the guest may be paying at this moment
-            payment = payments.lock_payment(payment_id=known.id)
-            late = payment.pay_by is not None and payment.pay_by <= now
-            if not late or payment.status not in {"requires_payment", "requires_action"}:
-                continue
-            if booking.status not in {"confirmed", "checked_in"}:
-                continue
-            cancel_unpaid(
-                booking=booking,
-                amount=Money(payment.amount, payment.currency),
-                pay_by=payment.pay_by or now,
-                consequence="nothing was charged, and the nights are free again",
-                actor=ACTOR,
-                now=now,
-            )
-            done += 1
-    return done
+    return sum(jobs.each(payment_queries.payments_unpaid(now=now), lambda code: _give_up(code, now)))
+
+
+def _give_up(payment_code: str, now: datetime) -> bool:
+    known = payment_queries.payment_by_code(code=payment_code)
+    with transaction.atomic():
+        booking = bookings.lock(code=known.booking.code)  # the guest may be paying at this moment
+        payment = payments.lock_payment(payment_id=known.id)
+        late = payment.pay_by is not None and payment.pay_by <= now
+        if not late or payment.status not in {"requires_payment", "requires_action"}:
+            return False
+        if booking.status not in {"confirmed", "checked_in"}:
+            return False
+        cancel_unpaid(
+            booking=booking,
+            amount=Money(payment.amount, payment.currency),
+            pay_by=payment.pay_by or now,
+            consequence="nothing was charged, and the nights are free again",
+            actor=ACTOR,
+            now=now,
+        )
+    return True
 
 
 def cancel_unpaid(

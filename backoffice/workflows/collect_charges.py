@@ -3,7 +3,6 @@ card; what comes too late goes back, and an instalment that does not come ends t
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -11,8 +10,9 @@ from django.db import transaction
 
 from backoffice.bookings import operations as bookings
 from backoffice.core.actor import Actor, system
-from backoffice.core.errors import Indeterminate, PaymentDeclined, ProviderError, StaydeskError, UpstreamUnavailable
+from backoffice.core.errors import Indeterminate, PaymentDeclined, ProviderError, UpstreamUnavailable
 from backoffice.core.money import Money
+from backoffice.jobs import operations as jobs
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway import submit
@@ -21,8 +21,6 @@ from backoffice.payments.models import ExtraCharge
 from backoffice.payments.policies.seen import SeenPayment
 from backoffice.workflows.charge_later import cancel_unpaid
 from backoffice.workflows.pay_booking import CLOCKS_APART, GIVE_UP_AFTER, return_url
-
-log = logging.getLogger(__name__)
 
 ACTOR: Final = system("time")
 LOST_AFTER: Final = timedelta(seconds=60)
@@ -111,50 +109,43 @@ def _is_open(seen: SeenPayment | None, charge: ExtraCharge, runs: bool) -> bool:
 
 def collect_due(*, now: datetime) -> int:
     """Charge everything that is due; returns how many were asked."""
-    done = 0
-    for code in payment_queries.charges_due(now=now):
-        try:
-            done += int(charge(charge_code=code, actor=ACTOR, now=now) is not None)
-        except StaydeskError as error:  # one that cannot be charged now must not keep the others waiting
-            log.info("charge %s was not collected: %s", code, error)
-    return done
+    due = payment_queries.charges_due(now=now)
+    return sum(row is not None for row in jobs.each(due, lambda code: charge(charge_code=code, actor=ACTOR, now=now)))
 
 
 def resolve_unanswered(*, now: datetime) -> int:
     """Ask again wherever the answer to a charge was lost; returns how many were settled."""
-    done = 0
-    for code in payment_queries.charges_unanswered(older_than=now - LOST_AFTER):
-        try:
-            done += int(resolve(charge_code=code, actor=ACTOR, now=now) is not None)
-        except StaydeskError as error:
-            log.info("charge %s is still unsettled: %s", code, error)
-    return done
+    lost = payment_queries.charges_unanswered(older_than=now - LOST_AFTER)
+    return sum(
+        seen is not None for seen in jobs.each(lost, lambda code: resolve(charge_code=code, actor=ACTOR, now=now))
+    )
 
 
 def give_up_unpaid(*, now: datetime) -> int:
     """End the stays whose instalment was not paid by its last date; returns how many. What was paid stays with its
     nights; damage stays open for a person to decide."""
-    done = 0
-    for code in payment_queries.charges_unpaid(now=now):
-        known = payment_queries.extra_charge(code=code)
-        with transaction.atomic():
-            booking = bookings.lock(code=known.booking.code)  # the guest may be paying at this moment
-            charge = payments.lock_charge(charge_code=code)
-            late = charge.pay_by is not None and charge.pay_by <= now
-            if not late or charge.status not in {"failed", "requires_action"}:
-                continue
-            if booking.status not in {"confirmed", "checked_in"}:
-                continue
-            cancel_unpaid(
-                booking=booking,
-                amount=Money(charge.amount, charge.currency),
-                pay_by=charge.pay_by or now,
-                consequence="the nights that were paid stay as they are, those after them are free again",
-                actor=ACTOR,
-                now=now,
-            )
-            done += 1
-    return done
+    return sum(jobs.each(payment_queries.charges_unpaid(now=now), lambda code: _give_up(code, now)))
+
+
+def _give_up(charge_code: str, now: datetime) -> bool:
+    known = payment_queries.extra_charge(code=charge_code)
+    with transaction.atomic():
+        booking = bookings.lock(code=known.booking.code)  # the guest may be paying at this moment
+        charge = payments.lock_charge(charge_code=charge_code)
+        late = charge.pay_by is not None and charge.pay_by <= now
+        if not late or charge.status not in {"failed", "requires_action"}:
+            return False
+        if booking.status not in {"confirmed", "checked_in"}:
+            return False
+        cancel_unpaid(
+            booking=booking,
+            amount=Money(charge.amount, charge.currency),
+            pay_by=charge.pay_by or now,
+            consequence="the nights that were paid stay as they are, those after them are free again",
+            actor=ACTOR,
+            now=now,
+        )
+    return True
 
 
 def _submit(charge: ExtraCharge, actor: Actor, now: datetime) -> SeenPayment:

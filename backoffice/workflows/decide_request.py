@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -13,7 +11,8 @@ from backoffice.bookings import operations as bookings
 from backoffice.bookings import queries as booking_queries
 from backoffice.bookings.models import Booking
 from backoffice.core.actor import Actor, system
-from backoffice.core.errors import Conflict, Indeterminate, NotFound, ProviderError, Refused, StaydeskError
+from backoffice.core.errors import Conflict, Indeterminate, NotFound, ProviderError, Refused
+from backoffice.jobs import operations as jobs
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway import submit
@@ -21,8 +20,6 @@ from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import Payment
 from backoffice.workflows.pay_booking import GIVE_UP_AFTER
 from backoffice.workflows.settle_payment import confirm_saved, settle
-
-log = logging.getLogger(__name__)
 
 ACTOR: Final = system("time")
 # A call to the provider takes at most its read time-out; what is older than this has been lost.
@@ -125,32 +122,28 @@ def release(*, payment_code: str, actor: Actor, now: datetime) -> Payment:
 
 def expire_unanswered(*, now: datetime) -> int:
     """End the requests that their hosts did not answer in time; returns how many."""
-    done = 0
-    for code in booking_queries.unanswered_requests(now=now):
-        with transaction.atomic():
-            booking = bookings.lock(code=code)  # the host may be answering at this moment
-            if booking.status != "requested" or not booking.hold.expires_at or booking.hold.expires_at > now:
-                continue
-            if payments.being_captured(booking=booking):
-                continue  # the host said yes in time; the provider's answer decides
-            bookings.expire_request(booking=booking, why="the host did not answer in time.", actor=ACTOR, now=now)
-            payments.let_go(booking=booking, now=now)
-            done += 1
-    return done
+    return sum(jobs.each(booking_queries.unanswered_requests(now=now), lambda code: _expire(code, now)))
 
 
 def sweep(*, now: datetime) -> int:
     """Ask again wherever a capture or a release was not answered, and look after authorisations whose window has passed;
     returns how many were settled."""
     lost = now - LOST_AFTER
-    done = 0
-    for code in payment_queries.captures_unanswered(older_than=lost):
-        done += _quietly(code, take_again, now)
-    for code in payment_queries.authorisations_to_release(older_than=lost):
-        done += _quietly(code, release, now)
-    for code in payment_queries.authorisations_lapsing(now=now):
-        done += _quietly(code, ask, now)
-    return done
+    settled = [
+        *jobs.each(
+            payment_queries.captures_unanswered(older_than=lost),
+            lambda code: take_again(payment_code=code, actor=ACTOR, now=now),
+        ),
+        *jobs.each(
+            payment_queries.authorisations_to_release(older_than=lost),
+            lambda code: release(payment_code=code, actor=ACTOR, now=now),
+        ),
+        *jobs.each(
+            payment_queries.authorisations_lapsing(now=now),
+            lambda code: ask(payment_code=code, actor=ACTOR, now=now),
+        ),
+    ]
+    return sum(payment.status != "authorised" for payment in settled)
 
 
 def ask(*, payment_code: str, actor: Actor, now: datetime) -> Payment:
@@ -162,13 +155,16 @@ def ask(*, payment_code: str, actor: Actor, now: datetime) -> Payment:
     return settled
 
 
-def _quietly(code: str, act: Callable[..., Payment], now: datetime) -> int:
-    """One that cannot be settled now must not keep the others waiting; it is asked again at the next tick."""
-    try:
-        return int(act(payment_code=code, actor=ACTOR, now=now).status != "authorised")
-    except StaydeskError as error:
-        log.info("still unsettled: %s", error)
-        return 0
+def _expire(booking_code: str, now: datetime) -> bool:
+    with transaction.atomic():
+        booking = bookings.lock(code=booking_code)  # the host may be answering at this moment
+        if booking.status != "requested" or not booking.hold.expires_at or booking.hold.expires_at > now:
+            return False
+        if payments.being_captured(booking=booking):
+            return False  # the host said yes in time; the provider's answer decides
+        bookings.expire_request(booking=booking, why="the host did not answer in time.", actor=ACTOR, now=now)
+        payments.let_go(booking=booking, now=now)
+    return True
 
 
 def _locked_to_decide(booking_code: str, actor: Actor, now: datetime) -> Booking:

@@ -45,18 +45,22 @@ def run(*, now: datetime, actor: Actor, limit: int | None = None, dry_run: bool 
     if dry_run:
         return _forecast(now, limit)
     done: Counter[str] = Counter()
-    for code in queries.holds_expired(now=now):
-        done["holds_expired"] += bool(_quietly(lambda: payouts.expire_hold(hold_code=code, actor=actor, now=now)))  # noqa: B023 — called at once
+    expired = jobs.each(
+        queries.holds_expired(now=now), lambda code: payouts.expire_hold(hold_code=code, actor=actor, now=now)
+    )
+    done["holds_expired"] += sum(map(bool, expired))
     _plan_what_has_none(done, now)
-    for code in queries.damages_to_pay():
-        done["scheduled"] += bool(_quietly(lambda: payouts.pay_damage(charge_code=code, actor=actor, now=now)))  # noqa: B023 — called at once
+    damages = jobs.each(
+        queries.damages_to_pay(), lambda code: payouts.pay_damage(charge_code=code, actor=actor, now=now)
+    )
+    done["scheduled"] += sum(map(bool, damages))
     for code in queries.transfers_come_back(now=now):
         payouts.note_transfer_failure(payout_code=code, failure="it came back", actor=actor, now=now)
         done["come_back"] += 1
     if not queries.stop_of_payouts():
         _each(queries.transfers_lost(now=now), lambda code: find_lost(payout_code=code, actor=actor, now=now), done)
     _each(queries.to_release(now=now, limit=limit), lambda code: _release(code, actor, now), done)
-    return dict(done)
+    return dict(+done)
 
 
 def release_one(*, payout_code: str, actor: Actor, now: datetime) -> Payout:
@@ -132,8 +136,7 @@ def _plan_what_has_none(done: Counter[str], now: datetime) -> None:
     looked = jobs_queries.cursor(name=LOOKED)
     if looked and now - datetime.fromisoformat(looked["at"]) < LOOK_EVERY:
         return
-    for code in queries.unscheduled():
-        done["scheduled"] += bool(_quietly(lambda: _schedule(code, now)))  # noqa: B023 — called at once
+    done["scheduled"] += sum(map(bool, jobs.each(queries.unscheduled(), lambda code: _schedule(code, now))))
     jobs.set_cursor(name=LOOKED, value={"at": now.isoformat()}, now=now)
 
 
@@ -175,11 +178,3 @@ def _forecast(now: datetime, limit: int | None) -> dict[str, int]:
     planned = queries.plan(now=now, limit=limit)
     waiting = sum(1 for one in planned if one.waits is not None)
     return {"release": len(planned) - waiting, "waiting": waiting, "scheduled": len(queries.unscheduled())}
-
-
-def _quietly(act: Callable[[], object]) -> object:
-    try:
-        return act()
-    except StaydeskError as error:
-        log.info("left for the next run: %s", error)
-        return None

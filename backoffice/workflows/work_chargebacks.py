@@ -5,15 +5,14 @@ repeat of a lost call the same call."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
 
 from backoffice.core.actor import Actor, system
-from backoffice.core.errors import ProviderError, StaydeskError
+from backoffice.core.errors import ProviderError
 from backoffice.jobs import operations as jobs
 from backoffice.jobs import queries as jobs_queries
 from backoffice.payments import operations as payments
@@ -24,8 +23,6 @@ from backoffice.payments.operations.chargebacks import Answer
 from backoffice.payments.policies.chargebacks import ANSWERABLE, SeenDispute
 from backoffice.payments.policies.evidence import FIELDS
 from backoffice.payouts import operations as payouts
-
-log = logging.getLogger(__name__)
 
 ACTOR: Final = system("chargebacks")
 POLLED: Final = "provider.disputes"
@@ -117,12 +114,18 @@ def run(*, now: datetime) -> int:
     """Find disputes that no event told of, ask about those that are open, send again what was lost, follow the money,
     remind; returns how many of these were done. Running it twice does no harm."""
     done = _poll(now)
-    for dispute_id in payment_queries.chargebacks_to_ask_about(older_than=now - ASK_AGAIN):
-        done += _quietly(lambda: take_over(dispute_id=dispute_id, actor=ACTOR, now=now))  # noqa: B023 — called at once
-    for code in payment_queries.unanswered_claims(older_than=now - LOST_AFTER):
-        done += _quietly(lambda: answer_again(code=code, actor=ACTOR, now=now))  # noqa: B023 — called at once
-    for source in payment_queries.unsettled_chargebacks(now=now):
-        done += _quietly(lambda: _follow(source, ACTOR, now))  # noqa: B023 — called at once
+    settled = [
+        *jobs.each(
+            payment_queries.chargebacks_to_ask_about(older_than=now - ASK_AGAIN),
+            lambda dispute_id: take_over(dispute_id=dispute_id, actor=ACTOR, now=now),
+        ),
+        *jobs.each(
+            payment_queries.unanswered_claims(older_than=now - LOST_AFTER),
+            lambda code: answer_again(code=code, actor=ACTOR, now=now),
+        ),
+        *jobs.each(payment_queries.unsettled_chargebacks(now=now), lambda source: _follow(source, ACTOR, now)),
+    ]
+    done += sum(row is not None for row in settled)
     for row in payment_queries.chargebacks_to_remind(now=now):
         payments.remind_of_chargeback(code=row.code, actor=ACTOR, now=now)
     return done
@@ -217,12 +220,3 @@ def _poll(now: datetime) -> int:
         _record(seen, ACTOR, now)
     jobs.set_cursor(name=POLLED, value={"polled_at": now.isoformat()}, now=now)
     return len(found)
-
-
-def _quietly(act: Callable[[], object]) -> int:
-    """One that cannot be settled now must not keep the others waiting; it is asked again at the next tick."""
-    try:
-        return int(act() is not None)
-    except StaydeskError as error:
-        log.info("chargeback still unsettled: %s", error)
-        return 0

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
 from backoffice.core.actor import Actor, system
-from backoffice.core.errors import Locked, UpstreamUnavailable
+from backoffice.core.errors import Conflict, Locked, UpstreamUnavailable
 from backoffice.jobs import operations, queries
 from backoffice.jobs.models import JobRun, LastSuccess
 from backoffice.jobs.operations import Run
@@ -262,6 +262,19 @@ class TestQuiet:
     def test_its_holder_is_named_too(self) -> None:
         with job(quiet=True), pytest.raises(Locked, match=f"pid {os.getpid()}"), job(quiet=True):
             pass
+
+
+def test_one_of_many_that_is_refused_does_not_keep_the_others_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    def halve(number: int) -> int:
+        if number % 2:
+            raise Conflict("It is odd.")
+        return number // 2
+
+    with caplog.at_level("INFO"):
+        assert operations.each([2, 3, 4], halve) == [1, 2]
+    assert caplog.messages == ["3 is left for the next tick: It is odd."]
+    with pytest.raises(ZeroDivisionError):  # a mistake of ours is none of the answers that a sweep may meet
+        operations.each([0], lambda number: 1 // number)
 
 
 def test_the_database_knows_no_run_that_has_ended_without_an_end() -> None:

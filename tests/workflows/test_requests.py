@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from backoffice.bookings import operations as bookings
 from backoffice.bookings import queries as booking_queries
 from backoffice.bookings.models import Booking
 from backoffice.core.errors import Conflict, Indeterminate, NotAllowed, NotFound, PaymentDeclined, Refused
@@ -129,6 +130,22 @@ def test_a_request_that_nobody_answers_ends_and_lets_go(sandbox: RunningSandbox)
     assert fresh(booking).status == "expired" and "request_expired" in told(booking)
     release_all()
     nothing_was_moved(booking, sandbox)
+
+
+def test_one_that_cannot_be_ended_does_not_keep_the_others_waiting(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, fine = requested(), requested()
+    end = bookings.expire_request
+
+    def refused(**facts: Any) -> Booking:
+        if facts["booking"].pk == stuck.pk:
+            raise Conflict("Not this one.")
+        return end(**facts)
+
+    monkeypatch.setattr(bookings, "expire_request", refused)
+    assert decide_request.expire_unanswered(now=now() + timedelta(hours=25)) == 1
+    assert (fresh(stuck).status, fresh(fine).status) == ("requested", "expired")
 
 
 def test_the_guest_takes_a_request_back(sandbox: RunningSandbox) -> None:
