@@ -85,16 +85,17 @@ def take(*, payment_code: str, actor: Actor, now: datetime) -> Payment:
 
 def take_again(*, payment_code: str, actor: Actor, now: datetime) -> Payment:
     """Find out what became of a capture whose answer was lost: the provider is asked what it has; only where it still holds
-    the authorisation is the call repeated, with the same key. One that is never carried out is withdrawn after a while, so
-    that the host can say yes anew. Raises as the gateway does."""
+    the authorisation is the call repeated, with the same key. One that is never carried out, or refused while the money is
+    still reserved, is withdrawn after a while, so that the host can say yes anew. Raises as the gateway does."""
     payment = ask(payment_code=payment_code, actor=actor, now=now)
     if payment.status != "authorised" or payment.capture_asked_at is None:
         return payment
     try:
         return take(payment_code=payment_code, actor=actor, now=now)
-    except Indeterminate as lost:
-        # Only a failure that the provider keeps answering with is one, and only when the money is still merely reserved.
-        if not lost.facts.get("answered", False) or now - payment.capture_asked_at <= GIVE_UP_AFTER:
+    except (Indeterminate, ProviderError) as lost:
+        # Only what the provider keeps answering with is one, and only when the money is still merely reserved.
+        answered = isinstance(lost, ProviderError) or lost.facts.get("answered", False)
+        if not answered or now - payment.capture_asked_at <= GIVE_UP_AFTER:
             raise
         if ask(payment_code=payment_code, actor=actor, now=now).status == "authorised":
             with transaction.atomic():

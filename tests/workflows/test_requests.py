@@ -10,7 +10,7 @@ import pytest
 from backoffice.bookings import operations as bookings
 from backoffice.bookings import queries as booking_queries
 from backoffice.bookings.models import Booking
-from backoffice.core.errors import Conflict, Indeterminate, NotAllowed, NotFound, PaymentDeclined, Refused
+from backoffice.core.errors import Conflict, Indeterminate, NotAllowed, NotFound, PaymentDeclined, ProviderError, Refused
 from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import OutboxMessage
 from backoffice.payments.models import Payment, Refund
@@ -229,6 +229,25 @@ def test_a_capture_that_is_never_carried_out_is_withdrawn_and_the_host_says_yes_
     sandbox.advance(660)
     assert decide_request.accept(booking_code=booking.code, actor=host(booking), now=now()).status == "confirmed"
     assert [row.amount_captured for row in sandbox.client().v1.charges.list().data] == [booking.charge_total]
+
+
+def test_a_capture_that_the_provider_refuses_is_withdrawn_like_one_never_carried_out(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    booking = requested()
+
+    def refused(**_: Any) -> None:
+        raise ProviderError(message="this account may not capture now")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decide_request.submit, "capture", refused)
+        with pytest.raises(ProviderError):
+            decide_request.accept(booking_code=booking.code, actor=host(booking), now=now())
+        assert decide_request.sweep(now=now() + timedelta(minutes=2)) == 0
+        assert Payment.objects.get(booking=booking).capture_asked_at is not None  # not at the first refusal
+        assert decide_request.sweep(now=now() + timedelta(minutes=11)) == 0
+    sandbox.advance(660)
+    assert decide_request.accept(booking_code=booking.code, actor=host(booking), now=now()).status == "confirmed"
 
 
 def test_a_release_whose_answer_was_lost_is_asked_for_again(sandbox: RunningSandbox) -> None:
