@@ -141,6 +141,7 @@ class PayoutHold(models.Model):
     currency = currency_code()
     cause = models.CharField(max_length=16, choices=[(cause, cause.replace("_", " ")) for cause in HOLD_CAUSES])
     reason = models.TextField()
+    request_key = models.CharField(max_length=160, null=True, unique=True, help_text="one key, one hold")
     status = models.CharField(max_length=8, choices=HOLD.choices, default=HOLD.initial)
     owner = models.ForeignKey(_PERSON, on_delete=models.PROTECT, null=True, related_name="+")
     placed_by = models.ForeignKey(_PERSON, on_delete=models.PROTECT, null=True, related_name="+")
@@ -290,6 +291,8 @@ class BankPayoutLine(models.Model):
         constraints = [
             models.UniqueConstraint(name="bank_payout_line_once", fields=["bank_payout", "provider_id"]),
         ]
+        # Which movements no sweep has carried yet is asked movement by movement.
+        indexes = [models.Index(name="bank_payout_line_movement", fields=["provider_id"])]
 
     def __str__(self) -> str:
         return self.provider_id

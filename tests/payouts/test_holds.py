@@ -13,6 +13,7 @@ from backoffice.core.errors import (
     Conflict,
     IllegalTransition,
     Invalid,
+    KeyReused,
     NotAllowed,
     OverLimit,
     Refused,
@@ -78,6 +79,15 @@ def test_each_role_holds_for_as_long_as_it_may(role: str, most: int | None) -> N
     if most is not None:
         with pytest.raises(OverLimit, match=f"{most + 1} hours"):
             place(booking, by=person, hours=most + 1)
+
+
+def test_one_key_makes_one_hold() -> None:
+    booking, lead = paid_stay(), factories.staff("team_lead")
+    hold = place(booking, 5_000, by=lead, key="dialog-1")
+    assert place(booking, 5_000, by=lead, key="dialog-1") == hold
+    with pytest.raises(KeyReused):
+        place(booking, 5_001, by=lead, key="dialog-1")
+    assert PayoutHold.objects.count() == 1 and Notification.objects.filter(topic="payout_held").count() == 1
 
 
 @pytest.mark.parametrize(

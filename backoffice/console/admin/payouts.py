@@ -148,7 +148,6 @@ class HoldMoney(Dialog):
     name, label, verb = "hold", "Hold payout", "payouts.hold"
     icon = "front_hand"
     form_class = HoldForm
-    once = True
 
     @property
     def booking(self) -> Booking:
@@ -194,6 +193,7 @@ class HoldMoney(Dialog):
             owner_id=self.desk.actor.id,
             actor=self.desk.actor,
             now=self.desk.now,
+            key=f"console:{self.desk.actor.id}:{form.cleaned_data['key']}",
         )
         return said(f"Held back until {cells.when(held.expires_at)}:", held)
 

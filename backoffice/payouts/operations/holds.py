@@ -11,7 +11,16 @@ from backoffice.audit import operations as audit
 from backoffice.bookings import operations as bookings
 from backoffice.bookings.models import Booking
 from backoffice.core.actor import Actor
-from backoffice.core.errors import Conflict, Invalid, NotAllowed, NotFound, OverLimit, Refused, StaleVersion
+from backoffice.core.errors import (
+    Conflict,
+    Invalid,
+    KeyReused,
+    NotAllowed,
+    NotFound,
+    OverLimit,
+    Refused,
+    StaleVersion,
+)
 from backoffice.core.money import Money
 from backoffice.notifications import operations as notifications
 from backoffice.payments import queries as payments
@@ -40,8 +49,10 @@ def place_hold(
     owner_id: int | None,
     actor: Actor,
     now: datetime,
+    key: str | None = None,
 ) -> PayoutHold:
-    """Keep `amount` of the host's share of a booking (None: all of it) from release for `hours`.
+    """Keep `amount` of the host's share of a booking (None: all of it) from release for `hours`. The same `key` with the
+    same content returns the first hold; with other content it raises KeyReused.
 
     Raises NotAllowed, OverLimit for longer than the actor's role may hold (DOMAIN.md, roles), Refused without a reason,
     Invalid naming `amount`, `cause` or `hours`, Conflict when all of it has been released (then a clawback is the way)."""
@@ -55,6 +66,10 @@ def place_hold(
         # A release at the same moment: whoever has the booking first, the other sees what is left.
         booking = bookings.lock(code=booking_code)
         bookings.not_for_oneself(booking=booking, actor=actor)
+        earlier = PayoutHold.objects.filter(request_key=key).first() if key is not None else None
+        if earlier is not None:
+            _check_same(earlier, booking, amount, cause, reason)
+            return earlier
         rows = _unreleased(booking)
         _check_amount(booking, amount, rows)
         placed = PayoutHold.objects.create(
@@ -63,6 +78,7 @@ def place_hold(
             currency=booking.currency,
             cause=cause,
             reason=reason.strip(),
+            request_key=key,
             owner_id=owner_id if owner_id is not None else actor.id,
             placed_by_id=actor.id,
             placed_at=now,
@@ -147,6 +163,12 @@ def _check_hours(hours: int, actor: Actor, now: datetime) -> None:
     limit = queries.hold_limit(actor=actor, now=now)
     if limit is not None and hours > limit:
         raise OverLimit(verb="payouts.hold", amount=f"{hours} hours", limit=f"{limit} hours")
+
+
+def _check_same(earlier: PayoutHold, booking: Booking, amount: Money | None, cause: str, reason: str) -> None:
+    asked = (booking.pk, None if amount is None else amount.amount, cause, reason.strip())
+    if asked != (earlier.booking_id, earlier.amount, earlier.cause, earlier.reason):
+        raise KeyReused(key=earlier.request_key)
 
 
 def _check_amount(booking: Booking, amount: Money | None, rows: list[Payout]) -> None:
