@@ -41,15 +41,35 @@ class ChargeOut(serializers.Serializer[Any]):
     next_try_at = serializers.DateTimeField(allow_null=True, help_text="when the saved card is charged")
     pay_by = serializers.DateTimeField(allow_null=True)
     captured_at = serializers.DateTimeField(allow_null=True)
-    last_error = serializers.CharField()
-    next_action_url = serializers.CharField(help_text="send the guest there when the status is requires_action")
+    last_error = serializers.SerializerMethodField(help_text="why a card was refused; only whose card it is sees it")
+    next_action_url = serializers.SerializerMethodField(
+        help_text="send the guest there when the status is requires_action; only the guest sees it"
+    )
+
+    def get_last_error(self, charge: Any) -> str:
+        return str(charge.last_error) if self._is_theirs(charge) else ""
+
+    def get_next_action_url(self, charge: Any) -> str:
+        return str(charge.next_action_url) if self._is_theirs(charge) else ""
+
+    def _is_theirs(self, charge: Any) -> bool:
+        """A host sees what a stay earns, not what goes on between the guest and their bank."""
+        actor = self.context["actor"]
+        return actor.kind not in {"guest", "host"} or actor.id == charge.booking.guest_id
 
 
 class ChargesOut(serializers.Serializer[Any]):
     charges = ChargeOut(many=True)
 
 
-class Charges(Endpoint):
+class _OfCharges(Endpoint):
+    @property
+    def seen(self) -> dict[str, Any]:
+        """Who reads, by which the serializer tells what is the guest's alone."""
+        return {"actor": self.actor}
+
+
+class Charges(_OfCharges):
     @documented(
         "list_charges",
         "What is or was due besides the payment of a booking, in the order it is due",
@@ -59,10 +79,10 @@ class Charges(Endpoint):
     )
     def get(self, request: Request, code: str) -> Response:
         rows = queries.charges_of(booking_code=code, actor=self.actor)
-        return Response(ChargesOut({"charges": rows}).data)
+        return Response(ChargesOut({"charges": rows}, context=self.seen).data)
 
 
-class PayCharge(Endpoint):
+class PayCharge(_OfCharges):
     @documented(
         "pay_charge",
         "Pay a charge with any card, before its day or after it was declined; 202 when the bank asks the guest",
@@ -78,6 +98,9 @@ class PayCharge(Endpoint):
         def work() -> Response:
             charge = collect_charges.pay(charge_code=code, payment_method=method, actor=self.actor, now=self.now)
             done = charge.status == "captured"
-            return Response(ChargeOut(charge).data, status=status.HTTP_200_OK if done else status.HTTP_202_ACCEPTED)
+            return Response(
+                ChargeOut(charge, context=self.seen).data,
+                status=status.HTTP_200_OK if done else status.HTTP_202_ACCEPTED,
+            )
 
         return once(self, request, work, one_transaction=False)

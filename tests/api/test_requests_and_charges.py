@@ -74,6 +74,8 @@ def test_a_guest_sees_the_instalments_and_pays_one(
     assert bob.pay_or_book(f"charges/{row['code']}/pay", {"payment_method": "pm_card_visa"}).status == 404
     declined = alice.pay_or_book(f"charges/{row['code']}/pay", {"payment_method": "pm_card_chargeDeclined"})
     assert (declined.status, declined.code) == (402, "payment_declined")
+    assert alice.get(path).body["charges"][0]["last_error"]
+    assert not bob.get(path).body["charges"][0]["last_error"]  # between the guest and their bank
     done = alice.pay_or_book(f"charges/{row['code']}/pay", {})  # the card that was kept, before its day
     assert (done.status, done.body["status"]) == (200, "captured"), done.body
     assert collect_charges.collect_due(now=parse(row["due_at"])) == 0
