@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rest_framework.renderers import BaseRenderer
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.response import Response
 from rest_framework.utils.encoders import JSONEncoder
 
@@ -18,6 +18,13 @@ class _Document(BaseRenderer):
 
     def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
         return data if isinstance(data, bytes) else json.dumps(data, cls=JSONEncoder).encode()
+
+
+class Problem(JSONRenderer):
+    """For whoever asks a document's address for JSON: errors are JSON, and the document is what it is."""
+
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> Any:
+        return data if isinstance(data, bytes) else super().render(data, accepted_media_type, renderer_context)
 
 
 def attached(document: bytes, name: str, content_type: str) -> Response:

@@ -8,7 +8,6 @@ from typing import Any
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -135,7 +134,7 @@ class Statement(_Statement):
 
 
 class StatementPdf(_Statement):
-    renderer_classes = [documents.Pdf, JSONRenderer]
+    renderer_classes = [documents.Pdf, documents.Problem]
 
     @documented(
         "print_statement",
@@ -150,7 +149,7 @@ class StatementPdf(_Statement):
 
 
 class StatementCsv(_Statement):
-    renderer_classes = [documents.Csv, JSONRenderer]
+    renderer_classes = [documents.Csv, documents.Problem]
 
     @documented(
         "download_statement",

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from drf_spectacular.utils import OpenApiParameter, extend_schema_field
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -95,7 +95,10 @@ def _back(given: str) -> str:
     """Where a host comes back to. Raises Invalid for what is no web address."""
     if not given:
         return str(settings.SITE_URL)
-    parts = urlsplit(given)
+    try:
+        parts = urlsplit(given)
+    except ValueError:  # brackets that are no address, letters that would change into others
+        parts = urlsplit("")
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.username is not None:
         raise Invalid("return_url: write a web address, as in https://example.org/payouts.", field="return_url")
     return given
@@ -184,27 +187,28 @@ class PayoutExplainedOut(serializers.Serializer[Any]):
 PayoutsPage = page_of(PayoutOut, "PayoutsPage")
 
 
+class PayoutsIn(Input):
+    status = serializers.ChoiceField(choices=PAYOUT.statuses, required=False, help_text="only these")
+    booking = serializers.CharField(max_length=24, required=False, help_text="only of this booking (BK-…)")
+    cursor = serializers.CharField(max_length=500, required=False)
+    limit = serializers.CharField(max_length=10, required=False)
+
+
 class Payouts(HostEndpoint):
     @documented(
         "list_payouts",
         "List one's payouts, newest first",
         tag=TAG,
         answers={200: PayoutsPage},
-        parameters=[
-            OpenApiParameter("status", str, enum=PAYOUT.statuses, description="Only these."),
-            OpenApiParameter("booking", str, description="Only of this booking (BK-…)."),
-            CURSOR,
-            LIMIT,
-        ],
+        parameters=[PayoutsIn(), CURSOR, LIMIT],
     )
     def get(self, request: Request) -> Response:
         rows = queries.payouts_of(host_id=self.own())
-        if status := request.query_params.get("status", ""):
-            if status not in PAYOUT.statuses:
-                raise Invalid(f"status: write one of {', '.join(PAYOUT.statuses)}.", field="status")
-            rows = rows.filter(status=status)
-        if booking := request.query_params.get("booking", ""):
-            rows = rows.filter(booking__code=booking[:24])
+        asked = PayoutsIn.read(request.query_params.dict())
+        if "status" in asked:
+            rows = rows.filter(status=asked["status"])
+        if "booking" in asked:
+            rows = rows.filter(booking__code=asked["booking"])
         pages = CursorPages()
         return pages.get_paginated_response(PayoutOut(pages.paginate_queryset(rows, request), many=True).data)
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
 from rest_framework import serializers
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -107,7 +106,7 @@ class Receipt(Endpoint):
 
 
 class ReceiptPdf(Endpoint):
-    renderer_classes = [documents.Pdf, JSONRenderer]
+    renderer_classes = [documents.Pdf, documents.Problem]
 
     @documented(
         "print_receipt",

@@ -38,6 +38,9 @@ def test_the_three_forms_say_the_same_and_it_is_the_ledgers(host: Any) -> None: 
     ]  # fmt: skip
     assert [row["amount"] for row in rows[1:-1]] == ["400.00", "-68.00", "0.00", "-332.00", "-44.75"]
     assert (rows[0]["balance"], rows[-1]["balance"]) == ("0.00", "-44.75")
+    assert bob.get(f"me/statement.csv{PERIOD}", Accept="application/json, */*").raw == sheet.raw
+    assert bob.get(f"me/statement.pdf{PERIOD}", Accept="application/json").raw.startswith(b"%PDF")
+    assert bob.get("me/statement.pdf?since=never", Accept="application/json").body["field"] == "since"
     printed = bob.get(f"me/statement.pdf{PERIOD}")
     assert printed.headers["Content-Type"] == "application/pdf"
     text = read_pdf(printed.raw)

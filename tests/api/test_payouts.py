@@ -71,6 +71,8 @@ def test_new_bank_details_rest_and_the_host_sees_until_when(sandbox: RunningSand
         ({"country": "BE", "return_url": "javascript:alert(1)"}, "return_url"),
         ({"country": "BE", "return_url": "//elsewhere"}, "return_url"),
         ({"country": "BE", "return_url": "https://user@elsewhere"}, "return_url"),
+        ({"country": "BE", "return_url": "http://["}, "return_url"),
+        ({"country": "BE", "return_url": "http://a\u2100b"}, "return_url"),
         ({}, "country"),
         ({"country": "BE", "host": 1}, "host"),
     ],
@@ -122,7 +124,8 @@ def test_a_host_reads_each_payout_why_it_waits_and_what_it_is_made_of(sandbox: R
     (listed,) = bob.get("me/payouts?status=transferred").body["results"]
     assert (listed["sent"]["amount"], listed["kept"]["amount"]) == (payout.held - 4_000, 4_000)
     assert bob.get("me/payouts?status=failed").body["results"] == []
-    assert bob.get("me/payouts?status=late").status == 422
+    for wrong in ("status=late", "booking=%00", f"booking={'B' * 25}", "colour=red"):
+        assert bob.get(f"me/payouts?{wrong}").status == 422
     assert len(bob.get(f"me/payouts?booking={booking.code}").body["results"]) == 1
     stranger = signed_in(factories.person("Carol", is_host=True, now=now()))
     assert stranger.get("me/payouts").body["results"] == [] and stranger.get(f"me/payouts/{payout.code}").status == 404
