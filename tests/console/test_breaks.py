@@ -11,8 +11,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from backoffice.ledger import queries as ledger
-from backoffice.reconciliation import operations
-from backoffice.reconciliation.models import Break, StatementLine
+from backoffice.reconciliation import operations, queries
+from backoffice.reconciliation.models import Break
 from tests import factories
 from tests.console.test_dialogs import answers
 from tests.reconciliation.steps import DAY, arrived, bank, compared, post, swept
@@ -92,7 +92,7 @@ def test_what_adds_up_is_shown_and_a_person_says_whether_it_is_one(answer: str) 
     assert act(finance, found, answer, reason="The bank says so").status_code == 302
     confirmed = answer == "confirm-match"
     assert ledger.balance(account="1160", key="po_1", currency="EUR") == (0 if confirmed else 10_000)
-    assert StatementLine.objects.filter(in_suspense=True).count() == (0 if confirmed else 2)
+    assert len(queries.suspended()) == (0 if confirmed else 2)
     operations.match_lines(actor=factories.SYSTEM, now=now)
     found.refresh_from_db()
     assert "part one" not in page(finance, found)

@@ -151,13 +151,75 @@ def test_one_line_that_is_several_payouts_is_proposed_and_a_rejected_proposal_do
     assert (first.method, first.amount, second.amount) == ("many_payouts", 6_000, 4_000)
     operations.decide_match(match_id=first.id, confirm=True, reason="Batch", actor=finance, now=NOW)
     line = StatementLine.objects.get()
-    assert (line.in_suspense, standing("9900", f"bank:{line.code}"), standing("1160", "po_1")) == (True, -4_000, 0)
+    assert queries.suspended() == {line.code: Money(4_000, "EUR")}
+    assert (standing("9900", f"bank:{line.code}"), standing("1160", "po_1")) == (-4_000, 0)
     operations.decide_match(match_id=second.id, confirm=False, reason="Not it", actor=finance, now=NOW)
     assert arrived()["proposed"] == 0
     with pytest.raises(NotAllowed):
         operations.decide_match(
             match_id=second.id, confirm=True, reason="x", actor=factories.acting(factories.staff("support_l1")), now=NOW
         )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_part_that_is_confirmed_before_its_line_is_in_suspense_leaves_the_rest_there() -> None:
+    payouts = [swept("po_1", 6_000)[0], swept("po_2", 4_000)[0]]
+    operations.import_lines(lines=[bank(10_000, on=ARRIVAL)], actor=ACTOR, now=NOW)
+    line = StatementLine.objects.get()
+    first, second = (
+        BankMatch.objects.create(
+            line=line, bank_payout=payout, amount=payout.amount, method="many_payouts", confidence=50, made_at=NOW
+        )
+        for payout in payouts
+    )
+    finance = factories.acting(factories.staff("finance"))
+    operations.decide_match(match_id=first.id, confirm=True, reason="Batch", actor=finance, now=NOW)
+    assert (standing("1160", "po_1"), standing("1160", "po_2")) == (0, 4_000)
+    assert standing("9900", f"bank:{line.code}") == -4_000 and standing("1010", BANK) == 10_000
+    operations.decide_match(match_id=second.id, confirm=True, reason="Batch", actor=finance, now=NOW)
+    assert (standing("1160", "po_2"), queries.suspended()) == (0, {})
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_line_that_two_runs_find_at_once_is_posted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    swept("po_1", 8_485, trace="TRACE123ABC")
+    line = bank(8_485, on=ARRIVAL, trace="TRACE123ABC")
+    operations.import_lines(lines=[line, bank(77, on=ARRIVAL)], actor=ACTOR, now=NOW)
+    seen = pair(lines=queries.open_lines(), payouts=queries.open_payouts())
+    found = race([lambda: operations.match_lines(actor=ACTOR, now=NOW)] * 3)
+    assert sorted(outcome["matched"] for outcome in found) == [0, 0, 1], found
+    monkeypatch.setattr(policies, "pair", lambda **_: seen)  # a run that looked before the others had posted
+    assert operations.match_lines(actor=ACTOR, now=NOW)["matched"] == 0
+    assert (standing("1160", "po_1"), standing("1010", BANK)) == (0, 8_562)
+    assert [money.amount for money in queries.suspended().values()] == [77]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_line_that_was_written_off_is_no_longer_matched() -> None:
+    arrived(bank(50, on=ARRIVAL, text="who knows"))
+    compared("bank")
+    found = Break.objects.get(cls="bank_unidentified")
+    mia, chad = (factories.acting(factories.staff("finance", name=name)) for name in ("Mia", "Chad"))
+    found = operations.propose_write_off(code=found.code, reason="Nobody's", actor=mia, now=NOW)
+    operations.decide_write_off(
+        code=found.code, approve=True, reason="Agreed", version=found.version, actor=chad, now=NOW
+    )
+    swept("po_1", 50)
+    assert queries.open_lines() == [] and arrived()["proposed"] == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_a_person_rejected_and_the_line_names_after_all_is_found() -> None:
+    payout, _ = swept("po_1", 5_000)
+    arrived(bank(5_000, on=ARRIVAL, trace="TRACE123ABC"))
+    finance = factories.acting(factories.staff("finance"))
+    wrong = queries.proposals().get()
+    operations.decide_match(match_id=wrong.id, confirm=False, reason="Not it", actor=finance, now=NOW)
+    payout.trace = "TRACE123ABC"  # the provider says so later
+    payout.save()
+    assert arrived()["matched"] == 1 and standing("1160", "po_1") == 0
+    wrong.refresh_from_db()
+    assert (wrong.status, wrong.method) == ("confirmed", "trace")
 
 
 @pytest.mark.django_db(transaction=True)

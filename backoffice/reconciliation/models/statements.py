@@ -29,7 +29,6 @@ class StatementLine(models.Model):
     text = models.CharField(max_length=500, blank=True, default="", help_text="what the bank wrote")
     returned = models.BooleanField(default=False, help_text="the bank took it back")
     journal_id = models.BigIntegerField(null=True)
-    in_suspense = models.BooleanField(default=False, help_text="posted to 9900 until somebody knows what it is")
     imported_at = models.DateTimeField()
 
     class Meta:

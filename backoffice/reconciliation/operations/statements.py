@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, time
+from typing import Any
 
 from django.db import transaction
 
@@ -18,6 +19,7 @@ from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.policies import bank_line
 from backoffice.payments.policies.postings import BANK_PAYOUT, SUSPENSE, credit, debit, journal
+from backoffice.payouts.models import BankPayout
 from backoffice.reconciliation import policies, queries
 from backoffice.reconciliation.models import BankMatch, StatementLine
 from backoffice.reconciliation.policies import Pairing, SeenStatementLine
@@ -65,22 +67,20 @@ def import_lines(*, lines: Iterable[SeenStatementLine], actor: Actor, now: datet
 
 def match_lines(*, actor: Actor, now: datetime) -> dict[str, int]:
     """Find the payout of every line that has none. What is certain is posted against it; what only adds up is proposed; a
-    line without either goes to suspense, where it is a break. Repeating it posts nothing again."""
-    open_lines, payouts = queries.open_lines(), queries.open_payouts()
-    pairings = policies.pair(lines=open_lines, payouts=payouts, refused=queries.refused_pairs())
-    certain = [pairing for pairing in pairings if pairing.certain]
-    for pairing in certain:
-        with transaction.atomic():
-            _confirm(_make(pairing, now), actor, now)
-    _propose([pairing for pairing in pairings if not pairing.certain], now)
+    line without either goes to suspense, where it is a break. Repeating it, or doing it twice at once, posts nothing again."""
+    actor.must("reconciliation.run")
     repaid = _repayments(actor, now)
-    matched = {pairing.line for pairing in certain}
-    unposted = StatementLine.objects.filter(journal_id=None).exclude(id__in=matched).order_by("id")
-    unknown = list(unposted.values_list("id", flat=True))
-    for line in unknown:
+    pairings = policies.pair(
+        lines=queries.open_lines(), payouts=queries.open_payouts(), refused=queries.refused_pairs()
+    )
+    matched = sum(_find(pairing, actor, now) for pairing in pairings if pairing.certain)
+    unknown = 0
+    for line in StatementLine.objects.filter(journal_id=None).order_by("id").values_list("id", flat=True):
         with transaction.atomic():
-            _to_suspense(line, actor, now)
-    return {"matched": len(certain) + repaid, "proposed": len(pairings) - len(certain), "unidentified": len(unknown)}
+            unknown += _to_suspense(_locked_lines([line])[line], actor, now)
+    proposed = [pairing for pairing in pairings if not pairing.certain]
+    _propose(proposed, now)  # last: what is proposed stands in suspense
+    return {"matched": matched + repaid, "proposed": len(proposed), "unidentified": unknown}
 
 
 def decide_match(*, match_id: int, confirm: bool, reason: str, actor: Actor, now: datetime) -> BankMatch:
@@ -88,19 +88,22 @@ def decide_match(*, match_id: int, confirm: bool, reason: str, actor: Actor, now
     been decided or one side has been found elsewhere meanwhile."""
     actor.must("breaks.work")
     with transaction.atomic():
-        # Two colleagues on one proposal, or one beside a run: one after the other.
-        found = BankMatch.objects.select_for_update().select_related("line", "bank_payout").filter(pk=match_id).first()
+        found = BankMatch.objects.filter(pk=match_id).first()
         if found is None:
             raise NotFound(kind="bank match")
-        if not confirm:
+        # Two colleagues on one proposal, or one beside a run: one after the other.
+        payouts, lines = _locked_payouts([found.bank_payout_id]), _locked_lines([found.line_id])
+        found = BankMatch.objects.select_for_update().get(pk=match_id)
+        found.bank_payout, found.line = payouts[found.bank_payout_id], lines[found.line_id]
+        if confirm:
+            status = MATCH.after(found.status, "confirm")
+            if not _stands(found):
+                raise Conflict("The payout or the line has been matched meanwhile; look at both again.")
+            _confirm(found, status, actor, now)
+        else:
             found.status = MATCH.after(found.status, "reject")
             found.decided_by_id, found.decided_at = actor.id, now
             found.save()
-        else:
-            if Money(found.amount, found.line.currency) not in _still_open(found):
-                raise Conflict("The payout or the line has been matched meanwhile; look at both again.")
-            MATCH.after(found.status, "confirm")
-            _confirm(found, actor, now)
         audit.record(
             actor=actor.because(reason),
             verb="breaks.decide_match",
@@ -115,59 +118,82 @@ def decide_match(*, match_id: int, confirm: bool, reason: str, actor: Actor, now
 # Private --------------------------------------------------------------------------------------------------------------
 
 
-def _still_open(found: BankMatch) -> set[Money]:
-    """The amount of a proposal, when both its sides still stand for as much; nothing otherwise."""
-    line = next((one for one in queries.open_lines() if one.id == found.line_id), None)
-    payout = next((one for one in queries.open_payouts() if one.id == found.bank_payout_id), None)
-    amount = Money(found.amount, found.line.currency)
-    if line is None or payout is None:
-        return set()
-    return {amount} if abs(amount) <= abs(line.amount) and abs(amount) <= abs(payout.open) else set()
+def _locked_payouts(ids: Iterable[int]) -> dict[int, BankPayout]:
+    # Two lines that may both be one payout, and whoever else is at it: one after the other. Always payouts, then lines, then
+    # matches; without the key, so that a proposal may point at them meanwhile.
+    rows = BankPayout.objects.select_for_update(no_key=True).filter(id__in=list(ids)).order_by("id")
+    return {row.id: row for row in rows}
 
 
-def _make(pairing: Pairing, now: datetime) -> BankMatch:
-    made, _ = BankMatch.objects.update_or_create(
-        line_id=pairing.line,
-        bank_payout_id=pairing.payout,
-        defaults={
-            "amount": pairing.amount.amount,
-            "method": pairing.method,
-            "confidence": policies.CONFIDENCE[pairing.method],
-            "made_at": now,
-        },
+def _locked_lines(ids: Iterable[int]) -> dict[int, StatementLine]:
+    # Two runs, or a run and a person, who both want to post a line: whoever comes second finds it posted.
+    rows = StatementLine.objects.select_for_update(no_key=True).filter(id__in=list(ids)).order_by("id")
+    return {row.id: row for row in rows}
+
+
+def _stands(match: BankMatch) -> bool:
+    """Whether both sides of a match, locked, still stand for as much. What names a payout is its, whatever the amount."""
+    line, payout = queries.line_left(match.line), queries.payout_left(match.bank_payout)
+    same_direction = (
+        line.currency == payout.currency and min(match.amount * line.amount, match.amount * payout.amount) > 0
     )
-    return made
+    enough = match.method == "trace" or abs(match.amount) <= abs(payout.amount)
+    return same_direction and abs(match.amount) <= abs(line.amount) and enough
+
+
+def _find(pairing: Pairing, actor: Actor, now: datetime) -> bool:
+    """Post what is certain; False when one of its sides has been found elsewhere meanwhile."""
+    with transaction.atomic():
+        payouts, lines = _locked_payouts([pairing.payout]), _locked_lines([pairing.line])
+        known = (
+            BankMatch.objects.select_for_update().filter(line_id=pairing.line, bank_payout_id=pairing.payout).first()
+        )
+        match = known or BankMatch(line_id=pairing.line, bank_payout_id=pairing.payout)
+        match.line, match.bank_payout = lines[pairing.line], payouts[pairing.payout]
+        for name, value in _seen(pairing, now).items():
+            setattr(match, name, value)
+        if not MATCH.allows(match.status, "find") or not _stands(match):
+            return False
+        _confirm(match, MATCH.after(match.status, "find"), actor, now)
+    return True
+
+
+def _seen(pairing: Pairing, now: datetime) -> dict[str, Any]:
+    return {
+        "amount": pairing.amount.amount,
+        "method": pairing.method,
+        "confidence": policies.CONFIDENCE[pairing.method],
+        "made_at": now,
+    }
 
 
 def _propose(pairings: list[Pairing], now: datetime) -> None:
     """Keep the proposals of today; those of yesterday that no longer hold go."""
     with transaction.atomic():
         wanted = {(pairing.line, pairing.payout) for pairing in pairings}
-        for old in BankMatch.objects.filter(status="proposed"):
+        for old in BankMatch.objects.filter(status="proposed").order_by("id"):
             if (old.line_id, old.bank_payout_id) not in wanted:
-                old.delete()
-        known = set(BankMatch.objects.values_list("line_id", "bank_payout_id"))
+                BankMatch.objects.filter(pk=old.pk, status="proposed").delete()  # a person may just have said yes
         for pairing in pairings:
-            if (pairing.line, pairing.payout) not in known:
-                _make(pairing, now)
+            BankMatch.objects.get_or_create(
+                line_id=pairing.line, bank_payout_id=pairing.payout, defaults=_seen(pairing, now)
+            )
 
 
-def _confirm(match: BankMatch, actor: Actor, now: datetime) -> None:
-    """Post a line against its payout: from the bank, or out of suspense when it was put there."""
-    line = StatementLine.objects.select_for_update().get(pk=match.line_id)
-    payout = match.bank_payout.provider_id or ""
+def _confirm(match: BankMatch, status: str, actor: Actor, now: datetime) -> None:
+    """Post a line against its payout, both locked: the whole line from the bank, or a part of it out of suspense, where the
+    rest stays until it is known."""
+    line, payout = match.line, match.bank_payout.provider_id or ""
     amount = Money(match.amount, line.currency)
-    if line.journal_id is None:
-        lines = bank_line(bank=line.account, amount=Money(line.amount, line.currency), payout=payout)
-        line.journal_id = _post(line, "bank.line", f"bank:{line.code}", lines, actor, now)
-        match.journal_id = line.journal_id
+    if line.journal_id is None and amount.amount == line.amount:
+        lines = bank_line(bank=line.account, amount=amount, payout=payout)
+        match.journal_id = line.journal_id = _post(line, "bank.line", f"bank:{line.code}", lines, actor, now)
+        line.save(update_fields=["journal_id"])
     else:
+        _to_suspense(line, actor, now)
         lines = journal(debit(SUSPENSE, f"bank:{line.code}", amount), credit(BANK_PAYOUT, payout, amount))
-        match.journal_id = _post(line, "bank.match", f"bank_match:{match.pk}", lines, actor, now)
-    rest = sum(line.matches.filter(status="confirmed").values_list("amount", flat=True)) + match.amount
-    line.in_suspense = line.in_suspense and rest != line.amount
-    line.save(update_fields=["journal_id", "in_suspense"])
-    match.status, match.decided_by_id, match.decided_at = "confirmed", actor.id, now
+        match.journal_id = _post(line, "bank.match", f"bank_match:{line.code}:{payout}", lines, actor, now)
+    match.status, match.decided_by_id, match.decided_at = status, actor.id, now
     match.save()
 
 
@@ -182,26 +208,37 @@ def _repayments(actor: Actor, now: datetime) -> int:
         for refund in waiting:
             named = any(name and name.upper() in words for name in (refund.code, refund.provider_id))
             if named and amount == Money(refund.amount, refund.currency):
-                with transaction.atomic():
-                    settled = payments.settle_repayment(
-                        refund_code=refund.code, bank=line.account, line=line.code, amount=amount, actor=actor, now=now
-                    )
-                    line.journal_id = ledger_queries.journals().get(idempotency_key=f"repaid:{settled.code}").pk
-                    line.save(update_fields=["journal_id"])
+                found += _repaid(line.id, refund.code, amount, actor, now)
                 waiting.remove(refund)
-                found += 1
                 break
     return found
 
 
-def _to_suspense(line_id: int, actor: Actor, now: datetime) -> None:
-    line = StatementLine.objects.select_for_update().get(pk=line_id)
+def _repaid(line_id: int, refund_code: str, amount: Money, actor: Actor, now: datetime) -> bool:
+    with transaction.atomic():
+        line = _locked_lines([line_id])[line_id]
+        if line.journal_id is not None:
+            return False
+        settled = payments.settle_repayment(
+            refund_code=refund_code, bank=line.account, line=line.code, amount=amount, actor=actor, now=now
+        )
+        posted = ledger_queries.journals().get(idempotency_key=f"repaid:{settled.code}")
+        if posted.reference != line.code:
+            return False  # another run has just settled it by another line
+        line.journal_id = posted.pk
+        line.save(update_fields=["journal_id"])
+    return True
+
+
+def _to_suspense(line: StatementLine, actor: Actor, now: datetime) -> bool:
+    """Post a line, locked, to suspense (9900) under its own key; False when it is posted already."""
     if line.journal_id is not None:
-        return
+        return False
     key = f"bank:{line.code}"
     lines = bank_line(bank=line.account, amount=Money(line.amount, line.currency), external_id=key)
-    line.journal_id, line.in_suspense = _post(line, "bank.line", key, lines, actor, now), True
-    line.save(update_fields=["journal_id", "in_suspense"])
+    line.journal_id = _post(line, "bank.line", key, lines, actor, now)
+    line.save(update_fields=["journal_id"])
+    return True
 
 
 def _post(line: StatementLine, kind: str, key: str, lines: Sequence[Line], actor: Actor, now: datetime) -> int | None:

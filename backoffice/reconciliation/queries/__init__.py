@@ -25,12 +25,15 @@ from backoffice.reconciliation.queries.breaks import (
 )
 from backoffice.reconciliation.queries.score import GOALS, WHOLE, Score, percent, score
 from backoffice.reconciliation.queries.statements import (
+    line_left,
     open_lines,
     open_payouts,
+    payout_left,
     proposals,
     proposals_for,
     refused_pairs,
     statement_lines,
+    suspended,
 )
 
 __all__ = [
@@ -46,6 +49,7 @@ __all__ = [
     "host_payouts_under_way",
     "input_digest",
     "journals_behind",
+    "line_left",
     "mirror",
     "mirror_accounts",
     "mirror_is_whole",
@@ -55,6 +59,7 @@ __all__ = [
     "open_payouts",
     "output_digest",
     "payments_under_way",
+    "payout_left",
     "percent",
     "proposals",
     "proposals_for",
@@ -65,5 +70,6 @@ __all__ = [
     "score",
     "staged",
     "statement_lines",
+    "suspended",
     "unfinished",
 ]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Final
 
-from django.db.models import Prefetch, QuerySet, Sum
+from django.db.models import Prefetch, Q, QuerySet
 
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
 from backoffice.payouts.models import BankPayout
 from backoffice.reconciliation.models import BankMatch, StatementLine
 from backoffice.reconciliation.policies import OpenLine, OpenPayout
+
+_LINE_KEY: Final = "bank:"  # the key of a line in suspense, before its code
 
 
 def statement_lines() -> QuerySet[StatementLine]:
@@ -27,23 +30,42 @@ def proposals() -> QuerySet[BankMatch]:
 def proposals_for(*, account: str, key: str) -> QuerySet[BankMatch]:
     """The proposals that would clear a key: of the line in suspense, or of the payout on its way."""
     if account == "9900":
-        return proposals().filter(line__code=key.removeprefix("bank:"))
+        return proposals().filter(line__code=key.removeprefix(_LINE_KEY))
     return proposals().filter(bank_payout__provider_id=key) if account == "1160" else proposals().none()
+
+
+def suspended() -> dict[str, Money]:
+    """The codes of lines of which something stands in suspense (9900), with what stands, as the bank signs it. The ledger
+    says so: what was written off there is no longer open."""
+    return {
+        account.key.removeprefix(_LINE_KEY): Money(-account.amount, account.currency)  # type: ignore[attr-defined]
+        for account in ledger.balances(code="9900", open_only=True)  # annotated by the query
+        if account.key.startswith(_LINE_KEY)
+    }
+
+
+def line_left(line: StatementLine) -> Money:
+    """What of a line is not yet known: all of it before it is posted, then what of it stands in suspense."""
+    if line.journal_id is None:
+        return Money(line.amount, line.currency)
+    key = f"{_LINE_KEY}{line.code}"
+    return Money(-ledger.balance(account="9900", key=key, currency=line.currency), line.currency)
+
+
+def payout_left(payout: BankPayout) -> Money:
+    """What of a payout is on its way to the bank (1160); below zero what the bank has yet to take back."""
+    key = payout.provider_id or ""
+    return Money(ledger.balance(account="1160", key=key, currency=payout.currency), payout.currency)
 
 
 def open_lines() -> list[OpenLine]:
     """Lines that are not posted yet, or stand in suspense, with what is still unmatched of them."""
-    rows = StatementLine.objects.filter(journal_id=None) | StatementLine.objects.filter(in_suspense=True)
-    matched = dict(
-        BankMatch.objects.filter(status="confirmed", line__in=rows)
-        .values("line_id")
-        .annotate(total=Sum("amount"))
-        .values_list("line_id", "total")
-    )
+    left = suspended()
+    rows = StatementLine.objects.filter(Q(journal_id=None) | Q(code__in=left))
     return [
         OpenLine(
             id=row.id,
-            amount=Money(row.amount - matched.get(row.id, 0), row.currency),
+            amount=Money(row.amount, row.currency) if row.journal_id is None else left[row.code],
             booked_on=row.booked_on,
             trace=row.trace,
             text=row.text,
