@@ -215,12 +215,17 @@ def request(*, booking: Booking, answer_by: datetime, actor: Actor, now: datetim
     return booking
 
 
-def for_host_to_decide(*, booking: Booking, actor: Actor, now: datetime) -> None:
-    """Raise unless this actor may answer this request now: NotAllowed, NotFound for another's, Conflict when it was
-    answered already or the time is over."""
+def of_its_host(*, booking: Booking, actor: Actor) -> None:
+    """Raise unless this actor may answer requests for this home: NotAllowed, NotFound for another's."""
     actor.must("bookings.decide")
     if actor.kind in {"guest", "host"} and actor.id != booking.host_id:
         raise NotFound(kind="booking")
+
+
+def for_host_to_decide(*, booking: Booking, actor: Actor, now: datetime) -> None:
+    """Raise unless this actor may answer this request now: NotAllowed, NotFound for another's, Conflict when it was
+    answered already or the time is over."""
+    of_its_host(booking=booking, actor=actor)
     BOOKING.after(booking.status, "accept")
     if booking.hold.expires_at is not None and booking.hold.expires_at <= now:
         raise Conflict("The time to answer this request is over; the guest may ask again.")

@@ -28,18 +28,26 @@ LOST_AFTER: Final = timedelta(seconds=60)
 
 def accept(*, booking_code: str, actor: Actor, now: datetime) -> Booking:
     """The host says yes: what the guest reserved is taken and the stay stands; where a card is to be charged later, it
-    stands at once. Returns the booking: confirmed, or still requested while the provider's answer is not known.
+    stands at once. Returns the booking: confirmed, or still requested while the provider's answer is not known. A yes that
+    is repeated (its answer may have been lost) is the same yes.
 
-    Raises Conflict when it was answered already, the time is over, or the reserved money is gone (the request has ended
+    Raises Conflict when it was answered otherwise, the time is over, or the reserved money is gone (the request has ended
     then, and the guest is told); Indeterminate when the answer was lost (it follows by itself)."""
     with transaction.atomic():
         # Host, guest and the deadline may all decide now: the first one in is the only one.
-        booking = _locked_to_decide(booking_code, actor, now)
+        booking = bookings.lock(code=booking_code)
+        bookings.of_its_host(booking=booking, actor=actor)
+        again = payment_queries.was_accepted(booking=booking)
+        if again and booking.status == "confirmed":
+            return booking
+        if not again:
+            bookings.for_host_to_decide(booking=booking, actor=actor, now=now)
         payment = _payment(booking)
         if payment.charge_at is not None:
             confirm_saved(booking=booking, payment=payment, actor=actor, now=now)
             return booking
-        payments.ask_to_capture(payment=payment, actor=actor, now=now)
+        if not again:
+            payments.ask_to_capture(payment=payment, actor=actor, now=now)
     take(payment_code=payment.code, actor=actor, now=now)
     decided = booking_queries.booking(code=booking_code)
     if decided.status == "expired":
@@ -56,7 +64,8 @@ def decline(*, booking_code: str, reason: str, actor: Actor, now: datetime) -> B
     if not reason.strip():
         raise Refused(missing="a reason")
     with transaction.atomic():
-        booking = _locked_to_decide(booking_code, actor, now)  # not after a yes whose money is being taken
+        booking = bookings.lock(code=booking_code)  # not after a yes whose money is being taken
+        bookings.for_host_to_decide(booking=booking, actor=actor, now=now)
         payments.not_while_captured(booking=booking)
         bookings.decline(booking=booking, reason=reason, actor=actor, now=now)
         payments.let_go(booking=booking, now=now)
@@ -121,6 +130,12 @@ def release(*, payment_code: str, actor: Actor, now: datetime) -> Payment:
     return settled
 
 
+def run(*, now: datetime) -> int:
+    """What becomes of requests by themselves: unanswered ones end, lost answers of the provider are asked for again; returns
+    how many of these were settled. Running it twice does no harm."""
+    return expire_unanswered(now=now) + sweep(now=now)
+
+
 def expire_unanswered(*, now: datetime) -> int:
     """End the requests that their hosts did not answer in time; returns how many."""
     return sum(jobs.each(booking_queries.unanswered_requests(now=now), lambda code: _expire(code, now)))
@@ -166,12 +181,6 @@ def _expire(booking_code: str, now: datetime) -> bool:
         bookings.expire_request(booking=booking, why="the host did not answer in time.", actor=ACTOR, now=now)
         payments.let_go(booking=booking, now=now)
     return True
-
-
-def _locked_to_decide(booking_code: str, actor: Actor, now: datetime) -> Booking:
-    booking = bookings.lock(code=booking_code)
-    bookings.for_host_to_decide(booking=booking, actor=actor, now=now)
-    return booking
 
 
 def _payment(booking: Booking) -> Payment:

@@ -10,7 +10,15 @@ import pytest
 from backoffice.bookings import operations as bookings
 from backoffice.bookings import queries as booking_queries
 from backoffice.bookings.models import Booking
-from backoffice.core.errors import Conflict, Indeterminate, NotAllowed, NotFound, PaymentDeclined, ProviderError, Refused
+from backoffice.core.errors import (
+    Conflict,
+    Indeterminate,
+    NotAllowed,
+    NotFound,
+    PaymentDeclined,
+    ProviderError,
+    Refused,
+)
 from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import OutboxMessage
 from backoffice.payments.models import Payment, Refund
@@ -97,7 +105,24 @@ def test_the_host_says_yes_and_what_was_reserved_is_taken(sandbox: RunningSandbo
     assert reconcile_stripe(since=None, until=None, actor=decide_request.ACTOR, now=now()).findings == []
     assert ledger.balance(account="2100", key=booking.code, currency="EUR") == -(booking.host_price - booking.host_fee)
     with pytest.raises(Conflict):
+        decide_request.decline(booking_code=booking.code, reason="No", actor=host(booking), now=now())
+
+
+def test_a_yes_whose_answer_was_lost_can_be_repeated_and_is_the_same_yes(sandbox: RunningSandbox) -> None:
+    booking = requested()
+    path = f"/v1/payment_intents/{booking.payment.provider_id}/capture"
+    sandbox.fault("reset_after_commit", method="POST", path=path, times=3)
+    with pytest.raises(Indeterminate):
         decide_request.accept(booking_code=booking.code, actor=host(booking), now=now())
+    sandbox.clear_faults()
+    later = now() + timedelta(hours=25)  # the yes itself was in time
+    for _ in range(2):
+        with pytest.raises(NotAllowed):
+            decide_request.accept(booking_code=booking.code, actor=guest(booking), now=later)
+        said = decide_request.accept(booking_code=booking.code, actor=host(booking), now=later)
+        assert said.status == "confirmed"
+    assert [row.amount_captured for row in sandbox.client().v1.charges.list().data] == [booking.charge_total]
+    assert OutboxMessage.objects.filter(topic="booking_confirmed", recipient_id=booking.host_id).count() == 1
 
 
 def test_the_host_says_no_and_what_was_reserved_is_let_go(sandbox: RunningSandbox) -> None:

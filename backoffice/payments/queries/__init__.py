@@ -46,6 +46,7 @@ from backoffice.payments.queries.charges import (
     payment_by_code,
     payments_to_charge,
     payments_unpaid,
+    was_accepted,
 )
 from backoffice.payments.queries.evidence import evidence_draft
 from backoffice.payments.queries.held import (
@@ -179,6 +180,7 @@ __all__ = [
     "unsettled_chargebacks",
     "urgency_of",
     "waiting_for_provider",
+    "was_accepted",
     "webhook",
     "webhooks",
     "why_payout_waits",

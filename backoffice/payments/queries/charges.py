@@ -45,6 +45,14 @@ def later_instalments(*, payment: Payment) -> tuple[charges.Instalment, ...]:
 # Payments -------------------------------------------------------------------------------------------------------------
 
 
+def was_accepted(*, booking: Booking) -> bool:
+    """Whether the host of a request said yes to it: it stands, or what was reserved is being taken."""
+    rows = Payment.objects.filter(booking=booking, capture_method="manual")
+    if booking.status == "requested":
+        return rows.filter(status="authorised", capture_asked_at__isnull=False).exists()
+    return booking.status == "confirmed" and rows.exists()
+
+
 def captures_unanswered(*, older_than: datetime, limit: int = 100) -> list[str]:
     """Codes of payments whose host said yes a while ago and whose capture we have not seen."""
     rows = Payment.objects.filter(status="authorised", capture_asked_at__lt=older_than)
