@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
+from django.db import IntegrityError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -263,6 +264,23 @@ def test_the_same_statement_twice_at_once_is_kept_and_posted_once() -> None:
     assert StatementLine.objects.count() == 2
     arrived()
     assert standing("1010", BANK) == 8_562
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_entries_that_are_alike_in_everything_are_two_however_often_they_are_sent() -> None:
+    one = replace(bank(250, on=ARRIVAL, text="card fee back"), reference="")
+    assert arrived(one, one)["unidentified"] == 2
+    assert arrived(one, one)["unidentified"] == 0 and arrived(one)["unidentified"] == 0
+    assert arrived(one, one, one)["unidentified"] == 1
+    assert standing("1010", BANK) == 750
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_line_whose_code_is_taken_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StatementLine._meta.get_field("code"), "_get_default", lambda: "BL-ALWAYS")
+    with pytest.raises(IntegrityError, match="code"):
+        arrived(bank(1, on=ARRIVAL), bank(2, on=ARRIVAL))
+    assert not StatementLine.objects.exists()
 
 
 def test_the_providers_name_with_amount_and_day_is_certain_only_for_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, time
 from typing import Any
@@ -27,30 +28,27 @@ from backoffice.reconciliation.states import MATCH
 
 
 def import_lines(*, lines: Iterable[SeenStatementLine], actor: Actor, now: datetime) -> tuple[int, int]:
-    """Keep the lines of a statement; returns how many were new and how many were here already. Two entries that are alike in
-    everything, in one file, are two when the bank gave them different references; without references they are one."""
+    """Keep the lines of a statement; returns how many were new and how many were here already. Entries of one file that are
+    alike in everything are as many as the file says; the same file again, or another of the same days, adds none of them."""
     actor.must("reconciliation.run")
     seen = list(lines)
-    rows = [
-        StatementLine(
-            account=line.account,
-            reference=line.reference,
-            digest=line.digest,
-            amount=line.amount.amount,
-            currency=line.amount.currency,
-            booked_on=line.booked_on,
-            value_on=line.value_on,
-            trace=line.trace,
-            text=line.text,
-            returned=line.returned,
-            imported_at=now,
-        )
-        for line in seen
-        if line.amount
-    ]
+    alike: Counter[tuple[str, str, str]] = Counter()
+    rows = []
+    for line in seen:
+        if line.amount:
+            same = (line.account, line.reference, line.digest())
+            rows.append(_row(line, alike[same], now))
+            alike[same] += 1
     with transaction.atomic():
         before = StatementLine.objects.count()
-        StatementLine.objects.bulk_create(rows, ignore_conflicts=True, batch_size=1_000)
+        # A line that is here stays as it is; any other conflict is an error.
+        StatementLine.objects.bulk_create(
+            rows,
+            update_conflicts=True,
+            unique_fields=["account", "reference", "digest"],
+            update_fields=["digest"],
+            batch_size=1_000,
+        )
         fresh = StatementLine.objects.count() - before
         if fresh:
             accounts = sorted({line.account for line in seen})
@@ -116,6 +114,22 @@ def decide_match(*, match_id: int, confirm: bool, reason: str, actor: Actor, now
 
 
 # Private --------------------------------------------------------------------------------------------------------------
+
+
+def _row(line: SeenStatementLine, nth: int, now: datetime) -> StatementLine:
+    return StatementLine(
+        account=line.account,
+        reference=line.reference,
+        digest=line.digest(nth=nth),
+        amount=line.amount.amount,
+        currency=line.amount.currency,
+        booked_on=line.booked_on,
+        value_on=line.value_on,
+        trace=line.trace,
+        text=line.text,
+        returned=line.returned,
+        imported_at=now,
+    )
 
 
 def _locked_payouts(ids: Iterable[int]) -> dict[int, BankPayout]:

@@ -44,11 +44,12 @@ class SeenStatementLine:
     text: str = ""
     returned: bool = False
 
-    @property
-    def digest(self) -> str:
-        """Of its content: two entries that differ in anything are two."""
+    def digest(self, *, nth: int = 0) -> str:
+        """Of its content: two entries that differ in anything are two, and so are two of one file that are alike: `nth`
+        counts those before it."""
         facts = [self.amount.amount, self.amount.currency, self.booked_on, self.value_on, self.trace, self.text]
-        return hashlib.sha256(json.dumps([*facts, self.returned], default=str).encode()).hexdigest()
+        again = [nth] if nth else []
+        return hashlib.sha256(json.dumps([*facts, self.returned, *again], default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
