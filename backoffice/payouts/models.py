@@ -98,6 +98,7 @@ class Payout(models.Model):
     created_at = models.DateTimeField()
     released_at = models.DateTimeField(null=True)
     submitted_at = models.DateTimeField(null=True)
+    failed_at = models.DateTimeField(null=True, help_text="the last refusal; it rests from then on")
     transferred_at = models.DateTimeField(null=True)
     paid_at = models.DateTimeField(null=True)
     version = models.PositiveIntegerField(default=1)

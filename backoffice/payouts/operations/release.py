@@ -263,13 +263,13 @@ def _net(payout: Payout, taken: Money, actor: Actor, now: datetime) -> None:
 def _claim(payout: Payout, amount: Money, actor: Actor, now: datetime) -> None:
     """Ask for the transfer: what is payable leaves for the clearing account, under a key of this try."""
     payout.tries += 1
-    payout.submitted_at, payout.failure = now, ""
+    payout.submitted_at, payout.failed_at, payout.failure = now, None, ""
     payout.waits_for, payout.waits_until = "", None
     if payout.weight:  # damage money comes of its own charge
         payout.source_charge = source_of(amount=amount, left=queries.charges_left(booking=payout.booking))
     move(
         payout, "send", actor, now, amount=amount.amount, currency=amount.currency, netted=payout.netted,
-        fields=["tries", "submitted_at", "failure", "waits_for", "waits_until", "source_charge"],
+        fields=["tries", "submitted_at", "failed_at", "failure", "waits_for", "waits_until", "source_charge"],
     )  # fmt: skip
     ledger.post(
         key=queries.transfer_key(payout=payout),

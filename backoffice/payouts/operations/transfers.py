@@ -16,6 +16,8 @@ from backoffice.payments.policies.seen import SeenTransfer
 from backoffice.payouts import queries
 from backoffice.payouts.models import Payout
 from backoffice.payouts.operations.schedule import move
+from backoffice.payouts.policies.release import refused
+from backoffice.rulebook import queries as rulebook
 
 
 def record_transfer(*, payout_code: str, seen: SeenTransfer, actor: Actor, now: datetime) -> Payout:
@@ -65,6 +67,9 @@ def note_transfer_failure(*, payout_code: str, failure: str, actor: Actor, now: 
     return payout
 
 
+_FAILED = ["failure", "failed_at", "waits_for", "waits_until", "transfer_id"]
+
+
 # Private --------------------------------------------------------------------------------------------------------------
 
 
@@ -77,10 +82,10 @@ def _lock(payout_code: str) -> Payout:
 
 
 def _fail(payout: Payout, failure: str, actor: Actor, now: datetime) -> None:
-    payout.failure = failure[:300]
-    payout.waits_for = f"The payment provider refused it: {failure}"[:200]
-    payout.waits_until = None
-    move(payout, "fail", actor.because(failure), now, fields=["failure", "waits_for", "waits_until", "transfer_id"])
+    resting = refused(failure=failure, at=now, rules=rulebook.payouts(on=now.date()).rules)
+    payout.failure, payout.failed_at = failure[:300], now
+    payout.waits_for, payout.waits_until = resting.sentence[:200], resting.until
+    move(payout, "fail", actor.because(failure), now, fields=_FAILED)
     _tell_host(payout, "payout_failed", now)
 
 

@@ -49,10 +49,16 @@ def why_waits(*, facts: WaitFacts, rules: PayoutRules, now: datetime) -> Waiting
     if not facts.settled:
         return Waiting(sentence="The payment provider has not settled the guest's payment yet.")
     if facts.failed_at is not None:
-        again = facts.failed_at + timedelta(hours=rules.retry_hours)
-        if now < again:
-            return Waiting(sentence=f"The payment provider refused it ({facts.failure}); we try again.", until=again)
+        resting = refused(failure=facts.failure, at=facts.failed_at, rules=rules)
+        if resting.until is not None and now < resting.until:
+            return resting
     return None
+
+
+def refused(*, failure: str, at: datetime, rules: PayoutRules) -> Waiting:
+    """How long a transfer rests that was refused, or came back, at this instant."""
+    again = at + timedelta(hours=rules.retry_hours)
+    return Waiting(sentence=f"The payment provider refused it ({failure}); we try again.", until=again)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -245,7 +245,7 @@ def waits(*, payout: Payout, now: datetime) -> Waiting | None:
         disputed=Waiting(sentence=disputed[0], until=disputed[1]) if disputed is not None else None,
         account=can_receive(host_id=payout.host_id, now=now),
         settled=bool(sources) and all(source.settled is not None for source in sources),
-        failed_at=payout.submitted_at if payout.status == "failed" else None,
+        failed_at=payout.failed_at if payout.status == "failed" else None,
         failure=payout.failure,
     )
     return why_waits(facts=facts, rules=rulebook.payouts(on=now.date()).rules, now=now)
