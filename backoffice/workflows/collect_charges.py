@@ -19,7 +19,7 @@ from backoffice.payments.gateway import submit
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import ExtraCharge
 from backoffice.payments.policies.seen import SeenPayment
-from backoffice.workflows.charge_later import cancel_unpaid
+from backoffice.workflows import charge_later
 from backoffice.workflows.pay_booking import CLOCKS_APART, GIVE_UP_AFTER, return_url
 
 ACTOR: Final = system("time")
@@ -107,6 +107,15 @@ def _is_open(seen: SeenPayment | None, charge: ExtraCharge, runs: bool) -> bool:
     return seen is None or (runs and charge.tries > 1 and seen.status in {"requires_payment", "requires_action"})
 
 
+def run(*, now: datetime) -> int:
+    """What is collected by itself: lost answers are asked for again, saved cards charged whose day has come, for a booking
+    or beside its payment, and what was not paid by its last date given up; returns how many of these were done. Running it
+    twice does no harm."""
+    unanswered = resolve_unanswered(now=now)
+    charged = charge_later.charge_due(now=now) + collect_due(now=now)
+    return unanswered + charged + charge_later.give_up_unpaid(now=now) + give_up_unpaid(now=now)
+
+
 def collect_due(*, now: datetime) -> int:
     """Charge everything that is due; returns how many were asked."""
     due = payment_queries.charges_due(now=now)
@@ -137,7 +146,7 @@ def _give_up(charge_code: str, now: datetime) -> bool:
             return False
         if booking.status not in {"confirmed", "checked_in"}:
             return False
-        cancel_unpaid(
+        charge_later.cancel_unpaid(
             booking=booking,
             amount=Money(charge.amount, charge.currency),
             pay_by=charge.pay_by or now,

@@ -13,7 +13,6 @@ from backoffice.core.errors import Locked, ProviderError, Stopped, UpstreamUnava
 from backoffice.jobs import operations as jobs
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import (
-    charge_later,
     claw_back,
     collect_charges,
     decide_request,
@@ -73,20 +72,12 @@ def release_authorisation(*, payment_code: str, **_: Any) -> None:
 
 @shared_task(name="workflows.answer_requests")
 def answer_requests(**_: Any) -> None:
-    def act(now: Any) -> int:
-        return decide_request.expire_unanswered(now=now) + decide_request.sweep(now=now)
-
-    with_job("workflows.answer_requests", act)
+    with_job("workflows.answer_requests", lambda now: decide_request.run(now=now))
 
 
 @shared_task(name="workflows.charge_saved_cards")
 def charge_saved_cards(**_: Any) -> None:
-    def act(now: Any) -> int:
-        unanswered = collect_charges.resolve_unanswered(now=now)
-        charged = charge_later.charge_due(now=now) + collect_charges.collect_due(now=now)
-        return unanswered + charged + charge_later.give_up_unpaid(now=now) + collect_charges.give_up_unpaid(now=now)
-
-    with_job("workflows.charge_saved_cards", act)
+    with_job("workflows.charge_saved_cards", lambda now: collect_charges.run(now=now))
 
 
 @shared_task(name="workflows.resolve_indeterminate")

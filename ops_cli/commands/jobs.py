@@ -143,8 +143,8 @@ def schedule(actor: Actor) -> Result:
 def run(actor: Actor, name: str, dry_run: bool) -> Result:
     """Run job NAME of the schedule now, here, and say what it did. With --dry-run only how much waits for it.
 
-    Exit code 5 while it is running elsewhere, 7 when a part it needs does not answer. A job that charges guests, pays hosts
-    or our bank is refused (exit code 6) without the --approval of a second person.
+    Exit code 5 while it is running elsewhere, 7 when a part it needs does not answer. A job that moves money (charges guests,
+    sends refunds, pays hosts or our bank) is refused (exit code 6) without the --approval of a second person.
 
     \b
     Example:
@@ -183,7 +183,6 @@ def scheduled() -> Mapping[str, Job]:
     from backoffice.payouts import queries as payouts
     from backoffice.workflows import apply_provider_event as events
     from backoffice.workflows import (
-        charge_later,
         claw_back,
         collect_charges,
         decide_request,
@@ -196,11 +195,6 @@ def scheduled() -> Mapping[str, Job]:
     from backoffice.workflows import import_balance_transactions as transactions
 
     lost = keep_time.LOST_AFTER
-
-    def charge_cards(now: datetime) -> int:
-        unanswered = collect_charges.resolve_unanswered(now=now)
-        charged = charge_later.charge_due(now=now) + collect_charges.collect_due(now=now)
-        return unanswered + charged + charge_later.give_up_unpaid(now=now) + collect_charges.give_up_unpaid(now=now)
 
     return {
         "audit.seal": Job(lambda now: audit.seal(now=now), lambda now: audit_queries.backlog().unsealed),
@@ -221,11 +215,12 @@ def scheduled() -> Mapping[str, Job]:
             lambda now: len(bookings.due_to_begin(now=now)) + len(bookings.due_to_end(now=now)),
         ),
         "workflows.answer_requests": Job(
-            lambda now: decide_request.expire_unanswered(now=now) + decide_request.sweep(now=now),
+            lambda now: decide_request.run(now=now),
             lambda now: len(bookings.unanswered_requests(now=now)) + len(payments.authorisations_lapsing(now=now)),
+            moves_money=True,  # captures whose answer was lost
         ),
         "workflows.charge_saved_cards": Job(
-            charge_cards,
+            lambda now: collect_charges.run(now=now),
             lambda now: len(payments.payments_to_charge(now=now)) + len(payments.charges_due(now=now)),
             moves_money=True,
         ),
@@ -252,6 +247,7 @@ def scheduled() -> Mapping[str, Job]:
                 + len(payments.refunds_to_send(older_than=now - lost))
                 + len(payments.refunds_to_ask_about(older_than=now - lost))
             ),
+            moves_money=True,  # payments, refunds, clawbacks and sweeps whose answer was lost
         ),
     }
 

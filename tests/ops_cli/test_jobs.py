@@ -53,7 +53,21 @@ def test_a_job_run_by_hand_is_on_record_under_the_engineers_name(ops: Ops, name:
     assert [row["id"] for row in ops("jobs", "list", "--name", name).rows] == [run.pk]
 
 
-@pytest.mark.parametrize("name", [name for name, job in scheduled().items() if job.moves_money])
+MOVE_MONEY = {
+    "workflows.answer_requests",
+    "workflows.charge_saved_cards",
+    "workflows.claw_back",
+    "workflows.release_payouts",
+    "workflows.resolve_indeterminate",
+    "workflows.sweep_earnings",
+}
+
+
+def test_which_jobs_move_money() -> None:
+    assert {name for name, job in scheduled().items() if job.moves_money} == MOVE_MONEY
+
+
+@pytest.mark.parametrize("name", sorted(MOVE_MONEY))
 def test_a_job_that_moves_money_needs_a_second_person_at_the_shell(ops: Ops, name: str) -> None:
     refused = ops("jobs", "run", name)
     assert refused.code == Exit.REFUSED and "--approval" in refused.said and not JobRun.objects.exists()
