@@ -298,6 +298,15 @@ def test_a_long_stay_far_ahead_saves_the_card_and_is_charged_by_the_month(sandbo
     explained(sandbox)
 
 
+def test_no_instalment_is_paid_before_the_payment_of_its_booking(sandbox: RunningSandbox) -> None:
+    """What cancelling gives back is counted from that payment: money beside it would be given back by nobody."""
+    booking = long_stay(ahead=200, nights=45)
+    row = due(booking)[0]
+    with pytest.raises(Conflict, match="first payment of this stay comes first"):
+        collect_charges.pay(charge_code=row.code, payment_method="pm_card_visa", actor=guest(booking), now=now())
+    assert taken(sandbox) == [] and due(booking)[0].status == "scheduled"
+
+
 def test_instalments_in_another_currency_add_up_and_leave_no_position(sandbox: RunningSandbox) -> None:
     booking = long_stay(nights=45, currency="JPY")
     row = due(booking)[0]

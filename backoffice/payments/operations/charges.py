@@ -297,6 +297,9 @@ def _check_pays(charge: ExtraCharge, actor: Actor) -> None:
         raise Conflict("This charge is being paid at this moment; wait for its outcome.")
     if charge.status == "requested" or not CHARGE.allows(charge.status, "submit"):
         raise Conflict(f"There is nothing to pay: this charge is {charge.status.replace('_', ' ')}.")
+    if charge.kind == "instalment" and charge.booking.payment.status != "captured":
+        # What a stay gives back is counted from its payment: paid out of turn, an instalment would belong to nothing.
+        raise Conflict("The first payment of this stay comes first.")
 
 
 def _runs(booking: Booking) -> bool:
