@@ -41,8 +41,10 @@ def test_every_version_of_the_message_is_read(version: str) -> None:
         (STATEMENT.replace(b"camt.053.001", b"camt.052.001"), "not a camt.053"),
         (STATEMENT.replace(b"<Stmt>", b"<Rpt>").replace(b"</Stmt>", b"</Rpt>"), "no statement"),
         (STATEMENT.replace(b"<IBAN>BE68539007547034</IBAN>", b""), "name its account"),
-        (STATEMENT.replace(b">84.85<", b">84.855<"), "no amount"),
-        (STATEMENT.replace(b">84.85<", b">lots<"), "no amount"),
+        (STATEMENT.replace(b">84.85<", b">84.855<"), "entry 1: .*no amount"),
+        (STATEMENT.replace(b">84.85<", b">lots<"), "entry 1: .*no amount"),
+        (STATEMENT.replace(b"BE68539007547034", b"B" * 61), "entry 1: account: longer than 60"),
+        (STATEMENT.replace(b"REF-0001", b"R" * 121), "entry 1: reference: longer than 120"),
         (STATEMENT.replace(b">84.85<", b">84.84<"), "an entry is missing"),
         (STATEMENT.replace(b"<BookgDt><Dt>2026-11-24</Dt></BookgDt><ValDt>", b"<ValDt>"), "no date"),
         (STATEMENT.replace(b"<Document ", b'<!DOCTYPE d [<!ENTITY e "x">]><Document '), "not XML that may be read"),
@@ -118,11 +120,34 @@ def test_thousands_are_parted_only_where_they_can_be(written: str, decimal: str,
         ("booked_on,amount\n2026-11-24,x\n", {"account": "X", "currency": "EUR"}, "line 2: the amount"),
         ("booked_on,debit,credit\n2026-11-24,1,1\n", {"account": "X", "currency": "EUR"}, "debit or a credit"),
         ("booked_on,amount\n", {"columns": {"day": "booked_on"}}, "there is no field day"),
+        ("booked_on,amount\n2026-11-24,1,234.50\n", {"account": "X", "currency": "EUR"}, "line 2: more columns"),
+        ("booked_on,amount\n", {"delimiter": ";;"}, "delimiter: one character"),
+        ("booked_on,amount\n", {"delimiter": ""}, "delimiter: one character"),
+        ("booked_on,amount\n2026-11-24,1\n", {"account": "X" * 61, "currency": "EUR"}, "line 2: account: longer than"),
+        ("booked_on,amount\n2026-11-24,1e9\n", {"account": "X", "currency": "EUR"}, "line 2: the amount"),
+        (
+            "booked_on,amount\n2026-11-24,9999999999999999\n",
+            {"account": "X", "currency": "EUR"},
+            "line 2: amount: .* large",
+        ),
+        (
+            f"booked_on,amount\n2026-11-24,{'1' * 140_000}\n",
+            {"account": "X", "currency": "EUR"},
+            "line 2: it is not CSV",
+        ),
+        ("booked_on,amount\n2026-11-24,1\0\n", {"account": "X", "currency": "EUR"}, "not text"),
     ],
 )
 def test_a_csv_statement_that_cannot_be_read_names_its_line(text: str, layout: dict, why: str) -> None:
     with pytest.raises(Invalid, match=why):
         bank_csv.read(text.encode(), layout=ColumnMap(**layout))
+
+
+def test_columns_may_be_parted_by_tabs_however_they_are_said() -> None:
+    content = b"booked_on\tamount\n2026-11-24\t5.00\n"
+    for tab in ("\t", r"\t"):
+        (line,) = bank_csv.read(content, layout=ColumnMap(account="X", currency="EUR", delimiter=tab))
+        assert line.amount == Money(500, "EUR")
 
 
 def test_a_csv_statement_in_another_encoding_says_how_to_save_it() -> None:
@@ -145,7 +170,7 @@ def files(tmp_path: Path, **contents: str) -> list[Path]:
     paths = []
     for name, content in contents.items():
         path = tmp_path / f"{name}.csv"
-        path.write_text(content)
+        path.write_text(content, encoding="utf-8", errors="surrogateescape")
         paths.append(path)
     return paths
 
@@ -181,6 +206,11 @@ def test_the_report_of_activity_alone_says_what_it_leaves_out(tmp_path: Path) ->
         (ACTIVITY.replace("-1200", "-12.5"), "line 3"),
         (ACTIVITY.replace("2026-11-20 23", "20 Nov 23"), "line 2"),
         (ACTIVITY.splitlines()[0], "no movement"),
+        (ACTIVITY[:-25], "line 3: not as many columns"),
+        (ACTIVITY.replace('"ch_1"', '"ch_1","more"'), "line 2: not as many columns"),
+        (ACTIVITY.replace('"ch_1"', '"ch_\udcff"'), "activity.csv, after line 0: it is not CSV in UTF-8"),
+        (ACTIVITY + "x" * 140_000, "activity.csv, after line 3: it is not CSV in UTF-8"),
+        (ACTIVITY.replace('"txn_2"', f'"{"t" * 61}"'), "line 3: balance_transaction_id is longer"),
     ],
 )
 def test_a_report_that_cannot_be_read_names_file_and_line(tmp_path: Path, content: str, why: str) -> None:

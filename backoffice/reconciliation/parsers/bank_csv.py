@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Final
@@ -26,6 +26,7 @@ FIELDS: Final = (
     "debit",
     "credit",
 )
+_MORE: Final = "\0"  # where the reader keeps what has no column; no file names one so
 # By the decimal sign: sign, whole part with its thousands parted by one and the same sign, decimals.
 _AMOUNTS: Final = {
     ".": re.compile(r"([+-]?) ?(\d{1,3}(?:([, ])\d{3})(?:\3\d{3})*|\d+)(?:\.(\d+))?", re.ASCII),
@@ -55,7 +56,19 @@ def read(content: bytes, *, layout: ColumnMap) -> list[SeenStatementLine]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Invalid("file: it is not UTF-8; save it as “CSV UTF-8”.", field="file") from None
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=layout.delimiter)
+    if _MORE in text:
+        raise Invalid("file: it is not text; save it as “CSV UTF-8”.", field="file")
+    delimiter = layout.delimiter.replace("\\t", "\t")
+    if len(delimiter) != 1 or delimiter in '\r\n"':
+        raise Invalid("delimiter: one character parts the columns, as in --delimiter ';'.", field="delimiter")
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey=_MORE)
+    try:
+        return list(_lines(rows, layout))
+    except csv.Error as error:
+        raise Invalid(f"file: line {rows.line_num + 1}: it is not CSV ({error}).", field="file") from None
+
+
+def _lines(rows: csv.DictReader[str], layout: ColumnMap) -> Iterator[SeenStatementLine]:
     there = set(rows.fieldnames or ())
     named = {name: column for name, column in layout.columns.items() if column in there}
     if "booked_on" not in named or not ("amount" in named or {"debit", "credit"} <= set(named)):
@@ -64,7 +77,13 @@ def read(content: bytes, *, layout: ColumnMap) -> list[SeenStatementLine]:
             "say which they are: --map booked_on=…,amount=…",
             field="file",
         )
-    return [_line(row, number, named, layout) for number, row in enumerate(rows, start=2)]
+    for row in rows:
+        if any(row.pop(_MORE, ())):
+            raise Invalid(
+                f"file: line {rows.line_num}: more columns than the first line names; say what parts them: --delimiter.",
+                field="file",
+            )
+        yield _line(row, rows.line_num, named, layout)
 
 
 def _line(row: Mapping[str, str], number: int, named: Mapping[str, str], layout: ColumnMap) -> SeenStatementLine:
@@ -76,16 +95,19 @@ def _line(row: Mapping[str, str], number: int, named: Mapping[str, str], layout:
     if not account or not currency:
         raise Invalid(f"file: line {number}: say the account and currency with --account and --currency.", field="file")
     booked_on = _day(value("booked_on"), number, layout)
-    return SeenStatementLine(
-        account=account,
-        reference=value("reference")[:120],
-        amount=_amount(value, number, currency, layout),
-        booked_on=booked_on,
-        value_on=_day(value("value_on"), number, layout) if value("value_on") else booked_on,
-        trace=value("trace")[:120],
-        text=" ".join(value("text").split())[:500],
-        returned=False,
-    )
+    amount = _amount(value, number, currency, layout)
+    try:
+        return SeenStatementLine(
+            account=account,
+            reference=value("reference"),
+            amount=amount,
+            booked_on=booked_on,
+            value_on=_day(value("value_on"), number, layout) if value("value_on") else booked_on,
+            trace=value("trace")[:120],
+            text=" ".join(value("text").split())[:500],
+        )
+    except ValueError as error:
+        raise Invalid(f"file: line {number}: {error}.", field="file") from None
 
 
 def _amount(value: Callable[[str], str], number: int, currency: str, layout: ColumnMap) -> Money:

@@ -47,7 +47,12 @@ def _statement(statement: Element) -> Iterator[SeenStatementLine]:
     account = _text(statement, "Acct/Id/IBAN") or _text(statement, "Acct/Id/Othr/Id")
     if not account:
         raise _invalid("a statement does not name its account")
-    lines = [_line(entry, account) for entry in statement.findall("Ntry") if _booked(entry)]
+    lines = []
+    for number, entry in enumerate(statement.findall("Ntry"), start=1):
+        try:
+            lines += [_line(entry, account)] if _booked(entry) else []
+        except ValueError as error:
+            raise _invalid(f"entry {number}: {error}") from None
     _check_balances(statement, lines)
     yield from lines
 
@@ -81,7 +86,11 @@ def _check_balances(statement: Element, lines: list[SeenStatementLine]) -> None:
     """Opening + entries = closing, where the bank says both; a page that is missing shows here."""
     said: dict[str, Money] = {}
     for balance in statement.findall("Bal"):
-        said.setdefault(_text(balance, "Tp/CdOrPrtry/Cd"), _signed(balance))
+        code = _text(balance, "Tp/CdOrPrtry/Cd")
+        try:
+            said.setdefault(code, _signed(balance))
+        except ValueError as error:
+            raise _invalid(f"balance {code}: {error}") from None
     opening = next((said[code] for code in _OPENING if code in said), None)
     closing = said.get(_CLOSING)
     if opening is None or closing is None:
@@ -98,11 +107,11 @@ def _signed(element: Element) -> Money:
     amount = element.find("Amt")
     direction = _text(element, "CdtDbtInd")
     if amount is None or direction not in {"CRDT", "DBIT"}:
-        raise _invalid("an amount or its direction is missing")
+        raise ValueError("an amount or its direction is missing")
     try:
         money = Money.parse((amount.text or "").strip(), amount.get("Ccy", ""))
     except (ValueError, ArithmeticError):
-        raise _invalid(f"{amount.text!r} {amount.get('Ccy', '')} is no amount") from None
+        raise ValueError(f"{amount.text!r} {amount.get('Ccy', '')} is no amount") from None
     return money if direction == "CRDT" else -money
 
 
@@ -112,7 +121,7 @@ def _date(element: Element, name: str, otherwise: date | None = None) -> date:
         return date.fromisoformat(text[:10])
     except ValueError:
         if otherwise is None:
-            raise _invalid(f"an entry has no date in {name}") from None
+            raise ValueError(f"no date in {name}") from None
         return otherwise
 
 

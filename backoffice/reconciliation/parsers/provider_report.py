@@ -21,6 +21,7 @@ from backoffice.payments.policies.seen import SeenBalanceTransaction
 PAYOUT_CATEGORIES: Final = ("payout", "payout_reversal")
 _NEEDED: Final = ("balance_transaction_id", "currency", "gross", "fee", "net", "reporting_category")
 _TIMES: Final = ("created_utc", "effective_at_utc", "created", "effective_at")
+_LONGEST: Final = 60
 _SOURCES: Final = ("source_id", "payout_id")
 
 
@@ -77,15 +78,20 @@ def _opened(path: Path) -> Iterator[tuple[csv.DictReader[str], _Columns]]:
     with _text(path) as text:
         reader = csv.DictReader(text)
         try:
-            there = set(reader.fieldnames or ())
-        except (UnicodeDecodeError, csv.Error):
-            raise Invalid(f"file: {path.name} is not CSV in UTF-8.", field="file") from None
-        missing = [name for name in _NEEDED if name not in there]
-        time = next((name for name in _TIMES if name in there), "")
-        if missing or not time:
-            said = missing[0] if missing else "created_utc"
-            raise Invalid(f"file: {path.name} has no column {said}; ask for it in the report's columns.", field="file")
-        yield reader, _Columns(time=time, source=next((name for name in _SOURCES if name in there), ""))
+            yield reader, _columns(reader, path)
+        except (UnicodeDecodeError, csv.Error) as error:
+            where = f"{path.name}, after line {reader.line_num}"
+            raise Invalid(f"file: {where}: it is not CSV in UTF-8 ({error}).", field="file") from None
+
+
+def _columns(reader: csv.DictReader[str], path: Path) -> _Columns:
+    there = set(reader.fieldnames or ())
+    missing = [name for name in _NEEDED if name not in there]
+    time = next((name for name in _TIMES if name in there), "")
+    if missing or not time:
+        said = missing[0] if missing else "created_utc"
+        raise Invalid(f"file: {path.name} has no column {said}; ask for it in the report's columns.", field="file")
+    return _Columns(time=time, source=next((name for name in _SOURCES if name in there), ""))
 
 
 @contextmanager
@@ -103,11 +109,16 @@ def _kind(path: Path) -> str:
 
 
 def _movement(row: Mapping[str, str], columns: _Columns, where: str) -> SeenBalanceTransaction:
+    if None in row or None in row.values():
+        raise Invalid(f"file: {where}: not as many columns as the first line names; is the file whole?", field="file")
+    for name in (*_NEEDED, *filter(None, [columns.source])):
+        if len(row[name]) > _LONGEST:
+            raise Invalid(f"file: {where}: {name} is longer than {_LONGEST} characters.", field="file")
     try:
         currency = row["currency"].upper()
         amount, fee, net = (Money.parse(row[name], currency) for name in ("gross", "fee", "net"))
         created = datetime.strptime(row[columns.time], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-    except (ValueError, ArithmeticError, AttributeError) as error:
+    except (ValueError, ArithmeticError) as error:
         raise Invalid(f"file: {where}: {error}", field="file") from None
     if amount - fee != net:
         raise Invalid(f"file: {where}: {amount} less {fee} is not {net}.", field="file")

@@ -24,6 +24,8 @@ CONFIDENCE: Final[dict[str, int]] = {
     "many_lines": 50,
     "many_payouts": 50,
 }
+LONGEST: Final = {"account": 60, "reference": 120}
+LARGEST: Final = 10**15  # minor units
 # The provider's name on a bank statement; with the amount, the currency and the day it names the payout.
 DESCRIPTOR: Final = "STRIPE"
 # Sums are tried over at most so many rows of one window: more would fit by chance, and a person sees less.
@@ -33,7 +35,10 @@ MOST_TRIED: Final = 14
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenStatementLine:
-    """One booked entry of a statement. `amount` is signed as the bank signs it."""
+    """One booked entry of a statement. `amount` is signed as the bank signs it.
+
+    Raises ValueError for an account or a reference that is longer than any bank's, and for an amount that is no amount of
+    money any more."""
 
     account: str
     reference: str
@@ -43,6 +48,13 @@ class SeenStatementLine:
     trace: str = ""
     text: str = ""
     returned: bool = False
+
+    def __post_init__(self) -> None:
+        for name, most in LONGEST.items():
+            if len(getattr(self, name)) > most:
+                raise ValueError(f"{name}: longer than {most} characters")
+        if abs(self.amount.amount) > LARGEST:
+            raise ValueError(f"amount: {self.amount} is too large")
 
     def digest(self, *, nth: int = 0) -> str:
         """Of its content: two entries that differ in anything are two, and so are two of one file that are alike: `nth`
