@@ -13,8 +13,8 @@ from backoffice.notifications.models import Notification
 from backoffice.payments import operations as payments
 from backoffice.payments.policies.seen import SeenBalanceTransaction, SeenTransfer
 from backoffice.payouts import operations, queries
-from backoffice.payouts.models import Payout
-from tests.factories import SYSTEM
+from backoffice.payouts.models import BankPayout, Payout
+from tests.factories import NOW, SYSTEM
 from tests.payouts.stays import paid_stay, release_all, sent
 
 pytestmark = pytest.mark.django_db
@@ -109,12 +109,17 @@ def test_a_transfer_the_provider_fails_afterwards_is_payable_again_and_sent_anew
     amount = made.transfer_amount
     movement(made, "transfer", -amount)
     assert (balance("2210", made.code), balance("1800", "acct_1"), balance("2800", "acct_1")) == (0, amount, -amount)
+    there = BankPayout.objects.create(account="acct_1", provider_id="po_1", amount=1, currency="EUR", created_at=NOW)
+    Payout.objects.filter(pk=made.pk).update(status="paid", bank_payout=there, paid_at=NOW)
     movement(made, "transfer_failure", amount)
     assert (balance("2200", made.host.code), balance("1800", "acct_1"), balance("2800", "acct_1")) == (-amount, 0, 0)
     at = payout.submitted_at + 9 * 24 * HOUR  # it rests from then on, however long ago it was sent
     assert queries.transfers_come_back(now=at) == [made.code]
     failed = operations.note_transfer_failure(payout_code=made.code, failure="it came back", actor=SYSTEM, now=at)
-    assert (failed.status, failed.transfer_id) == ("failed", None) and queries.transfers_come_back(now=at) == []
+    assert (failed.status, failed.transfer_id) == ("failed", None)
+    failed.refresh_from_db()
+    assert (failed.bank_payout, failed.paid_at) == (None, None), "the next transfer is paid by another"
+    assert queries.transfers_come_back(now=at) == []
     assert failed.waits_until == at + 24 * HOUR
     assert [row.status for row in release_all(now=at + 23 * HOUR)] == ["failed"]
     (again,) = release_all(now=at + 24 * HOUR)

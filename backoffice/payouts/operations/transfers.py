@@ -62,12 +62,13 @@ def note_transfer_failure(*, payout_code: str, failure: str, actor: Actor, now: 
         payout = _lock(payout_code)
         if payout.status not in {"transferred", "paid"}:
             return payout
-        payout.transfer_id = None  # the movements keep it; the next try gets its own
+        # The movements keep the transfer, the bank's payout its lines; the next try gets its own.
+        payout.transfer_id, payout.bank_payout, payout.paid_at = None, None, None
         _fail(payout, failure, actor, now)
     return payout
 
 
-_FAILED = ["failure", "failed_at", "waits_for", "waits_until", "transfer_id"]
+_FAILED = ["failure", "failed_at", "waits_for", "waits_until", "transfer_id", "bank_payout", "paid_at"]
 
 
 # Private --------------------------------------------------------------------------------------------------------------
