@@ -10,11 +10,14 @@ from uuid import uuid4
 
 import pytest
 from django.conf import settings as django_settings
+from django.core.management.commands import flush as django_flush
 from django.db import connection
 from django.db.backends.postgresql.operations import DatabaseOperations
 
 from tests.desk import back_office, desk  # noqa: F401 — fixtures of every story that needs real processes
 from tests.provider import sandbox, sandbox_process  # noqa: F401 — fixtures of every room that needs the provider
+
+WRITTEN_BY_DJANGO = {"django_content_type", "auth_permission"}
 
 # Test processes share one Redis; what one of them caches (badges, sessions) is not the other's.
 django_settings.CACHES["default"]["KEY_PREFIX"] = f"desk-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
@@ -32,7 +35,9 @@ def _append_only_tables_are_emptied_between_tests() -> Iterator[None]:
 
     So the flush, and nothing else, runs as a replica, for which triggers do not fire. Only a superuser can do that: it
     is no way round the guards for the application's role (docs/decisions/0001-sign-convention.md). It deletes, since
-    PostgreSQL takes ten times as long to truncate fifty tables of a few rows: each gets new files."""
+    PostgreSQL takes ten times as long to truncate fifty tables of a few rows: each gets new files. What Django writes
+    after every migration of its own accord, content types and permissions, is left where it is: to write it anew took
+    most of the time between two tests."""
     flush, truncate = DatabaseOperations.execute_sql_flush, DatabaseOperations.sql_flush
 
     def delete(
@@ -46,7 +51,9 @@ def _append_only_tables_are_emptied_between_tests() -> Iterator[None]:
         if reset_sequences or not tables:
             return truncate(self, style, tables, reset_sequences=reset_sequences, allow_cascade=allow_cascade)
         emptied = _with_those_that_point_at(tuple(tables)) if allow_cascade else tables
-        return ["; ".join(f"DELETE FROM {self.quote_name(table)}" for table in emptied)]
+        return [
+            "; ".join(f"DELETE FROM {self.quote_name(table)}" for table in emptied if table not in WRITTEN_BY_DJANGO)
+        ]
 
     def flush_as_replica(self: DatabaseOperations, sql_list: Sequence[str]) -> None:
         with self.connection.cursor() as cursor:
@@ -60,6 +67,7 @@ def _append_only_tables_are_emptied_between_tests() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DatabaseOperations, "execute_sql_flush", flush_as_replica)
         patch.setattr(DatabaseOperations, "sql_flush", delete)
+        patch.setattr(django_flush, "emit_post_migrate_signal", lambda *_, **__: None)
         yield
 
 
