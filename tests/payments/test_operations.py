@@ -307,7 +307,7 @@ def test_a_refund_that_the_bank_sends_back_stands_aside_for_the_guest_and_is_not
     assert refund.status == "failed" and refund.unclaimed and refund.failure_reason
     sandbox.advance(60)
     clean()
-    assert ledger.balance(account="2410", key=booking.code, currency="EUR") == -4_000
+    assert ledger.balance(account="2410", key=refund.code, currency="EUR") == -4_000
     assert ledger.balance(account="2400", key=refund.code, currency="EUR") == 0
     assert queries.refund_limits(payment=refund.payment).charged.amount == booking.charge_total - 4_000
     assert OutboxMessage.objects.filter(topic="refund_failed", channel="email").count() == 1

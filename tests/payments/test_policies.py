@@ -279,13 +279,13 @@ WORKED: list[tuple[str, Lines, list[str]]] = [
     ("write-off", rules.written_off(host="H1", amount=eur(4_475)), ["5220 H1 4475", "1310 H1 -4475"]),
     (
         "refund sent back by the guest's bank",
-        bt("refund_failure", eur(10_000), source="re_1", booking="BK-1"),
-        ["1100 stripe 10000", "2410 BK-1 -10000"],
+        bt("refund_failure", eur(10_000), source="re_1", key="RF-4", booking="BK-1"),
+        ["1100 stripe 10000", "2410 RF-4 -10000"],
     ),
     (
         "and sent again",
-        rules.repaid(booking="BK-1", refund="RF-5", amount=eur(10_000)),
-        ["2410 BK-1 10000", "2400 RF-5 -10000"],
+        rules.repaid(returned="RF-4", refund="RF-5", amount=eur(10_000)),
+        ["2410 RF-4 10000", "2400 RF-5 -10000"],
     ),
     (
         "refund borne in part by us",

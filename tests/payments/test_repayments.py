@@ -5,16 +5,19 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+from django.db import transaction
 
 from backoffice.audit.models import AuditEntry
 from backoffice.bookings.models import Booking
 from backoffice.core.actor import system
 from backoffice.core.errors import Conflict, Invalid, NotAllowed, NotFound, Refused
 from backoffice.core.money import Money
+from backoffice.ledger import operations as ledger_operations
 from backoffice.ledger import queries as ledger
+from backoffice.ledger.policies import Line
 from backoffice.payments import operations as payments
 from backoffice.payments import queries
-from backoffice.payments.models import Refund
+from backoffice.payments.models import Payment, Refund
 from backoffice.people.models import User
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import import_balance_transactions, keep_time, refund_booking
@@ -40,26 +43,36 @@ def fatima() -> User:
 @pytest.fixture
 def returned(sandbox: RunningSandbox, farid: User) -> Refund:
     """40.00 went to a card that was closed meanwhile, and came back."""
-    booking = paid(payment_method="pm_card_refundFail")
-    refund = refund_booking.request(
-        booking_code=booking.code,
-        amount=Money(4_000, "EUR"),
-        cause="service_issue",
-        bearer="host",
-        reason="No hot water",
-        idempotency_key="first",
-        version=booking.payment.version,
-        actor=factories.acting(farid),
-        now=now(),
-    )
-    refund_booking.send(refund_code=refund.code, actor=WORKER, now=now())
+    (refund,) = came_back(sandbox, paid(payment_method="pm_card_refundFail"), farid, 4_000)
+    return refund
+
+
+def came_back(sandbox: RunningSandbox, booking: Booking, by: User, *amounts: int) -> list[Refund]:
+    """Refunds of a stay that its guest's bank sends back."""
+    refunds = [
+        refund_booking.request(
+            booking_code=booking.code,
+            amount=Money(amount, "EUR"),
+            cause="service_issue",
+            bearer="host",
+            reason="No hot water",
+            idempotency_key=f"refund-{number}",
+            version=Payment.objects.get(booking=booking).version,
+            actor=factories.acting(by),
+            now=now(),
+        )
+        for number, amount in enumerate(amounts)
+    ]
+    for refund in refunds:
+        refund_booking.send(refund_code=refund.code, actor=WORKER, now=now())
     events.poll(now=now())
     sandbox.advance(30 * 86_400)
     events.poll(now=now())
     events.apply_due(now=now())
-    refund.refresh_from_db()
-    assert refund.unclaimed
-    return refund
+    for refund in refunds:
+        refund.refresh_from_db()
+        assert refund.unclaimed
+    return refunds
 
 
 def repay(refund: Refund, by: User) -> Refund:
@@ -86,7 +99,7 @@ def test_two_people_the_bank_and_its_statement_bring_the_money_to_the_guest(
     approved = payments.approve_refund(
         refund_code=asked.code, version=asked.version, actor=factories.acting(fatima), now=now()
     )
-    assert ledger.balance(account="2410", key=booking.code, currency="EUR") == 0
+    assert ledger.balance(account="2410", key=returned.code, currency="EUR") == 0
     assert ledger.balance(account="2400", key=asked.code, currency="EUR") == -4_000
     sandbox.advance(3_600)
     keep_time.resolve_indeterminate(now=now())  # nothing of it is ever sent to a card
@@ -144,3 +157,33 @@ def test_only_what_came_back_is_paid_another_way(returned: Refund, farid: User) 
     Refund.objects.filter(pk=returned.pk).update(status="succeeded", unclaimed=False)
     with pytest.raises(Conflict, match="sent back"):
         repay(returned, farid)
+
+
+def test_two_refunds_that_came_back_are_each_repaid_their_own(
+    sandbox: RunningSandbox, farid: User, fatima: User
+) -> None:
+    booking = paid(payment_method="pm_card_refundFail")
+    larger, smaller = came_back(sandbox, booking, farid, 4_000, 1_500)
+    import_balance_transactions.run(now=now())
+    asked = [repay(larger, farid), repay(smaller, farid)]
+    assert [each.amount for each in asked] == [4_000, 1_500], "neither takes what stands aside for the other"
+    for each in asked:
+        payments.approve_refund(refund_code=each.code, version=each.version, actor=factories.acting(fatima), now=now())
+    assert [ledger.balance(account="2400", key=each.code, currency="EUR") for each in asked] == [-4_000, -1_500]
+    assert ledger.balance(account="2410", key=larger.code, currency="EUR") == 0
+    assert ledger.balance(account="2410", key=smaller.code, currency="EUR") == 0
+
+
+def test_the_second_yes_pays_no_more_than_stands_aside_then(returned: Refund, farid: User, fatima: User) -> None:
+    import_balance_transactions.run(now=now())
+    asked = repay(returned, farid)
+    with transaction.atomic():  # finance took it otherwise meanwhile
+        lines = (Line.of("2410", returned.code, Money(1_000, "EUR")), Line.of("1010", "main", Money(-1_000, "EUR")))
+        ledger_operations.post(
+            key="by-hand", kind="manual", subject="", lines=lines, effective_at=now(), actor=WORKER, now=now()
+        )
+    with pytest.raises(Conflict, match=r"30\.00"):
+        payments.approve_refund(
+            refund_code=asked.code, version=asked.version, actor=factories.acting(fatima), now=now()
+        )
+    assert Refund.objects.get(pk=asked.pk).status == "requested"

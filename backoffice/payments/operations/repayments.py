@@ -29,8 +29,9 @@ from backoffice.payments.states import REFUND
 def request_repayment(*, refund_code: str, version: int, reason: str, actor: Actor, now: datetime) -> Refund:
     """Ask for what a returned refund left standing to be paid another way; a second person must agree.
 
-    The amount is what the provider gave back to us, in our settlement currency. Raises Refused without a reason, Conflict
-    when the refund did not come back, is being repaid already, or its money has not been seen at the provider yet."""
+    The amount is what the provider gave back to us of this refund, in our settlement currency. Raises Refused without a
+    reason, Conflict when the refund did not come back, is being repaid already, or its money has not been seen at the
+    provider yet."""
     actor.must("refunds.approve")
     if not reason.strip():
         raise Refused(missing="a reason")
@@ -49,7 +50,7 @@ def request_repayment(*, refund_code: str, version: int, reason: str, actor: Act
         if returned.repayments.exclude(status__in=["rejected", "cancelled"]).exists():
             raise Conflict("This refund is being paid another way already.")
         bookings.not_for_oneself(booking=booking, actor=actor)
-        amount = _standing(booking.code)
+        amount = _standing(returned)
         number = Refund.objects.filter(repays=returned).count() + 1
         refund = Refund.objects.create(
             payment=payment,
@@ -143,13 +144,18 @@ def settle_repayment(*, refund_code: str, bank: str, line: str, amount: Money, a
 
 
 def post_repayment(*, refund: Refund, actor: Actor, now: datetime) -> None:
-    """The second person said yes: what stood aside for the guest is on its way. In the caller's transaction."""
+    """The second person said yes: what stood aside for the guest is on its way. In the transaction of the caller, who has
+    locked booking and payment. Raises Conflict when what was asked for does not stand aside any more."""
+    returned, amount = refund.repays, Money(refund.amount, refund.currency)
+    assert returned is not None  # the database keeps it: what is paid another way says what it repays
+    if _standing(returned) != amount:
+        raise Conflict(
+            f"What stands aside of {returned.code} is {_standing(returned)}, not {amount}; reject this one and ask anew."
+        )
     ledger.post(
         key=f"refund:{refund.code}",
         kind="refund",
-        lines=policies.repaid(
-            booking=refund.payment.booking.code, refund=refund.code, amount=Money(refund.amount, refund.currency)
-        ),
+        lines=policies.repaid(returned=returned.code, refund=refund.code, amount=amount),
         subject=refund.payment.booking.code,
         reference=refund.code,
         effective_at=now,
@@ -161,12 +167,13 @@ def post_repayment(*, refund: Refund, actor: Actor, now: datetime) -> None:
 # Private --------------------------------------------------------------------------------------------------------------
 
 
-def _standing(booking: str) -> Money:
-    standing = [-amount for amount in ledger_queries.standing(account=UNCLAIMED, key=booking) if amount]
+def _standing(returned: Refund) -> Money:
+    """What the provider gave back of this refund and nobody has taken since."""
+    standing = [-amount for amount in ledger_queries.standing(account=UNCLAIMED, key=returned.code)]
     if not standing:
         raise Conflict("The provider has not given this money back to us yet; import its movements first.")
     if len(standing) > 1 or standing[0].amount < 0:
-        raise Conflict("What stands aside for this guest is not one amount; finance must look at account 2410 first.")
+        raise Conflict(f"What stands aside of {returned.code} is not one amount; look at account 2410 first.")
     return standing[0]
 
 

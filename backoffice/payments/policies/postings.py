@@ -170,9 +170,9 @@ def goodwill(*, refund: str, amount: Money) -> Lines:
     return journal(debit(HOST_PROTECTION, refund, amount), credit(REFUND, refund, amount))
 
 
-def repaid(*, booking: str, refund: str, amount: Money) -> Lines:
-    """A refund that had come back from the guest's bank is sent again, another way."""
-    return journal(debit(UNCLAIMED, booking, amount), credit(REFUND, refund, amount))
+def repaid(*, returned: str, refund: str, amount: Money) -> Lines:
+    """A refund that had come back from the guest's bank (`returned`) is sent again, another way."""
+    return journal(debit(UNCLAIMED, returned, amount), credit(REFUND, refund, amount))
 
 
 def repaid_from_bank(*, refund: str, bank: str, amount: Money) -> Lines:

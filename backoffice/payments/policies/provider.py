@@ -135,8 +135,6 @@ def _cleared(facts: BalanceTransactionFacts, rule: _Rule) -> tuple[str, str]:
     """The account and key that this movement releases."""
     if rule.account == SUSPENSE:
         return SUSPENSE, facts.id
-    if rule.account == UNCLAIMED:
-        return UNCLAIMED, facts.booking or facts.own_key
     if rule.account == REVERSAL and facts.type in _FAILED_TRANSFERS:
         return (HOST_PAYABLE, facts.host) if facts.host else (SUSPENSE, facts.id)
     if rule.account == PROVIDER_FEE:
