@@ -159,7 +159,7 @@ def end(ctx: Context, record: Record, status: str) -> Record:
     details = doc["evidence_details"]
     details.setdefault("submission_method", "not_submitted")
     doc["status"] = status
-    if status == "won":
+    if status == "won" and record.private["withdrawn"]:  # an appeal may have brought it back before
         give_back(ctx, record)
     ctx.tx.save(record)
     emit(ctx, "charge.dispute.closed", doc)
