@@ -234,6 +234,12 @@ TOPICS: Final[Mapping[str, Mapping[str, Words]]] = {
             "The payout of {amount} did not reach your bank: {reason} The money is kept for you. "
             "Check your bank details in your payout settings; it is sent again by itself.",
         ),
+        "payout_owed_back": Words(
+            "We owe you {amount} back for booking {booking}",
+            "You paid {amount} for a debt from booking {booking} that is none after all. It is sent to you with payout {payout}, "
+            "less anything else you owe us.",
+            _BOOKING,
+        ),
         "payout_taken_back": Words(
             "We took {amount} back from your payout {payout}",
             "The reason given: {reason} You owed us {amount}, and no payout was due to keep it from, so we took it back "

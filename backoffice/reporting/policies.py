@@ -23,6 +23,7 @@ MOVEMENTS: Final = {
     "dispute-lost": "Chargeback by the guest's bank",
     "clawback": "Taken back from your account",
     "write_off": "Given up by us",
+    "host-credit": "Owed back to you, now payable",
     "reversal": "An earlier entry was taken back",
 }
 

@@ -54,6 +54,11 @@ def run(*, now: datetime, actor: Actor, limit: int | None = None, dry_run: bool 
         queries.damages_to_pay(), lambda code: payouts.pay_damage(charge_code=code, actor=actor, now=now)
     )
     done["scheduled"] += sum(map(bool, damages))
+    owed_back = jobs.each(
+        queries.credits_to_pay(),
+        lambda one: payouts.pay_credit(host_code=one.host_code, currency=one.amount.currency, actor=actor, now=now),
+    )
+    done["scheduled"] += sum(map(bool, owed_back))
     for code in queries.transfers_come_back(now=now):
         payouts.note_transfer_failure(payout_code=code, failure="it came back", actor=actor, now=now)
         done["come_back"] += 1

@@ -39,6 +39,7 @@ NAMES: Final = (
     "audit",
     "ledger",
     "chargebacks",
+    "credits",
     "quality",
 )
 # A part that does not answer within this is away; the doctor must not hang with its patient.

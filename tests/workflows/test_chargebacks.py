@@ -403,6 +403,21 @@ def test_a_loss_that_the_host_bears_is_kept_from_their_next_payout(sandbox: Runn
     (payout,) = Payout.objects.filter(booking=following)
     assert (payout.netted, stands("1310", booking.host.code)) == (share, 0)
     clean()
+    decide(sandbox, row.provider_id, status="appeal_under_review", funds="reinstated")
+    hear(sandbox)
+    assert stands("1310", booking.host.code) == -share
+    assert release_payouts.run(now=now(), actor=ACTOR) == {"scheduled": 1, "waiting": 1}
+    back = Payout.objects.get(booking=booking, weight=0)
+    assert "bank is questioning this payment" in back.waits_for and stands("1310", booking.host.code) == 0
+    decide(sandbox, row.provider_id, status="won")
+    hear(sandbox)
+    for _ in range(2):
+        release_payouts.run(now=now(), actor=ACTOR)
+    hear(sandbox)
+    back.refresh_from_db()
+    assert (back.status, back.transfer_amount, back.netted) == ("transferred", share, 0)
+    assert Payout.objects.filter(weight=0).count() == 1 and stands("2200", booking.host.code) == 0
+    clean()
 
 
 def test_lost_after_the_release_we_bear_it(sandbox: RunningSandbox) -> None:

@@ -315,11 +315,16 @@ def _owes(row: HostAccount, desk: Desk) -> Table:
         money = cells.money(abs(account.amount), account.currency)
         return cells.link(account, money) if may else money
 
+    def what(account: Any) -> str:
+        if account.code != "1310":
+            return "We owe the host"
+        return "The host owes us" if account.amount > 0 else "We owe the host back, to be planned"
+
     return Table(
         title="Between us",
         note="Debts come off the next payouts in the same currency; what netting cannot reach is taken back or ages.",
         columns=(Column("What"), Column("Amount", "money")),
-        rows=[Row(("The host owes us" if each.code == "1310" else "We owe the host", shown(each))) for each in held],
+        rows=[Row((what(each), shown(each))) for each in held],
         empty="Nothing is owed either way.",
     )
 

@@ -15,6 +15,7 @@ from backoffice.payouts.operations.clawbacks import (
     request_clawback,
     retry_clawback,
 )
+from backoffice.payouts.operations.credits import pay_credit
 from backoffice.payouts.operations.damages import pay_damage
 from backoffice.payouts.operations.holds import check_lifter, expire_hold, extend_hold, lift_hold, place_hold
 from backoffice.payouts.operations.release import release
@@ -38,6 +39,7 @@ __all__ = [
     "lose_sight_of_clawback",
     "lose_sight_of_sweep",
     "note_transfer_failure",
+    "pay_credit",
     "pay_damage",
     "place_hold",
     "propose_write_off",

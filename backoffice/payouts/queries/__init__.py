@@ -36,6 +36,14 @@ from backoffice.payouts.queries.clawbacks import (
     receivables,
     reversible,
 )
+from backoffice.payouts.queries.credits import (
+    CREDIT_LABEL,
+    booking_of_credit,
+    credit_of,
+    credits_that_stay,
+    credits_to_pay,
+    given_up,
+)
 from backoffice.payouts.queries.explain import Explanation, explain, explain_booking
 from backoffice.payouts.queries.payouts import (
     LOST_AFTER,
@@ -71,6 +79,7 @@ from backoffice.payouts.queries.payouts import (
 from backoffice.payouts.queries.write_offs import write_off, write_offs
 
 __all__ = [
+    "CREDIT_LABEL",
     "LOST_AFTER",
     "OWED_TO_HOSTS",
     "Explanation",
@@ -88,6 +97,7 @@ __all__ = [
     "bank_changes_waiting",
     "bank_payout",
     "bank_payouts",
+    "booking_of_credit",
     "can_receive",
     "charges_left",
     "clawback",
@@ -96,12 +106,16 @@ __all__ = [
     "clawbacks_of_transfer",
     "clawbacks_to_send",
     "counts",
+    "credit_of",
+    "credits_that_stay",
+    "credits_to_pay",
     "damage_label",
     "damages_to_pay",
     "due",
     "explain",
     "explain_booking",
     "extension_limit",
+    "given_up",
     "hold",
     "hold_limit",
     "holds",

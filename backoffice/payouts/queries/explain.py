@@ -28,6 +28,11 @@ _LABELS: Final[Mapping[str, str]] = {
     "release": "Sent with another payout of this stay",
 }
 
+_PAYABLE: Final[Mapping[str, str]] = {
+    "damage-released": "Damage, paid for you",
+    "host-credit": "Paid by you for a debt that is none after all",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
@@ -143,7 +148,7 @@ def explain_booking(*, booking: Booking, now: datetime) -> list[Explanation]:
 
 def _lines(row: Payout, journals: list[Journal], now: datetime, is_open: bool) -> tuple[list[Line], Money]:
     if row.weight == 0:
-        return _damage_lines(row, journals)
+        return _payable_lines(row, journals)
     return _open_lines(row, journals, now) if is_open else _released_lines(row, journals)
 
 
@@ -172,14 +177,14 @@ def _open_lines(row: Payout, journals: Iterable[Journal], now: datetime) -> tupl
     return lines, share
 
 
-def _damage_lines(row: Payout, journals: Iterable[Journal]) -> tuple[list[Line], Money]:
-    """What the guest paid for damage, or we did for them: payable as it was, in the currency it was asked in."""
-    charge = row.policy.rpartition(" ")[2]
+def _payable_lines(row: Payout, journals: Iterable[Journal]) -> tuple[list[Line], Money]:
+    """What the guest paid for damage, or we did for them, and what we owe back: payable as it was, in its own currency."""
+    about = {row.policy.rpartition(" ")[2], row.code}
     amounts = [
-        _line(journal, "Damage, paid for you", -line.money)
+        _line(journal, _PAYABLE[journal.kind], -line.money)
         for journal in journals
         for line in journal.lines.all()
-        if journal.kind == "damage-released" and journal.reference == charge and line.account.code == "2200"
+        if journal.kind in _PAYABLE and journal.reference in about and line.account.code == "2200"
     ]
     return amounts, Money.sum(
         (line.amount for line in amounts), amounts[0].amount.currency if amounts else row.currency

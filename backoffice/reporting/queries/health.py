@@ -21,6 +21,7 @@ from backoffice.ledger import queries as ledger
 from backoffice.ledger.queries import Finding
 from backoffice.notifications import queries as notifications
 from backoffice.payments import queries as payments
+from backoffice.payouts import queries as payouts
 from backoffice.reconciliation import queries as reconciliation
 
 EXTENSIONS: Final = ("btree_gist", "unaccent")
@@ -37,6 +38,8 @@ SILENT_AFTER: Final = timedelta(seconds=60)
 UNSEALED_AFTER: Final = timedelta(minutes=2)
 WAITING_AFTER: Final = timedelta(seconds=60)
 RECENT: Final = timedelta(days=1)
+# What is owed back to a host is planned by the next run of releases, a minute away.
+PLANNED_WITHIN: Final = timedelta(hours=1)
 MOST_SKEW: Final = timedelta(seconds=5)
 
 
@@ -350,6 +353,18 @@ def chargebacks(trial: Trial) -> Check:
     return Check("chargebacks", not figures.late, detail, "ops chargebacks deadlines")
 
 
+def credits(trial: Trial) -> Check:
+    """What hosts paid for debts that are none after all is planned for them by the run of releases."""
+    rows = payouts.credits_that_stay(since=trial.now - PLANNED_WITHIN)
+    if not rows:
+        return Check("credits", True, "nothing is owed back to a host that no payout carries")
+    named = ", ".join(f"{row.amount} to host {row.host_code}" for row in rows[:3])
+    more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+    return Check(
+        "credits", False, f"owed back and not planned: {named}{more}", "ops jobs run workflows.release_payouts"
+    )
+
+
 CHECKS: Final[Mapping[str, Callable[[Trial], Check]]] = {
     "database": database,
     "extensions": extensions,
@@ -366,6 +381,7 @@ CHECKS: Final[Mapping[str, Callable[[Trial], Check]]] = {
     "audit": audit_chain,
     "ledger": books,
     "chargebacks": chargebacks,
+    "credits": credits,
     "quality": quality,
 }
 
