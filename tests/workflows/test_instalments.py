@@ -307,6 +307,24 @@ def test_no_instalment_is_paid_before_the_payment_of_its_booking(sandbox: Runnin
     assert taken(sandbox) == [] and due(booking)[0].status == "scheduled"
 
 
+def test_a_card_that_fails_before_the_day_begins_no_plan_to_end_the_stay(sandbox: RunningSandbox) -> None:
+    booking = long_stay()
+    row = due(booking)[0]
+    with pytest.raises(PaymentDeclined):
+        collect_charges.pay(
+            charge_code=row.code, payment_method="pm_card_chargeDeclined", actor=guest(booking), now=now()
+        )
+    row.refresh_from_db()
+    assert (row.status, row.pay_by, row.next_try_at, told("charge_failed")) == ("failed", None, row.due_at, 0)
+    assert row.last_error
+    sandbox.advance(9 * 86_400)
+    assert collect_charges.run(now=now()) == 0 and fresh(booking).status == "confirmed"
+    until(sandbox, row.due_at)
+    assert collect_charges.run(now=now()) == 1
+    row.refresh_from_db()
+    assert row.status == "captured"
+
+
 def test_instalments_in_another_currency_add_up_and_leave_no_position(sandbox: RunningSandbox) -> None:
     booking = long_stay(nights=45, currency="JPY")
     row = due(booking)[0]

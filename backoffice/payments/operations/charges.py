@@ -372,6 +372,9 @@ def _release_damage(charge: ExtraCharge, actor: Actor, now: datetime) -> None:
 
 
 def _failed(charge: ExtraCharge, error: str, code: str, actor: Actor, now: datetime) -> None:
+    if not charge.off_session and charge.pay_by is None:
+        _not_paid_ahead(charge, error, actor, now)
+        return
     follows = rules.after_failure(
         pay_by=charge.pay_by,
         must_act=code == rules.GUEST_MUST_ACT,
@@ -396,6 +399,15 @@ def _failed(charge: ExtraCharge, error: str, code: str, actor: Actor, now: datet
         pay_by=_instant(follows.pay_by),
         otherwise=otherwise,
     )
+
+
+def _not_paid_ahead(charge: ExtraCharge, error: str, actor: Actor, now: datetime) -> None:
+    """The guest tried to pay before the saved card was charged: they have seen that it failed, and nothing is late. The
+    card is charged on its day as if they had not tried."""
+    charge.last_error = error[:300]
+    charge.next_action_url = ""
+    charge.next_try_at = max(charge.due_at, now)
+    _move(charge, "fail", actor=actor, now=now, fields=["last_error", "next_action_url", "next_try_at"])
 
 
 def _only_damage(charge: ExtraCharge) -> None:
