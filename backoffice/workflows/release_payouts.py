@@ -59,8 +59,10 @@ def run(*, now: datetime, actor: Actor, limit: int | None = None, dry_run: bool 
         lambda one: payouts.pay_credit(host_code=one.host_code, currency=one.amount.currency, actor=actor, now=now),
     )
     done["scheduled"] += sum(map(bool, owed_back))
-    for code in queries.transfers_come_back(now=now):
-        payouts.note_transfer_failure(payout_code=code, failure="it came back", actor=actor, now=now)
+    for code, transfer in queries.transfers_come_back(now=now):
+        payouts.note_transfer_failure(
+            payout_code=code, transfer_id=transfer, failure="it came back", actor=actor, now=now
+        )
         done["come_back"] += 1
     if not queries.stop_of_payouts():
         _each(queries.transfers_lost(now=now), lambda code: find_lost(payout_code=code, actor=actor, now=now), done)

@@ -114,8 +114,9 @@ def test_a_transfer_the_provider_fails_afterwards_is_payable_again_and_sent_anew
     movement(made, "transfer_failure", amount)
     assert (balance("2200", made.host.code), balance("1800", "acct_1"), balance("2800", "acct_1")) == (-amount, 0, 0)
     at = payout.submitted_at + 9 * 24 * HOUR  # it rests from then on, however long ago it was sent
-    assert queries.transfers_come_back(now=at) == [made.code]
-    failed = operations.note_transfer_failure(payout_code=made.code, failure="it came back", actor=SYSTEM, now=at)
+    assert queries.transfers_come_back(now=at) == [(made.code, made.transfer_id)]
+    back = {"payout_code": made.code, "transfer_id": made.transfer_id, "failure": "it came back", "actor": SYSTEM}
+    failed = operations.note_transfer_failure(**back, now=at)
     assert (failed.status, failed.transfer_id) == ("failed", None)
     failed.refresh_from_db()
     assert (failed.bank_payout, failed.paid_at) == (None, None), "the next transfer is paid by another"
@@ -124,6 +125,9 @@ def test_a_transfer_the_provider_fails_afterwards_is_payable_again_and_sent_anew
     assert [row.status for row in release_all(now=at + 23 * HOUR)] == ["failed"]
     (again,) = release_all(now=at + 24 * HOUR)
     assert (again.status, again.tries) == ("transferred", 2) and again.transfer_id != made.transfer_id
+    assert operations.note_transfer_failure(**back, now=at + 24 * HOUR).status == "transferred", (
+        "that was the first one"
+    )
     assert balance("2200", made.host.code) == 0
     movement(again, "transfer", -amount)
     assert balance("2210", made.code) == 0 and balance("1800", "acct_1") == amount

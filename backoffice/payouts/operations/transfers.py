@@ -17,6 +17,7 @@ from backoffice.payouts import queries
 from backoffice.payouts.models import Payout
 from backoffice.payouts.operations.schedule import move
 from backoffice.payouts.policies.release import refused
+from backoffice.payouts.states import SENT
 from backoffice.rulebook import queries as rulebook
 
 
@@ -55,12 +56,12 @@ def fail_transfer(*, payout_code: str, failure: str, tries: int, actor: Actor, n
     return payout
 
 
-def note_transfer_failure(*, payout_code: str, failure: str, actor: Actor, now: datetime) -> Payout:
-    """The provider failed a transfer that it had made: its movement has made the money payable again, and it is sent anew
-    under another key."""
+def note_transfer_failure(*, payout_code: str, transfer_id: str, failure: str, actor: Actor, now: datetime) -> Payout:
+    """The provider failed this transfer (`tr_…`) that it had made: its movement has made the money payable again, and it is
+    sent anew under another key. News of an earlier transfer than the present one changes nothing."""
     with transaction.atomic():
-        payout = _lock(payout_code)
-        if payout.status not in {"transferred", "paid"}:
+        payout = _lock(payout_code)  # two runs that both read of it: the second finds it failed, or sent anew
+        if payout.status not in SENT or payout.transfer_id != transfer_id:
             return payout
         # The movements keep the transfer, the bank's payout its lines; the next try gets its own.
         payout.transfer_id, payout.bank_payout, payout.paid_at = None, None, None

@@ -144,8 +144,9 @@ def transfers_lost(*, now: datetime, limit: int = 200) -> list[str]:
     return list(rows.values_list("code", flat=True)[:limit])
 
 
-def transfers_come_back(*, now: datetime, limit: int = 200) -> list[str]:
-    """Codes of payouts whose transfer the provider has failed after all, within COMES_BACK_WITHIN: the money is ours again."""
+def transfers_come_back(*, now: datetime, limit: int = 200) -> list[tuple[str, str]]:
+    """Payouts (code) whose transfer (`tr_…`) the provider has failed after all, within COMES_BACK_WITHIN: the money is ours
+    again."""
     failed = BalanceTransaction.objects.filter(
         source_id=OuterRef("transfer_id"),
         reporting_category="transfer_reversal",
@@ -154,7 +155,7 @@ def transfers_come_back(*, now: datetime, limit: int = 200) -> list[str]:
     rows = Payout.objects.filter(
         Exists(failed), status__in=["transferred", "paid"], transferred_at__gt=now - COMES_BACK_WITHIN
     )
-    return list(rows.order_by("id").values_list("code", flat=True)[:limit])
+    return [(code, transfer or "") for code, transfer in rows.order_by("id").values_list("code", "transfer_id")[:limit]]
 
 
 def transfer_key(*, payout: Payout) -> str:
