@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.urls import reverse
 
+from backoffice.bookings.models import Booking
+from backoffice.console import cells
 from backoffice.payments.models import ExtraCharge
-from tests.console.world import World, damage, paid, staying
+from tests import factories
+from tests.console.test_dialogs import messages_of
+from tests.console.world import World, damage, now, paid, staying
 
 pytestmark = pytest.mark.django_db
 
@@ -40,8 +45,47 @@ def test_a_second_click_asks_once(world: World) -> None:
     booking = staying(paid())
     client, key = world.client("finance"), uuid.uuid4().hex
     for _ in range(3):
-        act(client, "damage", booking, amount="80.00", reason="A lamp is broken", key=key)
-    assert ExtraCharge.objects.filter(booking=booking).count() == 1
+        response = act(client, "damage", booking, amount="80.00", reason="A lamp is broken", key=key)
+        assert response.status_code == 302
+        assert ExtraCharge.objects.get(booking=booking).code in messages_of(client, response)
+    other = act(client, "damage", booking, amount="81.00", reason="A lamp is broken", key=key)
+    assert other.status_code == 409 and "use a new key" in other.context["error"]
+    assert ExtraCharge.objects.get(booking=booking).amount == 8_000
+    assert act(client, "damage", booking, amount="80.00", reason="A lamp is broken").status_code == 302
+    assert ExtraCharge.objects.filter(booking=booking).count() == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, ""),
+        ({"check_out_at": now() - timedelta(days=15)}, "14 days after check-out"),
+        ({"home": "JPY"}, "cannot be charged in JPY"),
+        ({"status": "confirmed"}, "once a paid stay has begun"),
+        ({"own": True}, "your own"),
+    ],
+    ids=["in time", "too late", "another settlement", "not begun", "one's own"],
+)
+def test_damage_is_offered_where_it_can_be_asked_for(world: World, changes: dict[str, Any], why: str) -> None:
+    abroad = {"city": "Osaka", "country": "JP", "time_zone": "Asia/Tokyo", "currency": changes.get("home")}
+    home = factories.listing(now=now(), **(abroad if "home" in changes else {}))
+    own = {"guest_id": world.staff["support_l2"].pk}
+    booking = staying(paid(home=home))
+    facts = own if "own" in changes else {name: value for name, value in changes.items() if name != "home"}
+    Booking.objects.filter(pk=booking.pk).update(**facts, check_in_at=now() - timedelta(days=30))
+    client = world.client("support_l2")
+    shown = client.get(cells.address_of(booking)).context["buttons"]
+    assert ("damage" in [button["name"] for button in shown]) is not bool(why)
+    opened = client.get(reverse("admin:bookings_booking_damage", args=[booking.code]))
+    assert why in opened.context["error"] and bool(why) == bool(opened.context["error"])
+
+
+@pytest.mark.parametrize(("amount", "offered"), [(300_000, True), (300_001, False)])
+def test_the_house_is_asked_to_cover_what_it_covers(world: World, amount: int, offered: bool) -> None:
+    charge = damage(paid(), world.staff["support_l2"], amount)
+    ExtraCharge.objects.filter(pk=charge.pk).update(status="failed")
+    shown = world.client("finance").get(cells.address_of(charge)).context["buttons"]
+    assert ("cover" in [button["name"] for button in shown]) is offered
 
 
 def test_who_asked_is_offered_no_decision(world: World) -> None:

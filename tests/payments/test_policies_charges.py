@@ -184,11 +184,11 @@ def test_what_the_provider_would_refuse_is_refused_before_it_is_asked(amount: Mo
 
 
 def test_damage_has_its_time_and_its_limit() -> None:
-    asked = {"amount": Money(100, "EUR"), "check_in_at": NOW, "check_out_at": NOW + timedelta(days=3), "rules": rules()}
-    charges.check_damage(now=NOW + timedelta(days=17), **asked)
+    asked = {"check_in_at": NOW, "check_out_at": NOW + timedelta(days=3), "rules": rules()}
+    charges.check_damage_window(now=NOW + timedelta(days=17), **asked)
     for at in (NOW - timedelta(seconds=1), NOW + timedelta(days=17, seconds=1)):
         with pytest.raises(Conflict, match="14 days after check-out"):
-            charges.check_damage(now=at, **asked)
+            charges.check_damage_window(now=at, **asked)
     charges.check_cover(amount=Money(300_000, "EUR"), rules=rules())
     for amount in (Money(300_001, "EUR"), Money(1, "JPY")):
         with pytest.raises(Conflict, match="covered"):

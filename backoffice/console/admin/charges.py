@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from django import forms
 from django.contrib import admin
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from import_export.fields import Field
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminTextInputWidget
 
-from backoffice.bookings.models import Booking
 from backoffice.console import cells, exports, filters, story
 from backoffice.console.admin.refunds import PART_WORDS
 from backoffice.console.base import StaffAdmin
-from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm, amount_of, said
+from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm, amount_field, amount_of, said
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search
 from backoffice.console.page import Column, Fact, Page, Row, Table
@@ -28,12 +25,7 @@ from backoffice.payments.states import CHARGE
 
 
 class DamageForm(ReasonForm):
-    amount = forms.CharField(
-        label="Amount",
-        max_length=20,
-        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autocomplete": "off"}),
-        error_messages={"required": "Write what the damage costs."},
-    )
+    amount = amount_field()
 
     field_order = ["amount", "reason"]
 
@@ -44,7 +36,6 @@ class AskDamage(Dialog):
     name, label, verb = "damage", "Charge damage", "charges.request"
     icon = "broken_image"
     form_class = DamageForm
-    once = True
     intro = (
         "A colleague must approve it. Then the guest is told, reads your reason, has a day to answer, and the card that "
         "paid is charged."
@@ -55,22 +46,22 @@ class AskDamage(Dialog):
         return f"Charge damage of {self.row.code}, in {self.row.currency}"
 
     def offered(self) -> bool:
-        row: Booking = self.row
-        payment = getattr(row, "payment", None)
-        return (
-            row.status in {"checked_in", "completed"}
-            and payment is not None
-            and bool(payment.status == "captured" and payment.saved_method)
-        )
+        """The operation's own check, asked beforehand: a button that then refuses would be a bug."""
+        return not self.unoffered()
 
     def unoffered(self) -> str:
-        return "Damage can be charged once a paid stay has begun, to the card that paid for it."
+        try:
+            payments.check_damage(booking=self.row, actor=self.desk.actor, now=self.desk.now)
+        except StaydeskError as refusal:
+            return str(refusal)
+        return ""
 
     def perform(self, form: DialogForm) -> str:
         charge = payments.request_damage(
             booking_code=self.row.code,
             amount=amount_of(form.cleaned_data["amount"], self.row.currency),
             reason=form.cleaned_data["reason"],
+            key=f"console:{self.desk.actor.id}:{form.cleaned_data['key']}",
             actor=self.desk.actor,
             now=self.desk.now,
         )
@@ -85,12 +76,15 @@ class _OfCharge(Dialog):
     def amount(self) -> Money:
         return Money(self.row.amount, self.row.currency)
 
+    def check(self) -> None:
+        payments.check_charge_approver(charge=self.row, actor=self.desk.actor)
+
     def offered(self) -> bool:
         """The operation's own check, asked beforehand: a button that then refuses would be a bug."""
         if self.row.kind != "damage" or not CHARGE.allows(self.row.status, self.action):
             return False
         try:
-            payments.check_charge_approver(charge=self.row, actor=self.desk.actor)
+            self.check()
         except StaydeskError:
             return False
         return True
@@ -153,6 +147,9 @@ class Cover(_OfCharge):
     name, label, action = "cover", "Cover", "cover"
     icon, tone = "shield", "primary"
     intro = "The guest did not pay. The house bears it, and the host is paid."
+
+    def check(self) -> None:
+        payments.check_cover(charge=self.row, actor=self.desk.actor)
 
     @property
     def heading(self) -> str:

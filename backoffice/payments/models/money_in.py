@@ -146,6 +146,7 @@ class ExtraCharge(models.Model):
     last_error = models.CharField(max_length=300, blank=True, default="")
     next_action_url = models.URLField(max_length=500, blank=True, default="")
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    request_key = models.CharField(max_length=160, null=True, unique=True, help_text="damage: one key, one charge")
     approved_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
     covered_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField()

@@ -35,6 +35,8 @@ from backoffice.payments.operations.charges import (
     approve_damage,
     cancel_damage,
     cancel_instalments,
+    check_cover,
+    check_damage,
     claim_charge,
     cover_damage,
     lock_charge,
@@ -66,7 +68,13 @@ from backoffice.payments.operations.refunds import (
     reject_refund,
     stop_refund,
 )
-from backoffice.payments.operations.repayments import note_repayment, request_repayment, settle_repayment
+from backoffice.payments.operations.repayments import (
+    check_note,
+    check_repayment,
+    note_repayment,
+    request_repayment,
+    settle_repayment,
+)
 from backoffice.payments.operations.transactions import (
     import_transactions,
 )
@@ -84,7 +92,11 @@ __all__ = [
     "cancel_instalments",
     "cancel_refund",
     "check_charge_approver",
+    "check_cover",
+    "check_damage",
     "check_evidence_file",
+    "check_note",
+    "check_repayment",
     "check_second_person",
     "claim_answer",
     "claim_charge",

@@ -15,7 +15,7 @@ from backoffice.audit import operations as audit
 from backoffice.bookings import operations as bookings
 from backoffice.bookings.models import Booking
 from backoffice.core.actor import Actor
-from backoffice.core.errors import Conflict, Invalid, NotAllowed, NotFound, Refused, StaleVersion
+from backoffice.core.errors import Conflict, Invalid, KeyReused, NotAllowed, NotFound, Refused, StaleVersion
 from backoffice.core.money import Money
 from backoffice.ledger import operations as ledger
 from backoffice.ledger import queries as ledger_queries
@@ -63,17 +63,23 @@ def schedule_instalments(*, payment: Payment, actor: Actor, now: datetime) -> li
 # Damage ---------------------------------------------------------------------------------------------------------------
 
 
-def request_damage(*, booking_code: str, amount: Money, reason: str, actor: Actor, now: datetime) -> ExtraCharge:
+def request_damage(
+    *, booking_code: str, amount: Money, reason: str, actor: Actor, now: datetime, key: str | None = None
+) -> ExtraCharge:
     """Ask a guest for the cost of damage, in the home's currency; a second person decides. Nothing is posted yet.
 
-    Raises Refused without a reason, Conflict when it is too late or no card was kept, Invalid for the amount."""
+    The same `key` with the same content returns the first charge; with other content it raises KeyReused. Raises Refused
+    without a reason, Conflict when it is too late or no card was kept, Invalid for the amount."""
     actor.must("charges.request")
     if not reason.strip():
         raise Refused(missing="a reason")
     with transaction.atomic():
-        booking = bookings.lock(code=booking_code)  # two claims at once: each gets its own number
-        bookings.not_for_oneself(booking=booking, actor=actor)
-        _check_damage(booking, amount, now)
+        booking = bookings.lock(code=booking_code)  # two claims at once: each gets its own number, one key one charge
+        earlier = ExtraCharge.objects.filter(request_key=key).first() if key else None
+        if earlier is not None:
+            return _same_damage(earlier, booking, amount, reason, key or "")
+        check_damage(booking=booking, actor=actor, now=now)
+        _check_damage_amount(booking, amount, now)
         last = ExtraCharge.objects.filter(booking=booking, kind="damage").aggregate(last=Max("number"))["last"] or 0
         charge = ExtraCharge.objects.create(
             booking=booking,
@@ -84,12 +90,45 @@ def request_damage(*, booking_code: str, amount: Money, reason: str, actor: Acto
             due_at=now,
             reason=reason.strip(),
             requested_by_id=actor.id,
+            request_key=key or None,
             created_at=now,
         )
         _audit(
             charge, "request", actor.because(reason), now, after={"amount": amount.amount, "currency": amount.currency}
         )
     return charge
+
+
+def check_damage(*, booking: Booking, actor: Actor, now: datetime) -> None:
+    """Raise unless the actor may ask for damage of this booking now, whatever it costs; the console's button asks it too.
+    Raises NotAllowed for one's own stay, Conflict naming what is missing."""
+    actor.must("charges.request")
+    bookings.not_for_oneself(booking=booking, actor=actor)
+    payment = queries.payment_of(booking=booking)
+    if booking.status not in {"checked_in", "completed"} or payment is None or payment.status != "captured":
+        raise Conflict("Damage can be asked for once a paid stay has begun.")
+    if not payment.saved_method:
+        raise Conflict("No card of this guest was kept; settle the damage another way.")
+    settled_in = rulebook.settlement(on=now.date()).rules.currency_for(booking.currency)
+    if settled_in != booking.currency:
+        raise Conflict(
+            f"Damage cannot be charged in {booking.currency}, which the provider turns into {settled_in}; settle it "
+            "another way."
+        )
+    rules.check_damage_window(
+        check_in_at=booking.check_in_at,
+        check_out_at=booking.check_out_at,
+        rules=rulebook.collection(on=now.date()).rules,
+        now=now,
+    )
+
+
+def check_cover(*, charge: ExtraCharge, actor: Actor) -> None:
+    """Raise unless the actor may decide that the house bears this damage; the console's button asks it too."""
+    check_second_person(charge=charge, actor=actor)
+    _only_damage(charge)
+    CHARGE.after(charge.status, "cover")
+    rules.check_cover(amount=_money(charge), rules=rulebook.collection(on=charge.created_at.date()).rules)
 
 
 def check_second_person(*, charge: ExtraCharge, actor: Actor) -> None:
@@ -154,10 +193,7 @@ def cover_damage(*, charge_code: str, version: int, reason: str, actor: Actor, n
         raise Refused(missing="a reason")
     with transaction.atomic():
         charge = _lock(charge_code, version)
-        check_second_person(charge=charge, actor=actor)
-        _only_damage(charge)
-        CHARGE.after(charge.status, "cover")
-        rules.check_cover(amount=_money(charge), rules=rulebook.collection(on=charge.created_at.date()).rules)
+        check_cover(charge=charge, actor=actor)
         charge.covered_by_id, charge.covered_at, charge.next_try_at = actor.id, now, None
         fields = ["covered_by", "covered_at", "next_try_at"]
         _move(charge, "cover", actor=actor.because(reason), now=now, fields=fields)
@@ -265,28 +301,18 @@ def cancel_instalments(*, booking: Booking, actor: Actor, now: datetime) -> None
 # Private --------------------------------------------------------------------------------------------------------------
 
 
-def _check_damage(booking: Booking, amount: Money, now: datetime) -> None:
-    payment = queries.payment_of(booking=booking)
-    if booking.status not in {"checked_in", "completed"} or payment is None or payment.status != "captured":
-        raise Conflict("Damage can be asked for once a paid stay has begun.")
-    if not payment.saved_method:
-        raise Conflict("No card of this guest was kept; settle the damage another way.")
+def _check_damage_amount(booking: Booking, amount: Money, now: datetime) -> None:
     if amount.currency != booking.currency:
         raise Invalid(f"amount: damage is asked for in the home's currency, {booking.currency}.", field="amount")
-    settled_in = rulebook.settlement(on=now.date()).rules.currency_for(amount.currency)
-    if settled_in != amount.currency:
-        raise Conflict(
-            f"Damage cannot be charged in {amount.currency}, which the provider turns into {settled_in}; settle it "
-            "another way."
-        )
-    rules.check_damage(
-        amount=amount,
-        check_in_at=booking.check_in_at,
-        check_out_at=booking.check_out_at,
-        rules=rulebook.collection(on=now.date()).rules,
-        now=now,
-    )
+    rules.check_damage_amount(amount=amount)
     rulebook.check_chargeable(amount=amount, on=now.date(), field="amount")
+
+
+def _same_damage(earlier: ExtraCharge, booking: Booking, amount: Money, reason: str, key: str) -> ExtraCharge:
+    """What was asked for with this key before, if it is the same that is asked for again."""
+    if (earlier.booking_id, _money(earlier), earlier.reason) != (booking.pk, amount, reason.strip()):
+        raise KeyReused(key=key)
+    return earlier
 
 
 def _check_pays(charge: ExtraCharge, actor: Actor) -> None:

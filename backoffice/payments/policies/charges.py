@@ -136,8 +136,8 @@ def answer_by(
     return min(limits)
 
 
-def check_damage(
-    *, amount: Money, check_in_at: datetime, check_out_at: datetime, rules: CollectionRules, now: datetime
+def check_damage_window(
+    *, check_in_at: datetime, check_out_at: datetime, rules: CollectionRules, now: datetime
 ) -> None:
     """Raise Conflict unless damage may be asked for now: from check-in to some days after check-out."""
     until = check_out_at + timedelta(days=rules.damage_request_days)
@@ -146,6 +146,10 @@ def check_damage(
             f"Damage is asked for between check-in and {rules.damage_request_days} days after check-out "
             f"({check_in_at:%Y-%m-%d} to {until:%Y-%m-%d})."
         )
+
+
+def check_damage_amount(*, amount: Money) -> None:
+    """Raise Invalid unless it is an amount that can be asked for."""
     if amount.amount <= 0:
         raise Invalid("amount: write what the damage costs, above zero.", field="amount")
 
