@@ -39,7 +39,7 @@ def sandbox(
     """The provider, empty, with the desk's gateway pointed at it. What the desk asks and is answered is held against the
     provider's own schema, where that is at hand."""
     monkeypatch.setattr(stripe, "RequestsClient", DeskClient)
-    sandbox_process.control("POST", "/_sim/reset")
+    sandbox_process.control("POST", "/_sim/reset", {"clock": True})  # the next test begins today, whatever ran before
     settings.STRIPE_API_BASE = sandbox_process.base_url
     settings.STRIPE_API_KEY = sandbox_process.api_key
     settings.STRIPE_WEBHOOK_SECRETS = [sandbox_process.webhook_secret]

@@ -42,6 +42,10 @@ class Clock:
             tx.set_meta("clock_frozen_at", self.now(tx) + seconds)
         return self.now(tx)
 
+    def restart(self, tx: Transaction) -> None:
+        """Back to the wall clock, as at the very first start; for a sandbox that forgets everything else too."""
+        tx.run("DELETE FROM meta WHERE name IN ('clock_offset', 'clock_frozen_at')")
+
     def shown(self, tx: Transaction) -> Json:
         """The clock as ``/_sim/clock`` shows it."""
         now = self.now(tx)

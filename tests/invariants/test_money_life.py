@@ -127,7 +127,7 @@ class MoneyLife(RuleBasedStateMachine):
     def open_the_desk(self, first: PaidStay, second: PaidStay) -> Any:
         """Two stays are paid already: the walk begins where money is."""
         connection.ops.execute_sql_flush(sql_flush(no_style(), connection, reset_sequences=False, allow_cascade=True))
-        self.sandbox.control("POST", "/_sim/reset")
+        self.sandbox.control("POST", "/_sim/reset", {"clock": True})
         clock.forget_offset()
         at = now()
         self.number = 0

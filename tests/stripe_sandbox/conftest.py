@@ -40,7 +40,7 @@ def sandbox(_running: tuple[RunningSandbox, Receiver]) -> Iterator[RunningSandbo
     judge_events(running)
     receiver.clear()
     running.flush()
-    running.control("POST", "/_sim/reset")
+    running.control("POST", "/_sim/reset", {"clock": True})
 
 
 @pytest.fixture

@@ -24,6 +24,16 @@ def test_clock_moves_forward_only(sandbox: RunningSandbox, client: stripe.Stripe
     assert sandbox.now() == before + 100
 
 
+def test_a_reset_keeps_the_time_unless_the_clock_is_reset_too(sandbox: RunningSandbox) -> None:
+    """A desk runs along with the sandbox's clock, so time is not taken back from it by the way."""
+    started = sandbox.now()
+    sandbox.advance(90 * 86_400)
+    sandbox.control("POST", "/_sim/reset")
+    assert sandbox.now() == started + 90 * 86_400
+    sandbox.control("POST", "/_sim/reset", {"clock": True})
+    assert started <= sandbox.now() < started + 86_400
+
+
 def test_what_falls_due_happens_at_its_own_time(sandbox: RunningSandbox, client: stripe.StripeClient, pay: Pay) -> None:
     started = sandbox.now()
     pay(card="pm_card_pendingRefund")
