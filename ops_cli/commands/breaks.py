@@ -146,7 +146,12 @@ def show(actor: Actor, code: str) -> Result:
         ],
         "do_first": what.action,
         "command": policies.command(
-            cls=found.cls, code=found.code, key=found.key, fact=found.fact, subject=found.subject
+            cls=found.cls,
+            code=found.code,
+            key=found.key,
+            fact=found.fact,
+            subject=found.subject,
+            occurred_at=found.occurred_at,
         ),
         "notes": found.notes.strip(),
     }

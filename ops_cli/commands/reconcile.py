@@ -249,7 +249,12 @@ def _row(difference: Difference, kept: Any, now: datetime) -> dict[str, Any]:
         "status": kept.status if kept is not None else "not kept",
         "action": what.action,
         "command": policies.command(
-            cls=difference.cls, code=code, key=difference.key, fact=difference.fact, subject=difference.subject
+            cls=difference.cls,
+            code=code,
+            key=difference.key,
+            fact=difference.fact,
+            subject=difference.subject,
+            occurred_at=difference.occurred_at,
         ),
         "detail": dict(difference.detail),
     }

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from backoffice.core.money import Money
@@ -18,6 +21,7 @@ from backoffice.people.models import User
 from backoffice.reconciliation import policies, queries
 from backoffice.reconciliation.models import Break
 from backoffice.reconciliation.states import CLASSES
+from ops_cli.main import ops
 from tests import factories
 from tests.factories import NOW
 from tests.reconciliation.steps import (
@@ -311,8 +315,25 @@ def test_clean_books_have_no_break() -> None:
     assert all(figures["unexplained"] == 0 for figures in run.explained.values())
 
 
+def understood(command: str) -> None:
+    """That `ops` takes a command as it is written: its name, its arguments and its options; nothing is carried out."""
+    name, *rest = shlex.split(command)[1:]
+    found = ops.get_command(click.Context(ops), name)
+    while isinstance(found, click.Group):
+        name, *rest = rest
+        found = found.get_command(click.Context(found), name)
+    assert found is not None, command
+    given = found.make_context(name, list(rest)).params  # raises UsageError
+    if command.startswith("ops payouts explain"):
+        assert given["code"].startswith(("PO-", "BK-")), command
+    if command.startswith("ops webhooks replay"):
+        assert not given["event_ids"] and given["kind"].endswith(".") and given["since"] <= NOW, command
+
+
 @pytest.mark.parametrize("cls", CLASSES)
-def test_a_class_alone_is_found_once_with_its_amount_age_and_advice(cls: str) -> None:
+def test_a_class_alone_is_found_once_with_its_amount_age_and_advice(
+    cls: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     books = clean()
     books.run()
     where = SEEDS[cls](books)
@@ -321,10 +342,13 @@ def test_a_class_alone_is_found_once_with_its_amount_age_and_advice(cls: str) ->
     row = Break.objects.get()
     assert row.at_risk > 0 and (row.at_risk_eur == row.at_risk or row.currency != "EUR")
     assert row.status == ("expected" if cls == "late" else "open") and row.occurred_at <= NOW
-    what = policies.advice(cls)
-    assert what.action and policies.command(
-        cls=cls, code=row.code, key=row.key, fact=row.fact, subject=row.subject
-    ).startswith("ops ")
+    helps = policies.command(
+        cls=cls, code=row.code, key=row.key, fact=row.fact, subject=row.subject, occurred_at=row.occurred_at
+    )
+    assert policies.advice(cls).action and helps.startswith("ops ")
+    (tmp_path / "statement.xml").touch()  # the bank's, which is asked for
+    monkeypatch.chdir(tmp_path)
+    understood(helps)
     assert run.counts == {cls: 1}
     assert books.run().output_digest == run.output_digest and Break.objects.count() == 1
 

@@ -397,7 +397,9 @@ class BreakAdmin(StaffAdmin):
 
 
 def _command(row: Break) -> str:
-    return policies.command(cls=row.cls, code=row.code, key=row.key, fact=row.fact, subject=row.subject)
+    return policies.command(
+        cls=row.cls, code=row.code, key=row.key, fact=row.fact, subject=row.subject, occurred_at=row.occurred_at
+    )
 
 
 def _behind(row: Break) -> Panel:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 
 from backoffice.reconciliation.states import CLASSES
@@ -22,11 +23,26 @@ FX_BAND_BASIS_POINTS: Final = 500
 BANK_GRACE_BUSINESS_DAYS: Final = 3
 BANK_EARLY_DAYS: Final = 1
 AGES: Final = (("0–1", 2), ("2–3", 4), ("4–7", 8), ("8–30", 31))
+# The beginning of a fact's name, ours or the provider's -> the type of the provider's events about it.
+_EVENTS: Final = (
+    ("RF-", "refund."),
+    ("re_", "refund."),
+    ("PY-", "payment_intent."),
+    ("pi_", "payment_intent."),
+    ("ch_", "payment_intent."),
+    ("po_", "payout."),
+    ("PO-", "transfer."),
+    ("tr_", "transfer."),
+    ("dp_", "charge.dispute."),
+    ("du_", "charge.dispute."),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """How bad it is, what to do first, and the command that helps. `{key}` and `{subject}` stand for the break's."""
+    """How bad it is, what to do first, and the command that helps. `{code}`, `{key}` and `{subject}` stand for the break's,
+    `{events}` for the type of the provider's events about it, `{day}` for the day from which they may have come; `…` is for
+    whoever types it."""
 
     severity: str
     action: str
@@ -47,7 +63,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "critical", "Check the idempotency key of the second movement; refund it.", "ops refunds list"
     ),
     "missing_internal": Advice(
-        "high", "Replay the webhook, or import balance transactions again.", "ops webhooks replay {fact}"
+        "high",
+        "Replay the webhook, or import balance transactions again.",
+        "ops webhooks replay --type {events} --since {day} --reason …",
     ),
     "missing_external": Advice(
         "high", "Ask the provider for the object; if it failed, reverse our expectation.", "ops ledger trace {subject}"
@@ -65,18 +83,26 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "high", "Fetch the payout's lines again; page finance if it stays.", "ops reconcile payouts"
     ),
     "bank_missing": Advice(
-        "high", "Ask the provider with the trace id where it is; never close it unseen.", "ops reconcile bank --file …"
+        "high",
+        "Ask the provider with the trace id where it is; never close it unseen.",
+        "ops reconcile bank --file statement.xml",
     ),
     "bank_amount_mismatch": Advice(
-        "high", "Look for a charge of the bank; write off what it kept.", "ops breaks write-off {code} --reason …"
+        "high",
+        "Look for a charge of the bank; write off what it kept.",
+        "ops breaks write-off {code} --reason … --as …",
     ),
     "bank_unidentified": Advice(
         "medium",
         "Find out whose it is within five business days; confirm the proposal if it fits.",
         "ops breaks show {code}",
     ),
-    "payout_returned": Advice("high", "Ask for a new bank account, then pay out again.", "ops payouts explain {key}"),
-    "status_mismatch": Advice("medium", "Refresh the object from the provider.", "ops webhooks replay {fact}"),
+    "payout_returned": Advice("high", "Ask for a new bank account, then pay out again.", "ops breaks show {code}"),
+    "status_mismatch": Advice(
+        "medium",
+        "Refresh the object from the provider.",
+        "ops webhooks replay --type {events} --since {day} --reason …",
+    ),
     "fee_mismatch": Advice("medium", "Book the provider's real fee.", "ops breaks show {code}"),
     "fx_mismatch": Advice(
         "medium", "Compare the rates on quote and movement; realise the difference.", "ops ledger trace {subject}"
@@ -96,9 +122,16 @@ def advice(cls: str) -> Advice:
     return ADVICE[cls]
 
 
-def command(*, cls: str, code: str, key: str, fact: str, subject: str) -> str:
-    """The command that helps with this very break; what it has no value for is left out."""
-    values = {"code": code or "BR-…", "key": key, "fact": fact or key, "subject": subject or fact or key}
+def command(*, cls: str, code: str, key: str, fact: str, subject: str, occurred_at: datetime) -> str:
+    """The command that helps with this very break, as a shell takes it."""
+    about = fact or key
+    values = {
+        "code": code or "BR-…",
+        "key": shlex.quote(key),
+        "subject": shlex.quote(subject or about),
+        "events": next((type for prefix, type in _EVENTS if about.startswith(prefix)), "charge."),
+        "day": f"{occurred_at:%Y-%m-%d}",
+    }
     return ADVICE[cls].command.format_map(values)
 
 
