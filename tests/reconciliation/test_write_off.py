@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.db import IntegrityError, connection, transaction
 
 from backoffice.audit import queries as audit
-from backoffice.core.actor import system
+from backoffice.core.actor import Actor, system
 from backoffice.core.errors import IllegalTransition, Invalid, NotAllowed, Refused, StaleVersion
 from backoffice.core.money import Money
 from backoffice.ledger import operations as ledger
@@ -166,6 +168,21 @@ def test_the_database_knows_that_it_takes_two() -> None:
         )
     with pytest.raises(IntegrityError, match="break_written_off_by_two"), transaction.atomic():
         Break.objects.filter(pk=found.pk).update(status="written_off")
+    with pytest.raises(IntegrityError, match="break_written_off_by_two"), transaction.atomic():
+        Break.objects.filter(pk=found.pk).update(status="written_off", decided_by=one, proposed_at=NOW, decided_at=NOW)
+
+
+def test_at_a_shell_nobody_proposes_and_nothing_is_decided_without_a_second_yes() -> None:
+    found = lost_charge(5_000)
+    engineer = Actor(kind="cli", id=None, name="ola", grants=finance().grants)
+    with pytest.raises(NotAllowed, match="without being a person"):
+        operations.propose_write_off(code=found.code, reason="Lost", actor=engineer, now=LATER)
+    for decide_alone in (operations.resolve, partial(operations.accept, until=LATER + timedelta(days=1))):
+        with pytest.raises(Refused, match="second person's approval"):
+            decide_alone(code=found.code, reason="Known", actor=engineer, now=LATER)
+    agreed = replace(engineer, approval="AP-1")
+    until = LATER + timedelta(days=1)
+    assert operations.accept(code=found.code, until=until, reason="Known", actor=agreed, now=LATER).status == "accepted"
 
 
 def test_an_accepted_break_is_no_finding_until_its_date_or_until_it_changes() -> None:

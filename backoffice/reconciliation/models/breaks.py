@@ -61,8 +61,8 @@ class Break(models.Model):
                 name="break_written_off_by_two",
                 condition=~Q(status__in=["approved", "written_off"])
                 | (
-                    Q(decided_by__isnull=False, proposed_at__isnull=False)
-                    & (Q(proposed_by__isnull=True) | ~Q(decided_by=F("proposed_by")))
+                    Q(decided_by__isnull=False, proposed_by__isnull=False, proposed_at__isnull=False)
+                    & ~Q(decided_by=F("proposed_by"))
                 ),
             ),
             models.CheckConstraint(

@@ -49,12 +49,8 @@ def note(*, code: str, text: str, actor: Actor, now: datetime, version: int | No
 def resolve(*, code: str, reason: str, actor: Actor, now: datetime, version: int | None = None) -> Break:
     """Say that a break is explained and put right. It reopens by itself if a later run still finds it.
 
-    Raises Refused without a reason; for an engineer at a shell, whose word alone decides nothing about money, also
-    without an approval."""
-    actor.must("breaks.work")
-    _must_say_why(reason, actor)
-    if actor.kind == "cli" and not actor.approval:
-        raise Refused(missing="a second person's approval (--approval)")
+    Raises Refused without a reason; for an engineer at a shell also without an approval."""
+    _decides(actor, reason)
     with transaction.atomic():
         found = _locked(code, version)
         before = {"status": found.status}
@@ -66,10 +62,9 @@ def resolve(*, code: str, reason: str, actor: Actor, now: datetime, version: int
 def accept(
     *, code: str, until: datetime, reason: str, actor: Actor, now: datetime, version: int | None = None
 ) -> Break:
-    """Live with a break until a date: it is no finding till then, unless it changes. Raises Refused without a reason,
+    """Live with a break until a date: it is no finding till then, unless it changes. Raises Refused as `resolve` does,
     Invalid for a date that is past or more than a quarter away."""
-    actor.must("breaks.work")
-    _must_say_why(reason, actor)
+    _decides(actor, reason)
     if not now < until:
         raise Invalid("until: must be a day to come.", field="until")
     if (until - now).days > 92:
@@ -107,9 +102,12 @@ def proposed_write_off(*, found: Break, now: datetime) -> policies.WriteOff:
 def propose_write_off(*, code: str, reason: str, actor: Actor, now: datetime, version: int | None = None) -> Break:
     """Propose to give up what stands under a break; a second finance person decides.
 
-    Raises Refused without a reason and for what is not ours to give up."""
+    Raises Refused without a reason and for what is not ours to give up, NotAllowed for somebody whom the desk does not
+    know: who proposed it could not be told from who agrees."""
     actor.must("breaks.work")
     _must_say_why(reason, actor)
+    if actor.id is None:
+        raise NotAllowed(verb="propose a write-off without being a person")
     with transaction.atomic():
         found = _locked(code, version)
         status = BREAK.after(found.status, "propose")
@@ -165,6 +163,15 @@ def decide_write_off(*, code: str, approve: bool, reason: str, version: int, act
 
 
 # Private --------------------------------------------------------------------------------------------------------------
+
+
+def _decides(actor: Actor, reason: str) -> None:
+    """Who closes a break or says what a line is decides about money: with a reason, and an engineer at a shell, whose word
+    alone decides nothing, with a second person's approval."""
+    actor.must("breaks.work")
+    _must_say_why(reason, actor)
+    if actor.kind == "cli" and not actor.approval:
+        raise Refused(missing="a second person's approval (--approval)")
 
 
 def _must_say_why(reason: str, actor: Actor) -> None:
