@@ -99,6 +99,8 @@ CHARGE: Final = StateTable(
             "failed": "cancelled",
             "requires_action": "cancelled",
         },
+        # A try for an instalment came to nothing, and its stay has ended meanwhile.
+        "lapse": {"submitted": "cancelled", "indeterminate": "cancelled", "requires_action": "cancelled"},
     },
 )
 

@@ -19,6 +19,7 @@ from backoffice.payments.gateway import submit
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import ExtraCharge
 from backoffice.payments.policies.seen import SeenPayment
+from backoffice.payouts import operations as payouts
 from backoffice.workflows import charge_later
 from backoffice.workflows.pay_booking import CLOCKS_APART, GIVE_UP_AFTER, return_url
 
@@ -75,11 +76,11 @@ def resolve(*, charge_code: str, actor: Actor, now: datetime) -> SeenPayment | N
     if charge.status not in payments.UNDER_WAY or charge.submitted_at is None:
         return None
     seen = _look_for(charge)
-    runs = charge.booking.status not in payment_queries.ENDED
-    if seen is None and not runs:
-        payments.refuse_charge(charge_code=charge.code, error="never carried out", actor=actor, now=now)
+    wanted = payment_queries.is_wanted(charge=charge)
+    if seen is None and not wanted:
+        _refuse(charge, "never carried out", actor, now)
         return None
-    if _is_open(seen, charge, runs):
+    if _is_open(seen, charge, wanted):
         try:
             return _submit(charge, actor, now)
         except Indeterminate as lost:
@@ -87,8 +88,8 @@ def resolve(*, charge_code: str, actor: Actor, now: datetime) -> SeenPayment | N
             if not lost.facts.get("answered", False) or now - charge.submitted_at <= GIVE_UP_AFTER:
                 raise
             seen = _look_for(charge)
-            if _is_open(seen, charge, runs):
-                payments.refuse_charge(charge_code=charge.code, error="never carried out", actor=actor, now=now)
+            if _is_open(seen, charge, wanted):
+                _refuse(charge, "never carried out", actor, now)
                 raise
     assert seen is not None  # it would be open
     _record(charge, seen, actor, now)
@@ -103,8 +104,8 @@ def _look_for(charge: ExtraCharge) -> SeenPayment | None:
     return gateway().find_payment(reference=charge.code, since=charge.submitted_at - CLOCKS_APART)
 
 
-def _is_open(seen: SeenPayment | None, charge: ExtraCharge, runs: bool) -> bool:
-    return seen is None or (runs and charge.tries > 1 and seen.status in {"requires_payment", "requires_action"})
+def _is_open(seen: SeenPayment | None, charge: ExtraCharge, wanted: bool) -> bool:
+    return seen is None or (wanted and charge.tries > 1 and seen.status in {"requires_payment", "requires_action"})
 
 
 def run(*, now: datetime) -> int:
@@ -164,20 +165,31 @@ def _submit(charge: ExtraCharge, actor: Actor, now: datetime) -> SeenPayment:
         payments.lose_sight_of_charge(charge_code=charge.code, now=now)
         raise
     except UpstreamUnavailable as error:
-        payments.refuse_charge(charge_code=charge.code, error=str(error), actor=actor, now=now)
+        _refuse(charge, str(error), actor, now)
         raise
     except ProviderError as error:
-        payments.refuse_charge(charge_code=charge.code, error=str(error), refused=True, actor=actor, now=now)
+        _refuse(charge, str(error), actor, now, refused=True)
         raise
     _record(charge, seen, actor, now)
     return seen
+
+
+def _refuse(charge: ExtraCharge, error: str, actor: Actor, now: datetime, *, refused: bool = False) -> None:
+    with transaction.atomic():
+        booking = bookings.lock(code=charge.booking.code)  # the stay may be ending at this moment
+        news = payments.refuse_charge(charge_code=charge.code, error=error, refused=refused, actor=actor, now=now)
+        if news == "lapsed":
+            payouts.schedule(booking=booking, now=now)  # what the stay leaves to its host does not wait for it any more
 
 
 def _record(charge: ExtraCharge, seen: SeenPayment, actor: Actor, now: datetime) -> None:
     """Take over the provider's answer; an instalment of a stay that has ended meanwhile goes back in full."""
     with transaction.atomic():
         booking = bookings.lock(code=charge.booking.code)  # the stay may be ending at this moment
-        if payments.record_charge(charge_code=charge.code, seen=seen, actor=actor, now=now) != "late":
+        news = payments.record_charge(charge_code=charge.code, seen=seen, actor=actor, now=now)
+        if news == "lapsed":
+            payouts.schedule(booking=booking, now=now)
+        if news != "late":
             return
         payment = payments.lock_payment(payment_id=booking.payment.id)
         payment.booking = booking

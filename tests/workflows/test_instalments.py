@@ -14,6 +14,7 @@ from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import OutboxMessage
 from backoffice.payments import queries as payments
 from backoffice.payments.models import PARTS, ExtraCharge, Refund
+from backoffice.payouts import queries as payouts
 from backoffice.reconciliation.provider import reconcile_stripe
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import (
@@ -284,6 +285,33 @@ def test_an_instalment_charged_while_the_stay_was_ending_goes_back(sandbox: Runn
     assert (back.cause, back.amount, back.status) == ("late_capture", row.amount, "approved")
     refund_booking.send(refund_code=back.code, actor=WORKER, now=now())
     assert taken(sandbox) == [0, 0]
+    explained(sandbox)
+
+
+@pytest.mark.parametrize(
+    ("card", "effect"),
+    [("pm_card_visa", "error_500_before_commit"), ("pm_card_chargeCustomerFail", "error_500_after_commit")],
+    ids=["never carried out", "declined"],
+)
+def test_an_instalment_that_fails_after_its_stay_ended_is_owed_by_nobody(
+    sandbox: RunningSandbox, card: str, effect: str
+) -> None:
+    booking = long_stay()
+    use_another_card(booking, card)
+    row = due(booking)[0]
+    until(sandbox, row.due_at)
+    sandbox.fault(effect, method="POST", path="/v1/payment_intents", times=1)
+    collect_charges.collect_due(now=now())
+    cancel(booking, guest(booking))
+    (kept,) = payouts.payouts().filter(booking=booking, status="scheduled")
+    assert payouts.share_of(payout=kept, now=now()).waits is not None  # the answer may bring money yet
+    collect_charges.run(now=now() + timedelta(minutes=2))
+    row.refresh_from_db()
+    assert (row.status, row.pay_by, row.next_try_at, told("charge_failed")) == ("cancelled", None, None, 0)
+    kept.refresh_from_db()
+    share = payouts.share_of(payout=kept, now=now())
+    assert share.waits is None and share.released.held.amount == kept.held > 0
+    assert taken(sandbox)[-1] == booking.payment.amount
     explained(sandbox)
 
 

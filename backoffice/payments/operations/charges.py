@@ -219,7 +219,7 @@ def claim_charge(
             and charge.status not in UNDER_WAY
             and charge.next_try_at is not None
             and charge.next_try_at <= now
-            and _runs(charge.booking)
+            and queries.is_wanted(charge=charge)
         ):
             return None
         if not off_session:
@@ -246,7 +246,7 @@ def lose_sight_of_charge(*, charge_code: str, now: datetime) -> None:
 
 def record_charge(*, charge_code: str, seen: SeenPayment, actor: Actor, now: datetime) -> str:
     """Take over what the provider shows of a charge; repeating old news changes nothing. Returns what is news: captured,
-    late (captured although it was cancelled meanwhile), asked, failed, or ""."""
+    late (captured although it was cancelled meanwhile), asked, failed, lapsed (failed, and its stay has ended), or ""."""
     with transaction.atomic():
         charge = _lock(charge_code, None)
         if charge.provider_id is None:
@@ -261,24 +261,24 @@ def record_charge(*, charge_code: str, seen: SeenPayment, actor: Actor, now: dat
             _move(charge, "ask_guest", actor=actor, now=now, fields=["next_action_url"])
             return "asked"
         if seen.status in {"requires_payment", "cancelled"} and CHARGE.allows(charge.status, "fail"):
-            _failed(charge, seen.error_message or seen.error_code or "not paid", seen.error_code, actor, now)
-            return "failed"
+            return _failed(charge, seen.error_message or seen.error_code or "not paid", seen.error_code, actor, now)
     return ""
 
 
-def refuse_charge(*, charge_code: str, error: str, actor: Actor, now: datetime, refused: bool = False) -> None:
+def refuse_charge(*, charge_code: str, error: str, actor: Actor, now: datetime, refused: bool = False) -> str:
     """The call itself came to nothing: the try is over. Where the provider `refused` it, the plan of a failed charge runs;
-    one that was never carried out is made again in a while, and nobody is told."""
+    one that was never carried out is made again in a while, and nobody is told. Returns failed, lapsed (its stay has ended
+    meanwhile) or "" (the try was over already)."""
     with transaction.atomic():
         charge = _lock(charge_code, None)
         if charge.status not in UNDER_WAY:
-            return
-        if refused or not charge.off_session:
-            _failed(charge, error, "", actor, now)
-            return
+            return ""
+        if refused or not charge.off_session or not queries.is_wanted(charge=charge):
+            return _failed(charge, error, "", actor, now)
         charge.last_error = error[:300]
         charge.next_try_at = now + ANOTHER_CALL
         _move(charge, "fail", actor=actor, now=now, fields=["last_error", "next_try_at"])
+        return "failed"
 
 
 def lock_charge(*, charge_code: str) -> ExtraCharge:
@@ -328,14 +328,10 @@ def _check_pays(charge: ExtraCharge, actor: Actor) -> None:
         raise Conflict("The first payment of this stay comes first.")
 
 
-def _runs(booking: Booking) -> bool:
-    return booking.status in {"confirmed", "checked_in", "completed"}
-
-
 def _captured(charge: ExtraCharge, seen: SeenPayment, actor: Actor, now: datetime) -> str:
     if not CHARGE.allows(charge.status, "capture"):
         return ""
-    late = charge.status == "cancelled" or not _runs(charge.booking)
+    late = charge.status == "cancelled" or not queries.is_wanted(charge=charge)
     charge.charge_id = seen.charge_id
     charge.captured_at = now
     charge.next_try_at = None
@@ -397,10 +393,11 @@ def _release_damage(charge: ExtraCharge, actor: Actor, now: datetime) -> None:
     charge.save(update_fields=["released_at"])
 
 
-def _failed(charge: ExtraCharge, error: str, code: str, actor: Actor, now: datetime) -> None:
+def _failed(charge: ExtraCharge, error: str, code: str, actor: Actor, now: datetime) -> str:
+    if not queries.is_wanted(charge=charge):
+        return _lapsed(charge, error, actor, now)
     if not charge.off_session and charge.pay_by is None:
-        _not_paid_ahead(charge, error, actor, now)
-        return
+        return _not_paid_ahead(charge, error, actor, now)
     follows = rules.after_failure(
         pay_by=charge.pay_by,
         must_act=code == rules.GUEST_MUST_ACT,
@@ -425,15 +422,26 @@ def _failed(charge: ExtraCharge, error: str, code: str, actor: Actor, now: datet
         pay_by=_instant(follows.pay_by),
         otherwise=otherwise,
     )
+    return "failed"
 
 
-def _not_paid_ahead(charge: ExtraCharge, error: str, actor: Actor, now: datetime) -> None:
+def _lapsed(charge: ExtraCharge, error: str, actor: Actor, now: datetime) -> str:
+    """The stay ended while its instalment was with the provider, and nothing came of that: nobody owes it any more."""
+    charge.last_error = error[:300]
+    charge.next_action_url = ""
+    charge.next_try_at = None
+    _move(charge, "lapse", actor=actor, now=now, fields=["last_error", "next_action_url", "next_try_at"])
+    return "lapsed"
+
+
+def _not_paid_ahead(charge: ExtraCharge, error: str, actor: Actor, now: datetime) -> str:
     """The guest tried to pay before the saved card was charged: they have seen that it failed, and nothing is late. The
     card is charged on its day as if they had not tried."""
     charge.last_error = error[:300]
     charge.next_action_url = ""
     charge.next_try_at = max(charge.due_at, now)
     _move(charge, "fail", actor=actor, now=now, fields=["last_error", "next_action_url", "next_try_at"])
+    return "failed"
 
 
 def _only_damage(charge: ExtraCharge) -> None:

@@ -18,6 +18,8 @@ from backoffice.rulebook.policies import CollectionRules
 
 # Bookings in these need no money any more: what is reserved for them is let go.
 ENDED: Final = ("cancelled", "declined", "expired", "no_show")
+# Bookings in these are still collected for.
+RUNNING: Final = ("confirmed", "checked_in", "completed")
 
 
 def collection_rules(*, payment: Payment) -> CollectionRules:
@@ -144,6 +146,11 @@ def charge_seen(*, provider_id: str, reference: str) -> ExtraCharge | None:
 def parts_of_charge(*, charge: ExtraCharge) -> Parts:
     """What an instalment is made of, in the booking's currency."""
     return Parts.of(currency=charge.booking.currency, amounts=charge.parts)
+
+
+def is_wanted(*, charge: ExtraCharge) -> bool:
+    """Whether a charge is still asked for: an instalment while its stay runs, damage whatever became of the stay."""
+    return charge.kind == "damage" or charge.booking.status in RUNNING
 
 
 def charges_due(*, now: datetime, limit: int = 200) -> list[str]:
