@@ -12,7 +12,7 @@ from typing import Final
 from django.db import transaction
 
 from backoffice.core.actor import Actor, system
-from backoffice.core.errors import ProviderError
+from backoffice.core.errors import Indeterminate, ProviderError
 from backoffice.jobs import operations as jobs
 from backoffice.jobs import queries as jobs_queries
 from backoffice.payments import operations as payments
@@ -77,10 +77,9 @@ def stage(*, code: str, evidence: Mapping[str, str], version: int | None, actor:
 
 def upload(*, code: str, field: str, name: str, content: bytes, actor: Actor, now: datetime) -> Chargeback:
     """Send a file to the provider and make it the evidence of its field. The same file for the same field is one file,
-    however often it is sent."""
+    however often it is sent; only where the provider keeps answering with a failure of its own is it sent anew."""
     digest = payments.check_evidence_file(code=code, field=field, name=name, content=content, actor=actor, now=now)
-    key = f"evidence-file:{code}:{field}:{digest}"
-    file_id = gateway().upload_evidence(name=name, content=content, key=key)
+    file_id = _uploaded(name, content, key=f"evidence-file:{code}:{field}:{digest}", now=now)
     row = payments.keep_evidence_file(
         code=code,
         field=field,
@@ -178,6 +177,16 @@ def _give(row: Chargeback, actor: Actor, now: datetime) -> Chargeback:
     )
     payments.note_evidence_staged(code=row.code, version=row.version, now=now)
     return _record(seen, actor, now)
+
+
+def _uploaded(name: str, content: bytes, *, key: str, now: datetime) -> str:
+    try:
+        return gateway().upload_evidence(name=name, content=content, key=key)
+    except Indeterminate as lost:
+        if not lost.facts.get("answered", False):
+            raise
+        # The failure is saved under the key for a day, and a deadline runs. A file more there that nobody names does no harm.
+        return gateway().upload_evidence(name=name, content=content, key=f"{key}:{now.timestamp()}")
 
 
 def _whole(row: Chargeback) -> dict[str, str]:

@@ -974,6 +974,13 @@ def test_a_file_whose_answer_was_lost_is_one_file(sandbox: RunningSandbox) -> No
     assert len(sandbox.client().v1.files.list().data) == EvidenceFile.objects.count() == 1
 
 
+def test_a_failure_that_the_provider_saved_does_not_keep_a_file_out_for_a_day(sandbox: RunningSandbox) -> None:
+    row = told(sandbox, paid())
+    sandbox.fault("error_500_before_commit", method="POST", path="/v1/files", times=1)
+    assert set(upload(row).evidence) == {"receipt"}
+    assert len(sandbox.client().v1.files.list().data) == EvidenceFile.objects.count() == 1
+
+
 # Early fraud warnings ------------------------------------------------------------------------------------------------
 
 
