@@ -13,6 +13,7 @@ from backoffice.bookings.models import Booking
 from backoffice.core.errors import Conflict, PaymentDeclined
 from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import OutboxMessage
+from backoffice.payments.gateway import submit
 from backoffice.payments.models import Payment, PaymentAttempt
 from backoffice.reconciliation.provider import reconcile_stripe
 from backoffice.workflows import apply_provider_event as events
@@ -311,6 +312,28 @@ def test_a_request_far_ahead_that_is_declined_is_never_charged(sandbox: RunningS
     until(sandbox, booking.payment.charge_at)
     assert charge_later.charge_due(now=now()) == 0 and charges(sandbox) == []
     assert Payment.objects.get(booking=booking).next_try_at is None
+
+
+@pytest.mark.parametrize("how", ["declined", "refused"])
+def test_a_charge_that_fails_after_the_stay_was_cancelled_plans_and_tells_nothing(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    booking = far(card=DECLINED_LATER)
+    if how == "refused":
+        sandbox.client().v1.payment_methods.detach(booking.payment.saved_method)
+    until(sandbox, booking.payment.charge_at)
+    alice, call = guest(booking), submit._attempt
+
+    def cancelled_meanwhile(*given: Any) -> Any:
+        shown = cancel_booking.preview(booking_code=booking.code, actor=alice, now=now())
+        cancel_booking.confirm(booking_code=booking.code, token=shown.token, reason="", actor=alice, now=now())
+        return call(*given)
+
+    monkeypatch.setattr(submit, "_attempt", cancelled_meanwhile)
+    charge_later.charge_due(now=now())
+    payment = Payment.objects.get(booking=booking)
+    assert (payment.status, payment.next_try_at, payment.pay_by) == ("requires_payment", None, None)
+    assert payment.last_error and told("charge_failed") == told("payment_failed") == 0
 
 
 def test_the_guest_cancels_while_the_card_is_being_charged(sandbox: RunningSandbox) -> None:

@@ -216,15 +216,17 @@ def abandon_attempt(*, attempt_id: int, error: str, actor: Actor, now: datetime,
     """The call itself came to nothing: the try is over and the guest may begin another. Where the provider `refused` a
     saved card, that is a failed charge like any other; a call that was never carried out is simply made again."""
     with transaction.atomic():
-        attempt = PaymentAttempt.objects.select_related("payment").get(id=attempt_id)
-        payment = Payment.objects.select_for_update().get(id=attempt.payment_id)
+        known = PaymentAttempt.objects.select_related("payment__booking").get(id=attempt_id)
+        booking = bookings.lock(code=known.payment.booking.code)  # it may be cancelled, or given up, at this moment
+        payment = lock_payment(payment_id=known.payment_id)
+        payment.booking = booking
         attempt = PaymentAttempt.objects.select_for_update().get(id=attempt_id)
         if attempt.status not in {"submitted", "indeterminate"}:
             return
         _settle_attempt(attempt, "decline", "refused", now)
         payment.last_error = error[:300]
         fields = ["last_error"]
-        if refused and attempt.off_session:
+        if refused and attempt.off_session and booking.status not in queries.ENDED:
             _plan_next_try(payment, "", now)
             fields += ["next_try_at", "pay_by"]
         _move_payment(payment, "decline", actor=actor, now=now, fields=fields)
@@ -385,12 +387,13 @@ def _declined(payment: Payment, seen: SeenPayment, actor: Actor, now: datetime) 
     payment.last_error = (seen.error_message or seen.error_code)[:300]
     payment.next_action_url = ""
     fields = ["last_error", "next_action_url"]
-    if payment.saved_method and payment.charge_at is not None:
+    ended = payment.booking.status in queries.ENDED  # nothing is tried again, and nobody is asked to pay for it
+    if payment.saved_method and payment.charge_at is not None and not ended:
         _plan_next_try(payment, seen.error_code, now)
         fields += ["next_try_at", "pay_by"]
     _settle_open_attempts(payment, "decline", seen.error_code or "declined", now)
     _move_payment(payment, "decline", actor=actor, now=now, fields=fields)
-    if payment.pay_by is None:
+    if payment.pay_by is None and not ended:
         notifications.tell(
             topic="payment_failed",
             recipient_id=payment.booking.guest_id,
