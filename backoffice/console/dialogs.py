@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Final, Protocol
 
 from django import forms
 from django.contrib import messages
-from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -38,9 +37,6 @@ class Lists(Protocol):
     def find(self, key: str, desk: Desk) -> Any: ...
     def stand(self, request: HttpRequest, crumb: str = "") -> None: ...
 
-
-# Longer than anybody waits before clicking again.
-_CLAIMED_SECONDS: Final = 3600
 
 # A changed answer that changes the numbers asks the server for them anew, and for the words on the button.
 _REFRESHING: Final = {
@@ -92,8 +88,6 @@ class Dialog:
     preview_template: ClassVar[str] = ""
     deciding: ClassVar[tuple[str, ...]] = ()
     wide: ClassVar[bool] = False
-    # Where the operation itself would do a repeat a second time: the form's key is then claimed here.
-    once: ClassVar[bool] = False
 
     def __init__(self, admin: Lists, row: Any, desk: Desk) -> None:
         self.admin, self.row, self.desk = admin, row, desk
@@ -142,6 +136,10 @@ class Dialog:
         """What the preview on the screen was for: the answers that change the numbers."""
         return "|".join(answer(form, name).strip() for name in self.deciding)
 
+    def decision(self, form: DialogForm) -> str:
+        """The key of this decision for an operation that keeps one: the same form of the same person, sent again."""
+        return f"console:{self.desk.actor.id}:{form.cleaned_data['key']}"
+
     def same(self, form: DialogForm) -> None:
         """Where the operation takes no version: raise StaleVersion unless what was shown is the present."""
         if self.version() != form.cleaned_data["version"]:
@@ -185,16 +183,9 @@ def view_of(kind: type[Dialog], admin: Lists) -> Callable[..., HttpResponse]:
 
 
 def _perform(dialog: Dialog, form: DialogForm) -> HttpResponse:
-    claim = f"console:dialog:{form.cleaned_data['key']}" if dialog.once else ""
-    if claim and not cache.add(claim, True, _CLAIMED_SECONDS):
-        return _go(dialog.desk.request, dialog.landing())  # a second click: the first is doing it
     try:
         said = dialog.perform(form)
-    except Exception as error:
-        if claim:
-            cache.delete(claim)  # nothing was done: the same answers may be sent again
-        if not isinstance(error, StaydeskError):
-            raise
+    except StaydeskError as error:
         return _refused(dialog, form, error)
     messages.success(dialog.desk.request, said)
     return _go(dialog.desk.request, dialog.landing())

@@ -143,6 +143,17 @@ def test_our_balance_in_a_currency_is_explained_before_it_is_swept(db: None) -> 
     assert "/console/payouts/bankpayout/EUR/" in seated("auditor").get("/console/payouts/bankpayout/").content.decode()
 
 
+def test_a_sweep_that_was_sent_again_comes_after_its_own(db: None) -> None:
+    path, client = reverse("admin:payouts_bankpayout_sweep", args=["EUR"]), seated("finance")
+    typed = {**answers(client, path), "reason": "The month is over"}
+    typed = answers(client, path, reason="The month is over")
+    ours = {"host": None, "account": "", "automatic": False, "reason": "The month is over"}
+    bank_payout(sent(paid()), **ours, status="requested", provider_id=None)
+    again = client.post(path, typed)
+    assert again.status_code == 409 and "changed since you opened it" in again.context["error"]
+    assert BankPayout.objects.count() == 1
+
+
 def test_a_saved_bank_payout_offers_no_sweep(db: None) -> None:
     row = sent(paid())
     made = bank_payout(row, row.transfer_amount)

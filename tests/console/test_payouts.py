@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -210,13 +211,16 @@ def test_money_is_held_for_as_long_as_the_role_may(world: World) -> None:
     assert made.code in messages_of(client, response)
 
 
-def test_three_clicks_place_one_hold(world: World) -> None:
+def test_three_clicks_place_one_hold_and_each_says_which(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "add", lambda *args, **options: False)  # Redis is away: it is no part of the promise
     client = world.client("support_l2")
     PayoutHold.objects.all().delete()
     path = reverse("admin:bookings_booking_hold", args=[world.booking.code])
     typed = answers(client, path, seen="", amount="10.00", reason="No heating")
-    assert [client.post(path, typed).status_code for _ in range(3)] == [302, 302, 302]
-    assert PayoutHold.objects.count() == 1
+    for _ in range(3):
+        response = client.post(path, typed)
+        assert response.status_code == 302
+        assert PayoutHold.objects.get().code in messages_of(client, response)
 
 
 def test_a_hold_that_was_refused_may_be_sent_again(world: World) -> None:

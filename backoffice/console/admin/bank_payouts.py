@@ -54,7 +54,6 @@ class Sweep(Dialog):
     name, label, verb = "sweep", "Sweep to the bank", "payouts.sweep"
     icon, tone = "account_balance", "primary"
     preview_template = "console/parts/refund_money.html"
-    once = True
 
     @property
     def heading(self) -> str:
@@ -67,6 +66,11 @@ class Sweep(Dialog):
         return (
             f"Nothing is earned in {self.row.currency} that has not been swept; open the currency’s own page to sweep."
         )
+
+    def version(self) -> int:
+        """The sweep before this one: the same form sent again comes after its own."""
+        last = payouts.sweeps().filter(currency=self.row.currency).first()
+        return last.pk if last is not None else 0
 
     def preview(self, form: DialogForm) -> dict[str, Any]:
         shown = sweep_earnings.preview(currency=self.row.currency, actor=self.desk.actor, now=self.desk.now)
@@ -81,6 +85,7 @@ class Sweep(Dialog):
         }
 
     def perform(self, form: DialogForm) -> str:
+        self.same(form)
         made = sweep_earnings.sweep(
             currency=self.row.currency, actor=self.desk.actor, reason=form.cleaned_data["reason"], now=self.desk.now
         )

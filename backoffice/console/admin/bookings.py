@@ -247,7 +247,7 @@ class RefundMoney(Dialog):
             cause=form.cleaned_data["cause"],
             bearer=form.cleaned_data["bearer"],
             reason=form.cleaned_data["reason"],
-            idempotency_key=f"console:{self.desk.actor.id}:{form.cleaned_data['key']}",
+            idempotency_key=self.decision(form),
             version=form.cleaned_data["version"],
             actor=self.desk.actor,
             now=self.desk.now,

@@ -61,7 +61,7 @@ class AskDamage(Dialog):
             booking_code=self.row.code,
             amount=amount_of(form.cleaned_data["amount"], self.row.currency),
             reason=form.cleaned_data["reason"],
-            key=f"console:{self.desk.actor.id}:{form.cleaned_data['key']}",
+            key=self.decision(form),
             actor=self.desk.actor,
             now=self.desk.now,
         )

@@ -160,15 +160,19 @@ class HoldMoney(Dialog):
     @property
     def introduction(self) -> str:
         share = sum(Payout.objects.filter(booking=self.booking, status__in=UNRELEASED).values_list("held", flat=True))
+        refused = " What the provider refused to send can only be held whole." if self._left("failed") else ""
         return (
-            f"{Money(share, self.booking.currency)} of the host’s share has not been released. The host is told that it is "
-            "held and until when, never the reason you write here."
+            f"{Money(share, self.booking.currency)} of the host’s share has not been released.{refused} The host is told that "
+            "it is held and until when, never the reason you write here."
         )
 
     def offered(self) -> bool:
         own = self.desk.actor.id in {self.booking.host_id, self.booking.guest_id}
         limit = payouts.hold_limit(actor=self.desk.actor, now=self.desk.now)
-        return limit != 0 and not own and Payout.objects.filter(booking=self.booking, status__in=UNRELEASED).exists()
+        return limit != 0 and not own and self._left(*UNRELEASED, "failed")
+
+    def _left(self, *statuses: str) -> bool:
+        return Payout.objects.filter(booking=self.booking, status__in=statuses).exists()
 
     def unoffered(self) -> str:
         return "Nothing of this stay is left to hold: it was sent to the host. A clawback is the way now."
@@ -193,7 +197,7 @@ class HoldMoney(Dialog):
             owner_id=self.desk.actor.id,
             actor=self.desk.actor,
             now=self.desk.now,
-            key=f"console:{self.desk.actor.id}:{form.cleaned_data['key']}",
+            key=self.decision(form),
         )
         return said(f"Held back until {cells.when(held.expires_at)}:", held)
 
