@@ -41,6 +41,7 @@ STAFF_VERBS: Final[Mapping[str, frozenset[str]]] = {
     "refunds.request": _SUPPORT | {"finance"},
     "refunds.approve": frozenset({"team_lead", "finance"}),
     "refunds.cancel": _SUPPORT | {"finance"},
+    "refunds.repay": frozenset({"finance"}),
     "refunds.export": frozenset({"team_lead", "finance", "auditor"}),
     "payments.export": frozenset({"team_lead", "finance", "auditor"}),
     "charges.request": frozenset({"support_l2", "team_lead", "finance"}),

@@ -111,6 +111,7 @@ def show(actor: Actor, code: str) -> Result:
         "borne_by_us": str(Money(found.platform_share, own)),
         "lines": found.lines,
         "method": found.method,
+        "repays": found.repays.code if found.repays is not None else None,
         "reason": found.reason,
         "provider_id": found.provider_id,
         "requested_at": found.requested_at,
@@ -259,6 +260,53 @@ def reject(actor: Actor, code: str) -> Result:
     now, found = clock.now(), queries.refund(code=code.upper())
     done = refund_booking.reject(
         refund_code=found.code, reason=actor.reason, version=found.version, actor=actor, now=now
+    )
+    return Result(rows=[_row(_again(done.code), now)])
+
+
+@refunds.command(short_help="Pay a refund that came back another way.")
+@click.argument("code")
+@renders("refunds.repay", LIST)
+@decides_in_person
+def repay(actor: Actor, code: str) -> Result:
+    """Ask for refund CODE, which the guest's bank sent back, to be paid from our own account. Another of finance says yes
+    (ops refunds approve), then it is sent at the bank and noted (ops refunds sent). Only with --as: finance alone may.
+
+    The amount is what the provider gave back of it, which must have been imported. Where the money is to go is kept with
+    the bank, not here.
+
+    \b
+    Example:
+      ops refunds repay RF-4KXH7RTZ --reason "her new account, by letter" --as fay@example.org
+    """
+    from backoffice.core import clock
+    from backoffice.payments import operations, queries
+
+    now, found = clock.now(), queries.refund(code=code.upper())
+    made = operations.request_repayment(
+        refund_code=found.code, version=found.version, reason=actor.reason, actor=actor, now=now
+    )
+    return Result(rows=[_row(_again(made.code), now)], summary={"repays": found.code, "waits_for_second_person": True})
+
+
+@refunds.command(short_help="Note that the bank was told to pay a refund.")
+@click.argument("code")
+@click.option("--reference", required=True, help="The bank's reference of the transfer, which its statement will name.")
+@renders("refunds.sent", LIST)
+@decides_in_person
+def sent(actor: Actor, code: str, reference: str) -> Result:
+    """Note that CODE, an approved refund paid another way, was sent at the bank. The statement's line settles it.
+
+    \b
+    Example:
+      ops refunds sent RF-9QMX2TBA --reference E2E-2026-0077 --reason "sent today" --as fay@example.org
+    """
+    from backoffice.core import clock
+    from backoffice.payments import operations, queries
+
+    now, found = clock.now(), queries.refund(code=code.upper())
+    done = operations.note_repayment(
+        refund_code=found.code, reference=reference, version=found.version, actor=actor, now=now
     )
     return Result(rows=[_row(_again(done.code), now)])
 

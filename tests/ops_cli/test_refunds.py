@@ -10,11 +10,14 @@ from backoffice.audit import queries as audit
 from backoffice.jobs import operations as jobs
 from backoffice.payments.models import Refund
 from backoffice.payments.states import REFUND_CAUSES
+from backoffice.workflows import import_balance_transactions
 from ops_cli.commands import refunds as command
 from ops_cli.output import Exit
 from tests import factories
 from tests.ops_cli.conftest import Answered
+from tests.payments.test_repayments import came_back
 from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows.steps import paid as stay_paid
 from tests.workflows.test_pay_and_refund import now, paid
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -125,3 +128,23 @@ def test_while_refunds_are_stopped_the_door_says_why(ops_as, ops: Ops, booking) 
     sam = factories.staff("finance", now=now())
     found = ops_as(sam, "refunds", "request", booking.code, "--amount", "1", "--reason", "x")
     assert found.code == Exit.REFUSED and "the bank has an outage" in found.said and not Refund.objects.exists()
+
+
+def test_what_a_bank_sent_back_is_paid_another_way_by_two_of_finance(ops_as, ops: Ops, sandbox: RunningSandbox) -> None:
+    fay, fred = (factories.staff("finance", name=name, now=now()) for name in ("Fay", "Fred"))
+    (back,) = came_back(sandbox, stay_paid(payment_method="pm_card_refundFail"), fay, 4_000)
+    ask = ("refunds", "repay", back.code, "--reason", "her new account")
+    assert ops(*ask).code == Exit.REFUSED
+    assert "import its movements" in ops_as(fay, *ask).said
+    import_balance_transactions.run(now=now())
+    assert ops_as(factories.staff("team_lead", now=now()), *ask).code == Exit.NOT_ALLOWED
+    asked = ops_as(fay, *ask)
+    assert asked.code == Exit.DONE and asked.summary == {"repays": back.code, "waits_for_second_person": True}
+    code = asked.rows[0]["code"]
+    sent = ("refunds", "sent", code, "--reference", "E2E-77", "--reason", "sent today")
+    assert ops_as(fay, *sent).code != Exit.DONE
+    assert ops_as(fay, "refunds", "approve", code, "--reason", "agreed").code == Exit.NOT_ALLOWED
+    assert ops_as(fred, "refunds", "approve", code, "--reason", "agreed").rows[0]["status"] == "approved"
+    assert ops_as(fay, *sent).rows[0]["status"] == "submitted"
+    shown = {row["fact"]: row["value"] for row in ops("refunds", "show", code).rows}
+    assert (shown["repays"], shown["method"], shown["provider_id"]) == (back.code, "other", "E2E-77")

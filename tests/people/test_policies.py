@@ -20,13 +20,13 @@ MONEY = {
     "support_l1": {"bookings.cancel", "refunds.request", "refunds.cancel"},
     "support_l2": {"bookings.cancel", "refunds.request", "refunds.cancel"},
     "team_lead": {"bookings.cancel", "refunds.request", "refunds.cancel", "refunds.approve"},
-    "finance": {"bookings.cancel", "refunds.request", "refunds.cancel", "refunds.approve"},
+    "finance": {"bookings.cancel", "refunds.request", "refunds.cancel", "refunds.approve", "refunds.repay"},
     "trust_safety": set(),
     "auditor": set(),
     "on_call": set(),
     "admin": set(),
 }
-MOVES_MONEY = {"bookings.cancel", "refunds.request", "refunds.cancel", "refunds.approve"}
+MOVES_MONEY = {"bookings.cancel", "refunds.request", "refunds.cancel", "refunds.approve", "refunds.repay"}
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from django import forms
 from django.contrib import admin
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from import_export.fields import Field
 from unfold.decorators import display
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from backoffice.console import cells, exports, filters, story, trail
 from backoffice.console.base import StaffAdmin
@@ -86,6 +88,12 @@ class Approve(_SecondPerson):
     intro = "You are the second person. The money leaves as soon as you say yes, and cannot be called back."
 
     @property
+    def introduction(self) -> str:
+        if self.row.method == "other":
+            return "You are the second person. A colleague then sends it from our own account, and notes it here."
+        return self.intro
+
+    @property
     def heading(self) -> str:
         return f"Approve the refund of {self.amount}?"
 
@@ -93,6 +101,8 @@ class Approve(_SecondPerson):
         refund = refund_booking.approve(
             refund_code=self.row.code, version=form.cleaned_data["version"], actor=self.desk.actor, now=self.desk.now
         )
+        if refund.method == "other":
+            return said(f"{self.amount} is approved and can be sent at the bank: refund", refund)
         return said(f"{self.amount} is approved and on its way: refund", refund)
 
 
@@ -133,6 +143,89 @@ class TakeBack(_Decision):
             refund_code=self.row.code, version=form.cleaned_data["version"], actor=self.desk.actor, now=self.desk.now
         )
         return said("Taken back:", refund)
+
+
+class _AnotherWay(_Decision):
+    verb = "refunds.repay"
+
+    def check(self) -> Money | None:
+        """The operation's own check; raises for what it would refuse."""
+        raise NotImplementedError
+
+    def offered(self) -> bool:
+        return not self.unoffered()
+
+    def unoffered(self) -> str:
+        try:
+            self.check()
+        except StaydeskError as refusal:
+            return str(refusal)
+        return ""
+
+
+class Repay(_AnotherWay):
+    name, label = "repay", "Pay another way"
+    icon, tone = "account_balance", "primary"
+    intro = (
+        "The guest’s bank sent this refund back, and the money stands aside for them. Agree with the guest where it is to "
+        "go and keep that with our bank. A colleague in finance must approve; then it is sent from our own account."
+    )
+
+    def check(self) -> Money | None:
+        return payments.check_repayment(refund=self.row, actor=self.desk.actor)
+
+    @property
+    def heading(self) -> str:
+        return f"Pay {self.row.code} another way?"
+
+    def preview(self, form: DialogForm) -> dict[str, Any]:
+        return {
+            "money": [("Guest receives", cells.of(payments.check_repayment(refund=self.row, actor=self.desk.actor)))]
+        }
+
+    def perform(self, form: DialogForm) -> str:
+        refund = payments.request_repayment(
+            refund_code=self.row.code,
+            version=form.cleaned_data["version"],
+            reason=form.cleaned_data["reason"],
+            actor=self.desk.actor,
+            now=self.desk.now,
+        )
+        return said(f"{Money(refund.amount, refund.currency)} waits for a second person: refund", refund)
+
+
+class SentForm(DialogForm):
+    reference = forms.CharField(
+        label="The bank’s reference",
+        max_length=80,
+        help_text="The line of the bank’s statement that names it settles this refund.",
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
+        error_messages={"required": "Write the reference under which the bank carries the transfer."},
+    )
+
+
+class Sent(_AnotherWay):
+    name, label = "sent", "Sent at the bank"
+    icon, tone = "outbox", "primary"
+    form_class = SentForm
+    intro = "Approved, and to be sent from our own account. Note it here once the bank has taken the order."
+
+    def check(self) -> None:
+        payments.check_note(refund=self.row, actor=self.desk.actor)
+
+    @property
+    def heading(self) -> str:
+        return f"{self.amount} was sent at the bank?"
+
+    def perform(self, form: DialogForm) -> str:
+        refund = payments.note_repayment(
+            refund_code=self.row.code,
+            reference=form.cleaned_data["reference"],
+            version=form.cleaned_data["version"],
+            actor=self.desk.actor,
+            now=self.desk.now,
+        )
+        return said("It is settled when the bank’s statement shows it: refund", refund)
 
 
 def shares(row: Refund) -> list[tuple[str, SafeString]]:
@@ -192,7 +285,7 @@ class RefundAdmin(StaffAdmin):
     )
     lookups = ("payment__booking__code", "payment__code", "currency")
     list_select_related = ("payment__booking__guest", "requested_by", "approved_by")
-    dialogs = (Approve, Reject, TakeBack)
+    dialogs = (Approve, Reject, TakeBack, Repay, Sent)
     resource_classes = (RefundsExport,)
 
     @display(description="Refund")
@@ -247,7 +340,9 @@ class RefundAdmin(StaffAdmin):
                 Fact("Approved by", _by(row.approved_by, row.approved_at)),
                 Fact("Sent", cells.instant(row.submitted_at)),
                 Fact("Settled", cells.instant(row.settled_at)),
-                Fact("At the provider", cells.code(row.provider_id)),
+                Fact("At the bank" if row.method == "other" else "At the provider", cells.code(row.provider_id)),
+                Fact("Pays another way", cells.link(row.repays) if row.repays is not None else ""),
+                Fact("Paid another way", _another_way(row)),
                 Fact("Failure", row.failure_reason),
             ),
             panels=(*_money(row, desk), story.audit_panel([("refund", row.code)], desk)),
@@ -316,6 +411,12 @@ def _by(person: Any, at: Any) -> Any:
     if at is None:
         return ""
     return cells.two(cells.link(person, person.name) if person else "by rule", cells.instant(at))
+
+
+def _another_way(row: Refund) -> Any:
+    """What pays a refund that came back: the latest, after those that were rejected or taken back."""
+    last = row.repayments.order_by("id").last()
+    return cells.two(cells.link(last), status(last)) if last is not None else ""
 
 
 def refunds_table(rows: list[Refund]) -> Table:

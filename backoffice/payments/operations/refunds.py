@@ -330,6 +330,8 @@ def check_second_person(*, refund: Refund, actor: Actor) -> None:
     """Raise unless the actor may say the second yes or no to this refund now; the console's buttons ask it too."""
     if refund.status != "requested":
         REFUND.after(refund.status, "approve")  # raises: says what it is and that it cannot be decided again
+    if refund.method == "other":
+        actor.must("refunds.repay")
     bookings.not_for_oneself(booking=refund.payment.booking, actor=actor)
     maker = refund.requested_by_id
     allowed = people_policies.may_approve(

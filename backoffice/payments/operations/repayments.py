@@ -10,17 +10,19 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from backoffice.audit import operations as audit
 from backoffice.bookings import operations as bookings
 from backoffice.core.actor import Actor
-from backoffice.core.errors import Conflict, Invalid, NotFound, Refused
+from backoffice.core.errors import Conflict, Invalid, NotFound, Refused, StaleVersion
 from backoffice.core.money import Money
+from backoffice.jobs import queries as jobs
 from backoffice.ledger import operations as ledger
 from backoffice.ledger import queries as ledger_queries
 from backoffice.notifications import operations as notifications
-from backoffice.payments import policies
-from backoffice.payments.models import Refund
+from backoffice.payments import policies, queries
+from backoffice.payments.models import Payment, Refund
 from backoffice.payments.operations.attempts import lock_payment, touch
 from backoffice.payments.policies.postings import UNCLAIMED
 from backoffice.payments.states import REFUND
@@ -30,27 +32,16 @@ def request_repayment(*, refund_code: str, version: int, reason: str, actor: Act
     """Ask for what a returned refund left standing to be paid another way; a second person must agree.
 
     The amount is what the provider gave back to us of this refund, in our settlement currency. Raises Refused without a
-    reason, Conflict when the refund did not come back, is being repaid already, or its money has not been seen at the
-    provider yet."""
-    actor.must("refunds.approve")
+    reason, StaleVersion, Stopped while refunds are, Conflict when the refund did not come back, is being repaid already,
+    its money has not been seen at the provider yet, or a card network holds or has given it."""
+    actor.must("refunds.repay")
+    jobs.assert_not_stopped(scope="refunds")
     if not reason.strip():
         raise Refused(missing="a reason")
-    found = Refund.objects.select_related("payment__booking").filter(code=refund_code).first()
-    if found is None:
-        raise NotFound(kind="refund")
     with transaction.atomic():
         # Two people with the same returned refund: the second finds the first one's repayment.
-        booking = bookings.lock(code=found.payment.booking.code)
-        payment = lock_payment(payment_id=found.payment_id)
-        returned = Refund.objects.select_for_update(of=("self",)).get(id=found.id)
-        if returned.version != version:
-            raise Conflict("This refund has changed since you looked; look again.")
-        if not (returned.status == "failed" and returned.unclaimed):
-            raise Conflict("Only a refund that the guest's bank sent back is paid another way.")
-        if returned.repayments.exclude(status__in=["rejected", "cancelled"]).exists():
-            raise Conflict("This refund is being paid another way already.")
-        bookings.not_for_oneself(booking=booking, actor=actor)
-        amount = _standing(returned)
+        returned, payment = _lock(Refund.objects.filter(code=refund_code), "refund", version)
+        amount = check_repayment(refund=returned, actor=actor)
         number = Refund.objects.filter(repays=returned).count() + 1
         refund = Refund.objects.create(
             payment=payment,
@@ -83,21 +74,44 @@ def request_repayment(*, refund_code: str, version: int, reason: str, actor: Act
     return refund
 
 
+def check_repayment(*, refund: Refund, actor: Actor) -> Money:
+    """What can be paid another way of a refund; raises unless it came back, stands aside and nobody pays it yet. The
+    console's button asks it too."""
+    actor.must("refunds.repay")
+    if not (refund.status == "failed" and refund.unclaimed):
+        raise Conflict("Only a refund that the guest's bank sent back is paid another way.")
+    if refund.repayments.exclude(status__in=["rejected", "cancelled"]).exists():
+        raise Conflict("This refund is being paid another way already.")
+    bookings.not_for_oneself(booking=refund.payment.booking, actor=actor)
+    queries.assert_refundable(payment=refund.payment, charge_id=queries.charge_of(refund=refund))
+    return _standing(refund)
+
+
 def note_repayment(*, refund_code: str, reference: str, version: int, actor: Actor, now: datetime) -> Refund:
-    """Note that an approved repayment was sent at the bank, under the bank's reference, which its statement will name."""
-    actor.must("refunds.approve")
+    """Note that an approved repayment was sent at the bank, under the bank's reference, which its statement will name.
+
+    Raises Invalid for the reference, StaleVersion, IllegalTransition unless it was approved and not sent."""
+    actor.must("refunds.repay")
     if not reference.strip() or len(reference) > 80:
         raise Invalid(
             "reference: write the bank's reference of the transfer, at most 80 characters.", field="reference"
         )
     with transaction.atomic():
-        refund = _locked(refund_code)
-        if refund.version != version:
-            raise Conflict("This refund has changed since you looked; look again.")
+        refund, _ = _lock(Refund.objects.filter(code=refund_code, method="other"), "repayment", version)
+        check_note(refund=refund, actor=actor)
         if Refund.objects.filter(provider_id=reference.strip()).exclude(id=refund.id).exists():
             raise Invalid("reference: another repayment carries it already.", field="reference")
         refund.provider_id, refund.submitted_at = reference.strip(), now
         return _move(refund, "submit", actor, now, ["provider_id", "submitted_at"])
+
+
+def check_note(*, refund: Refund, actor: Actor) -> None:
+    """Raise unless the actor may say that this repayment was sent at the bank; the console's button asks it too."""
+    actor.must("refunds.repay")
+    if refund.method != "other":
+        raise Conflict("The provider sends this refund to the guest's card; there is nothing to send at the bank.")
+    REFUND.after(refund.status, "submit")
+    bookings.not_for_oneself(booking=refund.payment.booking, actor=actor)
 
 
 def settle_repayment(*, refund_code: str, bank: str, line: str, amount: Money, actor: Actor, now: datetime) -> Refund:
@@ -105,7 +119,7 @@ def settle_repayment(*, refund_code: str, bank: str, line: str, amount: Money, a
 
     Raises Conflict when it is not what was approved: then the line stays for a person to identify."""
     with transaction.atomic():
-        refund = _locked(refund_code)
+        refund, _ = _lock(Refund.objects.filter(code=refund_code, method="other"), "repayment", None)
         if refund.status == "succeeded":
             return refund
         if amount != Money(refund.amount, refund.currency):
@@ -177,15 +191,19 @@ def _standing(returned: Refund) -> Money:
     return standing[0]
 
 
-def _locked(refund_code: str) -> Refund:
-    found = Refund.objects.select_related("payment__booking").filter(code=refund_code, method="other").first()
+def _lock(wanted: QuerySet[Refund], kind: str, version: int | None) -> tuple[Refund, Payment]:
+    """Lock booking, payment and refund, in the house's order. Raises NotFound, StaleVersion."""
+    found = wanted.select_related("payment__booking").first()
     if found is None:
-        raise NotFound(kind="repayment")
-    bookings.lock(code=found.payment.booking.code)
+        raise NotFound(kind=kind)
+    booking = bookings.lock(code=found.payment.booking.code)
     payment = lock_payment(payment_id=found.payment_id)
     refund = Refund.objects.select_for_update(of=("self",)).get(id=found.id)
+    if version is not None and refund.version != version:
+        raise StaleVersion(kind=kind)
+    payment.booking = booking
     refund.payment = payment
-    return refund
+    return refund, payment
 
 
 def _move(refund: Refund, action: str, actor: Actor, now: datetime, fields: list[str]) -> Refund:

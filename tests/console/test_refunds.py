@@ -1,0 +1,80 @@
+"""Refunds that came back, in the console: paid another way by two people and noted once the bank has it."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from backoffice.console import cells
+from backoffice.core.actor import system
+from backoffice.core.money import Money
+from backoffice.payments import operations as payments
+from backoffice.payments.models import Refund
+from backoffice.payments.policies.seen import SeenBalanceTransaction
+from tests import factories
+from tests.console.test_dialogs import messages_of
+from tests.console.test_payouts import buttons
+from tests.console.world import World, now, paid, refund
+
+
+def act(client: Client, name: str, row: Refund, **typed: Any) -> Any:
+    path = reverse(f"admin:payments_refund_{name}", args=[row.code])
+    row.refresh_from_db()
+    return client.post(path, {"key": uuid.uuid4().hex, "version": row.version, "seen": "", **typed})
+
+
+@pytest.fixture
+def returned(world: World) -> Refund:
+    """15.00 that the guest's bank sent back, its movement imported."""
+    sent = refund(paid(), 1_500, world.staff["finance"])
+    Refund.objects.filter(pk=sent.pk).update(
+        status="failed",
+        unclaimed=True,
+        provider_id=f"re_{sent.code}",
+        failure_reason="closed",
+        version=sent.version + 1,
+    )
+    at = now() - timedelta(hours=1)
+    gross, none = Money(1_500, "EUR"), Money.zero("EUR")
+    back = SeenBalanceTransaction(
+        id=f"txn_{sent.code}",
+        type="refund_failure",
+        reporting_category="refund_failure",
+        source_id=f"re_{sent.code}",
+        amount=gross,
+        fee=none,
+        net=gross,
+        created=at,
+        available_on=at,
+        source_reference=sent.code,
+        presented=gross,
+    )
+    payments.import_transactions(rows=[back], actor=system("import"), now=now())
+    sent.refresh_from_db()
+    return sent
+
+
+def test_two_of_finance_pay_it_another_way_and_the_bank_s_reference_is_kept(world: World, returned: Refund) -> None:
+    first, lead = world.client("finance"), world.client("team_lead")
+    world.staff["fatima"] = factories.staff("finance", name="Fatima", now=now())
+    second = world.client("fatima")
+    assert "repay" in buttons(first, returned) and "repay" not in buttons(lead, returned)
+    assert act(lead, "repay", returned, reason="Her new account").status_code == 403
+    assert "15.00" in messages_of(first, act(first, "repay", returned, reason="Her new account, by letter"))
+    asked = Refund.objects.get(repays=returned)
+    assert asked.amount == 1_500 and "repay" not in buttons(first, returned)
+    assert buttons(first, asked) == {"take_back"} and not buttons(lead, asked)
+    assert buttons(second, asked) == {"approve", "reject"}
+    assert act(second, "approve", asked).status_code == 302
+    asked.refresh_from_db()
+    assert buttons(first, asked) == {"sent"}
+    assert act(first, "sent", asked, reference="E2E-77").status_code == 302
+    asked.refresh_from_db()
+    assert (asked.status, asked.provider_id) == ("submitted", "E2E-77")
+    assert asked.code in first.get(cells.address_of(returned)).content.decode()
+    assert returned.code in first.get(cells.address_of(asked)).content.decode()
