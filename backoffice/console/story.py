@@ -105,6 +105,8 @@ _DONE: Final = {
     "breaks.propose": "Write-off of break {} proposed",
     "breaks.reject": "Write-off of break {} refused",
     "breaks.write_off": "Break {} written off",
+    "breaks.confirm_match": "Matches of break {} confirmed",
+    "breaks.reject_match": "Matches of break {} rejected",
     "breaks.decide_match": "Match {} with the bank decided",
     "reconciliation.import_statement": "Statement {} imported",
     "payouts.schedule": "Payout {} planned",

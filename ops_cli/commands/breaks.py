@@ -300,14 +300,20 @@ def confirm(actor: Actor, code: str, reject: bool) -> Result:
     from backoffice.core.errors import NotFound
     from backoffice.reconciliation import operations, queries
 
-    now = clock.now()
-    proposed = list(queries.proposals_of(found=queries.break_by_code(code=code.upper())))
+    now, code = clock.now(), code.upper()
+    found = queries.break_by_code(code=code)
+    proposed = [match.pk for match in queries.proposals_of(found=found)]
     if not proposed:
         raise NotFound(kind="proposal for this break")
-    done = [
-        operations.decide_match(match_id=match.pk, confirm=not reject, reason=actor.reason, actor=actor, now=now)
-        for match in proposed
-    ]
+    done = operations.decide_matches(
+        code=code,
+        version=found.version,
+        match_ids=proposed,
+        confirm=not reject,
+        reason=actor.reason,
+        actor=actor,
+        now=now,
+    )
     rows = [
         {
             "line": match.line.code,

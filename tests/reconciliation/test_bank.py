@@ -10,7 +10,8 @@ from django.db import IntegrityError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backoffice.core.errors import Conflict, IllegalTransition, NotAllowed
+from backoffice.core.actor import Actor
+from backoffice.core.errors import Conflict, IllegalTransition, NotAllowed, Refused, StaleVersion
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
 from backoffice.ledger.models import Journal
@@ -33,6 +34,19 @@ def standing(account: str, key: str) -> int:
 def classes(now=NOW, scope: str = "bank") -> list[tuple[str, str]]:
     compared(scope, now=now)
     return sorted(Break.objects.exclude(status="self_healed").values_list("key", "cls"))
+
+
+def decide(*matches: BankMatch, actor, confirm: bool = True) -> list[BankMatch]:
+    """What a person says of some proposals for a payout, once a run has seen that it is open."""
+    compared("bank")
+    return said(Break.objects.get(key=f"1160 {matches[0].bank_payout.provider_id}"), matches, actor, confirm=confirm)
+
+
+def said(found: Break, matches, actor, *, confirm: bool = True, **seen) -> list[BankMatch]:
+    ids = [match.pk for match in matches]
+    return operations.decide_matches(
+        code=found.code, match_ids=ids, confirm=confirm, reason="The bank says so", actor=actor, now=NOW, **seen
+    )
 
 
 @pytest.mark.django_db(transaction=True)
@@ -134,12 +148,12 @@ def test_several_lines_that_add_up_are_proposed_and_a_person_says_yes() -> None:
     assert {match.method for match in queries.proposals()} == {"many_lines"}
     assert standing("1160", "po_1") == 10_000  # nothing is posted on a sum alone
     finance = factories.acting(factories.staff("finance"))
-    for match in queries.proposals():
-        operations.decide_match(match_id=match.id, confirm=True, reason="Two parts", actor=finance, now=NOW)
+    decided = decide(*queries.proposals(), actor=finance)
+    assert [match.status for match in decided] == ["confirmed"] * 2
     assert standing("1160", "po_1") == 0 and ledger.balances(code="9900", open_only=True).count() == 0
     assert classes() == []
     with pytest.raises(IllegalTransition):
-        operations.decide_match(match_id=match.id, confirm=False, reason="No", actor=finance, now=NOW)
+        decide(decided[0], confirm=False, actor=finance)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -150,16 +164,14 @@ def test_one_line_that_is_several_payouts_is_proposed_and_a_rejected_proposal_do
     finance = factories.acting(factories.staff("finance"))
     first, second = queries.proposals().order_by("id")
     assert (first.method, first.amount, second.amount) == ("many_payouts", 6_000, 4_000)
-    operations.decide_match(match_id=first.id, confirm=True, reason="Batch", actor=finance, now=NOW)
+    decide(first, actor=finance)
     line = StatementLine.objects.get()
     assert queries.suspended() == {line.code: Money(4_000, "EUR")}
     assert (standing("9900", f"bank:{line.code}"), standing("1160", "po_1")) == (-4_000, 0)
-    operations.decide_match(match_id=second.id, confirm=False, reason="Not it", actor=finance, now=NOW)
+    decide(second, confirm=False, actor=finance)
     assert arrived()["proposed"] == 0
     with pytest.raises(NotAllowed):
-        operations.decide_match(
-            match_id=second.id, confirm=True, reason="x", actor=factories.acting(factories.staff("support_l1")), now=NOW
-        )
+        decide(second, actor=factories.acting(factories.staff("support_l1")))
 
 
 @pytest.mark.django_db(transaction=True)
@@ -174,10 +186,10 @@ def test_a_part_that_is_confirmed_before_its_line_is_in_suspense_leaves_the_rest
         for payout in payouts
     )
     finance = factories.acting(factories.staff("finance"))
-    operations.decide_match(match_id=first.id, confirm=True, reason="Batch", actor=finance, now=NOW)
+    decide(first, actor=finance)
     assert (standing("1160", "po_1"), standing("1160", "po_2")) == (0, 4_000)
     assert standing("9900", f"bank:{line.code}") == -4_000 and standing("1010", BANK) == 10_000
-    operations.decide_match(match_id=second.id, confirm=True, reason="Batch", actor=finance, now=NOW)
+    decide(second, actor=finance)
     assert (standing("1160", "po_2"), queries.suspended()) == (0, {})
 
 
@@ -215,7 +227,7 @@ def test_what_a_person_rejected_and_the_line_names_after_all_is_found() -> None:
     arrived(bank(5_000, on=ARRIVAL, trace="TRACE123ABC"))
     finance = factories.acting(factories.staff("finance"))
     wrong = queries.proposals().get()
-    operations.decide_match(match_id=wrong.id, confirm=False, reason="Not it", actor=finance, now=NOW)
+    decide(wrong, confirm=False, actor=finance)
     payout.trace = "TRACE123ABC"  # the provider says so later
     payout.save()
     assert arrived()["matched"] == 1 and standing("1160", "po_1") == 0
@@ -230,10 +242,49 @@ def test_a_rejected_match_does_not_stand_in_the_way_of_the_right_one() -> None:
     arrived(bank(5_000, on=ARRIVAL))
     wrong = queries.proposals().get()
     finance = factories.acting(factories.staff("finance"))
-    operations.decide_match(match_id=wrong.id, confirm=False, reason="Not it", actor=finance, now=NOW)
+    decide(wrong, confirm=False, actor=finance)
     assert arrived()["proposed"] == 1
     right = queries.proposals().get()
     assert {wrong.bank_payout.provider_id, right.bank_payout.provider_id} == {"po_1", "po_2"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_proposals_are_decided_as_they_were_shown_and_all_of_them_or_none() -> None:
+    payouts = [swept("po_1", 6_000)[0], swept("po_2", 4_000)[0]]
+    arrived(bank(10_000, on=ARRIVAL))
+    compared("bank")
+    found = Break.objects.get(leg="bank", cls="bank_unidentified")
+    other = Break.objects.get(key="1160 po_2")
+    matches = list(queries.proposals_of(found=found))
+    finance = factories.acting(factories.staff("finance"))
+    with pytest.raises(StaleVersion):
+        said(found, matches, finance, version=found.version + 1)
+    with pytest.raises(Conflict, match="not what is proposed for this break"):
+        said(other, matches, finance)
+    with pytest.raises(Conflict, match="not what is proposed for this break"):
+        said(found, [], finance)
+    engineer = Actor(kind="cli", id=None, name="ola", grants=finance.grants)
+    with pytest.raises(Refused, match="second person's approval"):
+        said(found, matches, engineer)
+    arrived(bank(6_000, on=ARRIVAL, trace=payouts[0].provider_id))  # one of them is found elsewhere meanwhile
+    BankMatch.objects.filter(status="proposed").delete()
+    again = [
+        BankMatch.objects.create(
+            line=match.line,
+            bank_payout=match.bank_payout,
+            amount=match.amount,
+            method=match.method,
+            confidence=50,
+            made_at=NOW,
+        )
+        for match in reversed(matches)
+    ]
+    with pytest.raises(StaleVersion):
+        said(found, matches, finance)
+    with pytest.raises(Conflict, match="matched meanwhile"):
+        said(found, again, finance)
+    assert not BankMatch.objects.exclude(method="trace").exclude(status="proposed").exists()
+    assert standing("1160", "po_2") == 4_000 and not Journal.objects.filter(kind="bank.match").exists()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -243,14 +294,9 @@ def test_of_two_who_confirm_one_proposal_at_once_one_does_and_it_is_posted_once(
     match = queries.proposals().get()
     assert match.method == "amount"
     people = [factories.acting(factories.staff("finance", name=name)) for name in ("Mia", "Chad")]
-    outcomes = race(
-        [
-            lambda actor=actor: operations.decide_match(
-                match_id=match.id, confirm=True, reason="Fits", actor=actor, now=NOW
-            )
-            for actor in people
-        ]
-    )
+    compared("bank")
+    found = Break.objects.get(key="1160 po_1")
+    outcomes = race([lambda actor=actor: said(found, [match], actor=actor) for actor in people])
     refused = [outcome for outcome in outcomes if isinstance(outcome, IllegalTransition | Conflict)]
     assert len(refused) == 1, outcomes
     assert standing("1160", "po_1") == 0 and Journal.objects.filter(kind="bank.match").count() == 1

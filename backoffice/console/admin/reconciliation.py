@@ -22,7 +22,7 @@ from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search
 from backoffice.console.page import Column, Fact, Page, Panel, Row, Table, Text
-from backoffice.core.errors import StaleVersion, StaydeskError
+from backoffice.core.errors import StaydeskError
 from backoffice.core.money import Money
 from backoffice.reconciliation import operations as reconciliation
 from backoffice.reconciliation import policies, queries
@@ -203,8 +203,18 @@ class RejectWriteOff(_Decide):
         return f"Reject the write-off of {self.row.code}?"
 
 
+class MatchForm(ReasonForm):
+    # What was shown is what is decided, whatever has been proposed since.
+    matches = forms.CharField(widget=forms.HiddenInput, required=False)
+
+
 class _Match(_Work):
+    form_class = MatchForm
     confirm: ClassVar[bool]
+
+    def initial(self) -> dict[str, Any]:
+        shown = queries.proposals_of(found=self.row).values_list("pk", flat=True)
+        return {**super().initial(), "matches": " ".join(map(str, shown))}
 
     @property
     def introduction(self) -> str:
@@ -219,20 +229,13 @@ class _Match(_Work):
         return self.row.leg == "bank" and self.row.status in OPEN and queries.proposals_of(found=self.row).exists()
 
     def perform(self, form: DialogForm) -> str:
-        if self.row.version != form.cleaned_data["version"]:
-            raise StaleVersion(kind="break")
-        proposed = list(queries.proposals_of(found=self.row))
-        for match in proposed:
-            reconciliation.decide_match(
-                match_id=match.pk,
-                confirm=self.confirm,
-                reason=form.cleaned_data["reason"],
-                actor=self.desk.actor,
-                now=self.desk.now,
-            )
-        return (
-            f"{len(proposed)} {'confirmed and posted' if self.confirm else 'rejected'}; the next run closes the break."
+        done = reconciliation.decide_matches(
+            match_ids=[int(pk) for pk in form.cleaned_data["matches"].split() if pk.isdecimal()],
+            confirm=self.confirm,
+            reason=form.cleaned_data["reason"],
+            **self.decided(form),
         )
+        return f"{len(done)} {'confirmed and posted' if self.confirm else 'rejected'}; the next run closes the break."
 
 
 class ConfirmMatch(_Match):

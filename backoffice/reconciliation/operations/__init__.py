@@ -2,6 +2,7 @@
 
 from backoffice.reconciliation.operations.breaks import (
     accept,
+    decide_matches,
     decide_write_off,
     note,
     propose_write_off,
@@ -21,14 +22,14 @@ from backoffice.reconciliation.operations.runs import (
     stage,
     write,
 )
-from backoffice.reconciliation.operations.statements import decide_match, import_lines, match_lines
+from backoffice.reconciliation.operations.statements import import_lines, match_lines
 
 __all__ = [
     "CHUNK",
     "accept",
     "begin",
     "classify",
-    "decide_match",
+    "decide_matches",
     "decide_write_off",
     "discard",
     "fail",

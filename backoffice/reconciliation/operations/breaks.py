@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from django.db import transaction
 
 from backoffice.audit import operations as audit
 from backoffice.core.actor import Actor
-from backoffice.core.errors import Invalid, NotAllowed, NotFound, Refused, StaleVersion
+from backoffice.core.errors import Conflict, Invalid, NotAllowed, NotFound, Refused, StaleVersion
 from backoffice.core.money import Money
 from backoffice.ledger import operations as ledger
 from backoffice.ledger import queries as ledger_queries
 from backoffice.people import queries as people
 from backoffice.reconciliation import policies
-from backoffice.reconciliation.models import Break
+from backoffice.reconciliation.models import BankMatch, Break
+from backoffice.reconciliation.operations import statements
 from backoffice.reconciliation.operations.writing import event, in_eur
 from backoffice.reconciliation.states import BREAK
 
@@ -78,6 +79,36 @@ def accept(
         found.accepted_until = until
         after = {"status": found.status, "until": until.isoformat()}
         return _keep(found, "accept", before, after, actor.because(reason), now)
+
+
+def decide_matches(
+    *,
+    code: str,
+    match_ids: Collection[int],
+    confirm: bool,
+    reason: str,
+    actor: Actor,
+    now: datetime,
+    version: int | None = None,
+) -> list[BankMatch]:
+    """A person's word on the proposed matches of a break, on all of them or on none: a yes posts each line against its
+    payout; the next run closes the break.
+
+    Raises Refused as `resolve` does, StaleVersion when the break or a proposal is no longer what was shown, IllegalTransition
+    for a proposal that has been decided, Conflict for one that is not of this break, or one side of which has been found
+    elsewhere meanwhile."""
+    _decides(actor, reason)
+    actor = actor.because(reason)
+    with transaction.atomic():
+        matches = statements.claimed(match_ids)
+        found = _locked(code, version)
+        for match in matches:
+            statements.decide(match, confirm=confirm, actor=actor, now=now)
+        if not matches or any(found.detail.get("key") not in _sides(match) for match in matches):
+            raise Conflict("That is not what is proposed for this break; look at it again.")
+        act = "confirm_match" if confirm else "reject_match"
+        _keep(found, act, {}, {"matches": [match.pk for match in matches]}, actor, now)
+    return matches
 
 
 def proposed_write_off(*, found: Break, now: datetime) -> policies.WriteOff:
@@ -172,6 +203,11 @@ def _decides(actor: Actor, reason: str) -> None:
     _must_say_why(reason, actor)
     if actor.kind == "cli" and not actor.approval:
         raise Refused(missing="a second person's approval (--approval)")
+
+
+def _sides(match: BankMatch) -> tuple[str, str]:
+    """The keys under which both sides of a match stand: of the line in suspense, of the payout on its way."""
+    return f"bank:{match.line.code}", match.bank_payout.provider_id or ""
 
 
 def _must_say_why(reason: str, actor: Actor) -> None:

@@ -11,7 +11,7 @@ from django.db import transaction
 
 from backoffice.audit import operations as audit
 from backoffice.core.actor import Actor
-from backoffice.core.errors import Conflict, NotFound
+from backoffice.core.errors import Conflict, StaleVersion
 from backoffice.core.money import Money
 from backoffice.ledger import operations as ledger
 from backoffice.ledger import queries as ledger_queries
@@ -81,36 +81,41 @@ def match_lines(*, actor: Actor, now: datetime) -> dict[str, int]:
     return {"matched": matched + repaid, "proposed": len(proposed), "unidentified": unknown}
 
 
-def decide_match(*, match_id: int, confirm: bool, reason: str, actor: Actor, now: datetime) -> BankMatch:
-    """A person's word on a proposed match: a yes posts the line against the payout. Raises NotFound, Conflict when it has
-    been decided or one side has been found elsewhere meanwhile."""
-    actor.must("breaks.work")
-    with transaction.atomic():
-        found = BankMatch.objects.filter(pk=match_id).first()
-        if found is None:
-            raise NotFound(kind="bank match")
-        # Two colleagues on one proposal, or one beside a run: one after the other.
-        payouts, lines = _locked_payouts([found.bank_payout_id]), _locked_lines([found.line_id])
-        found = BankMatch.objects.select_for_update().get(pk=match_id)
-        found.bank_payout, found.line = payouts[found.bank_payout_id], lines[found.line_id]
-        if confirm:
-            status = MATCH.after(found.status, "confirm")
-            if not _stands(found):
-                raise Conflict("The payout or the line has been matched meanwhile; look at both again.")
-            _confirm(found, status, actor, now)
-        else:
-            found.status = MATCH.after(found.status, "reject")
-            found.decided_by_id, found.decided_at = actor.id, now
-            found.save()
-        audit.record(
-            actor=actor.because(reason),
-            verb="breaks.decide_match",
-            kind="bank_match",
-            id=found.pk,
-            after={"status": found.status, "line": found.line.code, "payout": found.bank_payout.code},
-            now=now,
-        )
+def claimed(match_ids: Iterable[int]) -> list[BankMatch]:
+    """Some matches with both their sides, locked in the caller's transaction, in the order of their ids. Raises StaleVersion
+    when one of them is no longer there: it was proposed yesterday, and no longer holds."""
+    ids = set(match_ids)
+    seen = list(BankMatch.objects.filter(pk__in=ids))
+    # Two colleagues on one proposal, or one beside a run: one after the other.
+    payouts = _locked_payouts(match.bank_payout_id for match in seen)
+    lines = _locked_lines(match.line_id for match in seen)
+    found = list(BankMatch.objects.select_for_update().filter(pk__in=ids).order_by("id"))
+    if len(found) < len(ids):
+        raise StaleVersion(kind="break")
+    for match in found:
+        match.bank_payout, match.line = payouts[match.bank_payout_id], lines[match.line_id]
     return found
+
+
+def decide(match: BankMatch, *, confirm: bool, actor: Actor, now: datetime) -> None:
+    """A person's word on one proposed match, claimed: a yes posts its line against its payout, on record with the actor's
+    reason. Raises IllegalTransition when it has been decided, Conflict when one side has been found elsewhere meanwhile."""
+    status = MATCH.after(match.status, "confirm" if confirm else "reject")
+    if not confirm:
+        match.status, match.decided_by_id, match.decided_at = status, actor.id, now
+        match.save()
+    elif _stands(match):
+        _confirm(match, status, actor, now)
+    else:
+        raise Conflict("The payout or the line has been matched meanwhile; look at both again.")
+    audit.record(
+        actor=actor,
+        verb="breaks.decide_match",
+        kind="bank_match",
+        id=match.pk,
+        after={"status": match.status, "line": match.line.code, "payout": match.bank_payout.code},
+        now=now,
+    )
 
 
 # Private --------------------------------------------------------------------------------------------------------------
