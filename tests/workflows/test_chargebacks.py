@@ -558,6 +558,11 @@ def test_an_appeal_that_is_won_reverses_the_loss_exactly_and_one_lost_again_post
     decide(sandbox, row.provider_id, status="appeal_under_review")
     hear(sandbox)
     assert again(row).status == "appeal_under_review" and again(row).closed_at is None
+    with pytest.raises(Conflict, match="once the appeal is over"):
+        payments.bear_loss(
+            code=row.code, bearer="host", reason="x", version=again(row).version, actor=finance(), now=now()
+        )
+    assert again(row).loss_posted_at is not None and stands("1320", row.provider_id) == 0
     assert stands("2100", booking.code) == 0
     decide(sandbox, row.provider_id, status="won")
     hear(sandbox)

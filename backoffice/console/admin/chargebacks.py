@@ -377,8 +377,9 @@ class Bear(Dialog):
 
     def offered(self) -> bool:
         row = self.row
-        decided = row.loss_posted_at is not None or rules.is_open(row.status)
-        return row.payment is not None and row.kind == "chargeback" and decided and not own(row, self.desk)
+        lost = row.loss_posted_at is not None
+        decides = (lost or rules.is_open(row.status)) and not rules.is_appealed(status=row.status, loss_posted=lost)
+        return row.payment is not None and row.kind == "chargeback" and decides and not own(row, self.desk)
 
     @property
     def heading(self) -> str:

@@ -235,7 +235,7 @@ def bear_loss(*, code: str, bearer: str, reason: str, version: int, actor: Actor
     """Decide who bears what had been released to the host when a chargeback is lost: us, unless a person says the host.
 
     What is still held goes back to the guest either way. Decided after the loss, the posting is reversed and made anew.
-    Raises Refused without a reason, Conflict for one that is none of our bookings'."""
+    Raises Refused without a reason, Conflict for one that is none of our bookings', or whose loss is appealed now."""
     actor.must("chargebacks.submit")
     if bearer not in LOSS_BEARERS:
         raise Invalid(f"bearer: write one of {', '.join(LOSS_BEARERS)}.", field="bearer")
@@ -248,6 +248,11 @@ def bear_loss(*, code: str, bearer: str, reason: str, version: int, actor: Actor
         bookings.not_for_oneself(booking=row.payment.booking, actor=actor)
         if row.loss_bearer == bearer:
             return row
+        if rules.is_appealed(status=row.status, loss_posted=row.loss_posted_at is not None):
+            raise Conflict(
+                f"{row.code} was lost and is in appeal ({row.status.replace('_', ' ')}): who bears the loss is decided once the "
+                "appeal is over."
+            )
         before = row.loss_bearer
         row.loss_bearer = bearer
         told = actor.because(reason)

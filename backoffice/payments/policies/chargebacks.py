@@ -83,6 +83,12 @@ def is_open(status: str) -> bool:
     return status not in CLOSED
 
 
+def is_appealed(*, status: str, loss_posted: bool) -> bool:
+    """Whether a loss that was posted may still turn: who bears it is not decided anew meanwhile, since what would be posted
+    is known only when the outcome is."""
+    return loss_posted and is_open(status)
+
+
 def blocks_refunds(*, kind: str, status: str) -> bool:
     """No refund while a chargeback is open, nor of a charge that was lost to it: the guest has that money. An inquiry
     has taken nothing, and a refund is one way to end it."""
