@@ -7,8 +7,10 @@ from datetime import timedelta
 import pytest
 
 from backoffice.bookings.models import Booking
+from backoffice.core.errors import Conflict
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
+from backoffice.notifications.models import Notification
 from backoffice.payments import operations as payments
 from backoffice.payments.models import ExtraCharge
 from backoffice.payments.policies.seen import SeenPayment
@@ -119,6 +121,29 @@ def test_it_takes_nothing_from_the_nights_of_a_stay_that_are_still_held() -> Non
     sent = {row.weight == 0: row.transfer_amount for row in release_all(now=at)}
     assert sent == {True: 15_000, False: booking.host_price - booking.host_fee}
     assert balance("2200", booking.host.code) == balance("2100", booking.code) == 0
+
+
+def test_a_hold_of_everything_keeps_it_and_one_that_was_refused_and_every_view_says_so() -> None:
+    booking = stay()
+    charge = damaged(booking, 15_000)
+    at = charge.released_at
+    assert at is not None
+    made = operations.pay_damage(charge_code=charge.code, actor=SYSTEM, now=at)
+    assert made is not None
+    for again in (at, at + 2 * DAY):  # before it is sent, and once it was refused
+        held = operations.place_hold(
+            booking_code=booking.code, amount=None, cause="dispute", reason="x", hours=9, owner_id=None, actor=SYSTEM,
+            now=again,
+        )  # fmt: skip
+        (planned,), said = queries.plan(now=again), queries.explain(code=made.code, now=again)
+        assert planned.waits == said.waits and said.waits is not None and said.waits.until == held.expires_at
+        assert "€150.00" in Notification.objects.filter(topic="payout_held").latest("id").body
+        with pytest.raises(Conflict, match="held back"):
+            operations.release(payout_code=made.code, actor=factories.acting(factories.staff("finance")), now=again)
+        operations.lift_hold(hold_code=held.code, reason="x", version=held.version, actor=SYSTEM, now=again)
+        assert operations.release(payout_code=made.code, actor=SYSTEM, now=again).claimed
+        tries = Payout.objects.get(pk=made.pk).tries
+        operations.fail_transfer(payout_code=made.code, failure="no", tries=tries, actor=SYSTEM, now=again)
 
 
 def test_a_refused_one_is_sent_again_from_the_same_charge() -> None:

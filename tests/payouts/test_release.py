@@ -142,6 +142,7 @@ def test_a_split_weight_is_never_nothing(weight: int, amount: int, data: st.Data
 
 
 WAITING = Waiting(sentence="Payouts are not set up yet.")
+HELD = Waiting(sentence="It is held back.", until=NOW + HOUR)
 DISPUTED = Waiting(sentence="The guest's bank is questioning it.", until=NOW + DAY)
 
 
@@ -152,7 +153,9 @@ DISPUTED = Waiting(sentence="The guest's bank is questioning it.", until=NOW + D
         ({"due_at": NOW + HOUR}, "not due yet", NOW + HOUR),
         ({"account": WAITING, "stopped": "x"}, "not set up", None),
         ({"stopped": "the provider's balance is off"}, "balance is off", None),
-        ({"stopped": "x", "disputed": DISPUTED}, "All payouts are stopped", None),
+        ({"stopped": "x", "held": HELD}, "All payouts are stopped", None),
+        ({"held": HELD, "disputed": DISPUTED}, "held back", NOW + HOUR),
+        ({"held": HELD, "failed_at": NOW - DAY, "failure": "x"}, "held back", NOW + HOUR),
         ({"disputed": DISPUTED}, "questioning", NOW + DAY),
         ({"settled": False}, "has not settled", None),
         ({"failed_at": NOW - HOUR, "failure": "no such account"}, "no such account", NOW + 23 * HOUR),

@@ -27,6 +27,7 @@ from backoffice.payments import queries as payments
 from backoffice.payouts import queries
 from backoffice.payouts.models import Payout, PayoutHold
 from backoffice.payouts.operations.schedule import move
+from backoffice.payouts.policies.release import HELD
 from backoffice.payouts.states import HOLD, HOLD_CAUSES, PAYOUT, UNRELEASED
 
 # What the host is told of why; the reason itself is for us.
@@ -70,8 +71,9 @@ def place_hold(
         if earlier is not None:
             _check_same(earlier, booking, amount, cause, reason)
             return earlier
-        rows = _unreleased(booking)
-        _check_amount(booking, amount, rows)
+        left = _lock_payouts(booking, *UNRELEASED, "failed")
+        rows = [row for row in left if row.status in UNRELEASED]
+        _check_amount(booking, amount, rows, refused=len(left) > len(rows))
         placed = PayoutHold.objects.create(
             booking=booking,
             amount=amount.amount if amount is not None else None,
@@ -86,7 +88,7 @@ def place_hold(
         )
         _note(placed, "place", actor.because(reason), now, amount=placed.amount, currency=placed.currency, cause=cause)
         _mark(booking, rows, actor, now)
-        _tell_host(placed, booking, rows, now)
+        _tell_host(placed, booking, left, now)
     return placed
 
 
@@ -115,7 +117,7 @@ def extend_hold(*, hold_code: str, hours: int, reason: str, version: int, actor:
             hold, "extend", actor.because(reason), now,
             until_before=before.isoformat(), until=hold.expires_at.isoformat(),
         )  # fmt: skip
-        _mark(booking, _unreleased(booking), actor, now)
+        _mark(booking, _lock_payouts(booking, *UNRELEASED), actor, now)
     return hold
 
 
@@ -171,20 +173,20 @@ def _check_same(earlier: PayoutHold, booking: Booking, amount: Money | None, cau
         raise KeyReused(key=earlier.request_key)
 
 
-def _check_amount(booking: Booking, amount: Money | None, rows: list[Payout]) -> None:
+def _check_amount(booking: Booking, amount: Money | None, rows: list[Payout], *, refused: bool) -> None:
     if amount is not None and amount.currency != booking.currency:
         raise Invalid(f"amount: this home is paid in {booking.currency}.", field="amount")
     if amount is not None and amount.amount <= 0:
         raise Invalid("amount: must be above zero; leave it out to hold everything.", field="amount")
-    if not rows:
+    if not rows and not refused:
         raise Conflict("Nothing of this booking is left to hold: it was sent to the host. A clawback is the way now.")
     held = payments.held_parts(booking=booking).held + payments.parts_to_come(booking=booking).held
     if amount is not None and held and amount > held:
         raise Invalid(f"amount: only {held} is left to hold; the rest was released.", field="amount")
 
 
-def _unreleased(booking: Booking) -> list[Payout]:
-    return list(Payout.objects.select_for_update().filter(booking=booking, status__in=UNRELEASED).order_by("id"))
+def _lock_payouts(booking: Booking, *statuses: str) -> list[Payout]:
+    return list(Payout.objects.select_for_update().filter(booking=booking, status__in=statuses).order_by("id"))
 
 
 def _lock(hold_code: str, version: int | None) -> tuple[PayoutHold, Booking]:
@@ -205,7 +207,7 @@ def _end(hold: PayoutHold, booking: Booking, action: str, actor: Actor, now: dat
     hold.version += 1
     hold.save(update_fields=["status", "ended_at", "ended_by", "ended_reason", "version"])
     _note(hold, action, actor, now)
-    _mark(booking, _unreleased(booking), actor, now)
+    _mark(booking, _lock_payouts(booking, *UNRELEASED), actor, now)
 
 
 def _mark(booking: Booking, rows: list[Payout], actor: Actor, now: datetime) -> None:
@@ -215,7 +217,7 @@ def _mark(booking: Booking, rows: list[Payout], actor: Actor, now: datetime) -> 
     until = max((hold.until for hold in holds), default=None)
     for row in rows:
         if whole and PAYOUT.allows(row.status, "hold"):
-            row.waits_for, row.waits_until = "It is held back while we look into something.", until
+            row.waits_for, row.waits_until = HELD, until
             move(row, "hold", actor, now, fields=["waits_for", "waits_until"])
         elif row.status == "held" and not holds:
             row.waits_for, row.waits_until = "", None
@@ -238,14 +240,13 @@ def _note(hold: PayoutHold, act: str, actor: Actor, now: datetime, **facts: obje
 
 
 def _tell_host(hold: PayoutHold, booking: Booking, rows: list[Payout], now: datetime) -> None:
-    held = payments.held_parts(booking=booking).held
-    amount = Money(hold.amount, hold.currency) if hold.amount is not None else held
+    kept = [Money(hold.amount, hold.currency)] if hold.amount is not None else _all_of(booking, rows)
     notifications.tell(
         topic="payout_held",
         recipient_id=booking.host_id,
         address=booking.host.email,
         context={
-            "amount": amount.format(),
+            "amount": " and ".join(amount.format() for amount in kept),
             "booking": booking.code,
             "listing": booking.listing.title,
             "until": f"{hold.expires_at:%Y-%m-%d}",
@@ -253,3 +254,15 @@ def _tell_host(hold: PayoutHold, booking: Booking, rows: list[Payout], now: date
         },
         now=now,
     )
+
+
+def _all_of(booking: Booking, rows: list[Payout]) -> list[Money]:
+    """What a hold of everything keeps, by currency: what the booking holds for the host, and what is payable already."""
+    amounts = [payments.held_parts(booking=booking).held]
+    amounts += [
+        Money(row.transfer_amount, row.transfer_currency) for row in rows if row.status == "failed" or not row.weight
+    ]
+    sums: dict[str, Money] = {}
+    for amount in amounts:
+        sums[amount.currency] = sums.get(amount.currency, Money.zero(amount.currency)) + amount
+    return [amount for amount in sums.values() if amount] or amounts[:1]

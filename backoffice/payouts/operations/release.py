@@ -57,7 +57,7 @@ def release(*, payout_code: str, actor: Actor, now: datetime) -> Released:
         if waits is None and payout.status == "failed":
             _claim(payout, Money(payout.transfer_amount, payout.transfer_currency), actor, now)
         elif waits is None and payout.weight == 0:
-            waits = _release_damage(payout, actor, now)
+            _release_payable(payout, actor, now)
         elif waits is None:
             waits = _release(payout, payment, rows, actor, now)
         if waits is not None:
@@ -133,15 +133,10 @@ def _release(
     return None
 
 
-def _release_damage(payout: Payout, actor: Actor, now: datetime) -> Waiting | None:
+def _release_payable(payout: Payout, actor: Actor, now: datetime) -> None:
     """Damage money is payable already: less what the host owes it is sent, in the currency it was settled in."""
-    holds = [hold for hold in queries.active_holds(booking_id=payout.booking_id) if hold.amount is None]
-    if holds:
-        return Waiting(sentence="It is held back while we look into something.", until=max(one.until for one in holds))
     amount = Money(payout.transfer_amount, payout.transfer_currency)
     settled = payment_queries.settled_of(charge=payout.source_charge)
-    if payout.source_charge and settled is None:
-        return Waiting(sentence="The payment provider has not settled the guest's payment yet.")
     if settled is not None and settled.currency != amount.currency:
         amount = _converted(payout, amount, settled.currency, actor, now)
     taken = nettable(payable=amount, owed=queries.owed(host_code=payout.host.code, currency=amount.currency))
@@ -156,7 +151,6 @@ def _release_damage(payout: Payout, actor: Actor, now: datetime) -> Waiting | No
         _claim(payout, left, actor, now)
     else:
         move(payout, "net", actor, now, netted=taken.amount)
-    return None
 
 
 def _converted(payout: Payout, amount: Money, settled: str, actor: Actor, now: datetime) -> Money:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from backoffice.core.money import Money
 from backoffice.payments.policies import Parts, instalments
 from backoffice.payouts.policies.accounts import Waiting
 from backoffice.rulebook.policies import PayoutRules
+
+HELD: Final = "It is held back while we look into something."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +26,12 @@ class Hold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitFacts:
-    """All that can keep a release that is due from being sent."""
+    """All that can keep a release that is due from being sent. `held`: a hold keeps all of what is payable already, whose
+    share no release takes."""
 
     due_at: datetime
     stopped: str = ""
+    held: Waiting | None = None
     disputed: Waiting | None = None
     account: Waiting | None = None
     settled: bool = True
@@ -44,6 +49,8 @@ def why_waits(*, facts: WaitFacts, rules: PayoutRules, now: datetime) -> Waiting
         return facts.account
     if facts.stopped:
         return Waiting(sentence=f"All payouts are stopped for now: {facts.stopped}")
+    if facts.held is not None:
+        return facts.held
     if facts.disputed is not None:
         return facts.disputed
     if not facts.settled:
@@ -53,6 +60,12 @@ def why_waits(*, facts: WaitFacts, rules: PayoutRules, now: datetime) -> Waiting
         if resting.until is not None and now < resting.until:
             return resting
     return None
+
+
+def all_held(*, holds: Sequence[Hold]) -> Waiting | None:
+    """Why all of a booking's money waits, and until when; None where no hold keeps all of it."""
+    ends = [hold.until for hold in holds if hold.amount is None]
+    return Waiting(sentence=HELD, until=max(ends)) if ends else None
 
 
 def refused(*, failure: str, at: datetime, rules: PayoutRules) -> Waiting:
@@ -97,7 +110,7 @@ def share(
         return Share(released=mine, kept=nothing)
     waits = Waiting(sentence="Part of it is held back while we look into something.", until=_end(holds))
     if not now:
-        waits = Waiting(sentence="It is held back while we look into something.", until=_end(holds))
+        waits = Waiting(sentence=HELD, until=_end(holds))
         return Share(released=nothing, kept=mine, waits=waits, held_back=True)
     released, kept = instalments(parts=mine, weights=[now.amount, (mine.held - now).amount])
     return Share(released=released, kept=kept, waits=waits, held_back=True)

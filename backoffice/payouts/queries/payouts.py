@@ -25,6 +25,7 @@ from backoffice.payouts.policies.release import (
     Hold,
     Share,
     WaitFacts,
+    all_held,
     hold_hours,
     share,
     too_little,
@@ -236,16 +237,20 @@ def stop_of_payouts() -> str:
 
 
 def waits(*, payout: Payout, now: datetime) -> Waiting | None:
-    """Why this payout is not sent now, whatever a hold keeps of it; None when it can be. Every release asks it."""
+    """Why this payout is not sent now; None when it can be. Every release asks it.
+
+    What is payable already (a refused transfer, damage money) is no part of what the booking holds: a hold of all of it is
+    told here. What holds keep of the rest is a matter of its share (`share_of`)."""
     payment = payments.payment_of(booking=payout.booking)
     disputed = payments.why_payout_waits(payment_id=payment.pk) if payment is not None else None
-    sources = payments.sources(booking=payout.booking)
+    payable = payout.status == "failed" or payout.weight == 0
     facts = WaitFacts(
         due_at=payout.due_at,
         stopped=stop_of_payouts(),
+        held=all_held(holds=active_holds(booking_id=payout.booking_id)) if payable else None,
         disputed=Waiting(sentence=disputed[0], until=disputed[1]) if disputed is not None else None,
         account=can_receive(host_id=payout.host_id, now=now),
-        settled=bool(sources) and all(source.settled is not None for source in sources),
+        settled=_settled(payout),
         failed_at=payout.failed_at if payout.status == "failed" else None,
         failure=payout.failure,
     )
@@ -325,6 +330,17 @@ def _too_little(payout: Payout, amount: Money, now: datetime) -> Waiting | None:
     if not amount:
         return None
     return too_little(amount=amount, due_at=payout.due_at, rules=rulebook.payouts(on=now.date()).rules, now=now)
+
+
+def _settled(payout: Payout) -> bool:
+    """Whether the provider has settled all that the payout comes of; damage money comes of a charge of its own."""
+    sources = payments.sources(booking=payout.booking)
+    own = payout.source_charge if payout.weight == 0 else ""
+    return (
+        bool(sources)
+        and all(source.settled is not None for source in sources)
+        and (not own or payments.settled_of(charge=own) is not None)
+    )
 
 
 def _unreleased(payout: Payout) -> list[Payout]:
