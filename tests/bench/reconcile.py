@@ -135,7 +135,7 @@ def staged(window: tuple[datetime, datetime]) -> Any:
     from backoffice.reconciliation import operations, queries
 
     run = operations.begin(scope="stripe", since=window[0], until=window[1], actor=system("bench"), now=NOW)
-    balances = {currency: Money(net, currency) for currency, net in queries.mirror(asked=NOW).items()}
+    balances = {currency: Money(net, currency) for currency, net in queries.mirror(asked=NOW).held.items()}
     operations.stage(run=run, rows=shown(window), balances=balances, asked=NOW)
     return run
 

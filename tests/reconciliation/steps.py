@@ -100,7 +100,7 @@ def compared(
     """A run over what the provider is said to show; without rows its balance is that of our own mirror."""
     run = operations.begin(scope=scope, since=since or NOW - 400 * DAY, until=until or now + DAY, actor=ACTOR, now=now)
     if balances is None:
-        mirror = {currency: Money(net, currency) for currency, net in queries.mirror(asked=now).items()}
+        mirror = {currency: Money(net, currency) for currency, net in queries.mirror(asked=now).held.items()}
         balances = balance_of(rows) if rows else mirror
     states = list(states)
     listed = any(state[0] == "bank_payout" for state in states)  # else the provider was not asked for its payouts

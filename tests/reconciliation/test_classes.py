@@ -20,6 +20,7 @@ from backoffice.payouts.models import BankPayout
 from backoffice.people.models import User
 from backoffice.reconciliation import policies, queries
 from backoffice.reconciliation.models import Break
+from backoffice.reconciliation.queries import legs
 from backoffice.reconciliation.states import CLASSES
 from ops_cli.main import ops
 from tests import factories
@@ -353,7 +354,12 @@ def test_a_class_alone_is_found_once_with_its_amount_age_and_advice(
     assert books.run().output_digest == run.output_digest and Break.objects.count() == 1
 
 
-def test_all_classes_together_are_found_once_each_and_explain_the_balance() -> None:
+@pytest.mark.parametrize("few", [legs._FEW, 0])
+def test_all_classes_together_are_found_once_each_and_explain_the_balance(
+    few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the book is small, or as large as to be gone through in passes."""
+    monkeypatch.setattr(legs, "_FEW", few)
     books = clean()
     expected = {SEEDS[cls](books): cls for cls in CLASSES}
     run = books.run()

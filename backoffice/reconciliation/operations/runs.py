@@ -5,12 +5,12 @@ again, and what was classified stays as that snapshot saw it."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 
 from backoffice.audit import operations as audit
 from backoffice.core.actor import Actor
@@ -44,16 +44,24 @@ ON CONFLICT (run_id, leg, key, currency) DO UPDATE
 SET hits = known.hits || excluded.hits, difference = known.difference + excluded.difference,
     at_risk = greatest(known.at_risk, excluded.at_risk), detail = excluded.detail || known.detail
 """
-# Equal movements are kept as matches, once; one that no longer agrees is none any more. Loops are off for the pairing: the
-# matches may be none when it is planned and a million while it runs.
-_PAIR: Final = """
-WITH {pairs}, matched AS (
-    INSERT INTO reconciliation_match (movement_id, journal_id, run_id)
-    SELECT movement_id, journal_id, %(run)s FROM pairs
-    WHERE equal AND NOT EXISTS (SELECT FROM reconciliation_match known WHERE known.movement_id = pairs.movement_id)
-)
-INSERT INTO reconciliation_unequal
-SELECT line_id, movement_id, journal_id, our_net, our_currency FROM pairs WHERE equal IS NOT TRUE
+# Equal movements are kept as matches, once; one that no longer agrees is none any more. Loops are off where there may be a
+# million: when a statement is planned the matches may still be none.
+_PAIR: Final = "CREATE TEMPORARY TABLE reconciliation_pair ON COMMIT DROP AS {pairs}"
+_UNEQUAL: Final = """
+CREATE TEMPORARY TABLE reconciliation_unequal ON COMMIT DROP AS
+SELECT line_id, movement_id, journal_id, our_net, our_currency FROM reconciliation_pair WHERE equal IS NOT TRUE
+"""
+_MATCH: Final = """
+INSERT INTO reconciliation_match (movement_id, journal_id, run_id)
+SELECT movement_id, journal_id, %(run)s FROM reconciliation_pair pair WHERE equal
+"""
+_MANY_MATCHES: Final = f"""
+{_MATCH} AND NOT EXISTS (SELECT FROM reconciliation_match known WHERE known.movement_id = pair.movement_id)
+"""
+_FEW_MATCHES: Final = f"{_MATCH} ON CONFLICT DO NOTHING"
+_NO_MATCH_ANY_MORE: Final = """
+DELETE FROM reconciliation_match known USING reconciliation_unequal differing
+WHERE known.movement_id = differing.movement_id
 """
 # One fact is one break: the first leg that sees it has it, unless that only waits; the classes of the others are flags.
 _ONE_FACT: Final = """
@@ -91,8 +99,7 @@ WHERE staged.id = ordered.id
 """
 _WATERMARKS: Final = """
 SELECT (SELECT max(id) FROM ledger_journal), (SELECT max(id) FROM payments_balancetransaction),
-       (SELECT max(id) FROM reconciliation_statementline),
-       (SELECT max(created) FROM reconciliation_providerline WHERE run_id = %(run)s)
+       (SELECT max(id) FROM reconciliation_statementline)
 """
 
 
@@ -209,29 +216,31 @@ def classify(*, run: Run, now: datetime) -> None:
         compared = _legs(run)
         asked = datetime.fromisoformat(run.checkpoint["asked"])
         values = _values(run, asked, now)
-        ours = queries.mirror(asked=asked) if {"balance", "line"} & set(compared) else {}  # a pass over its lines
+        ours = _mirror(run, asked) if {"balance", "line"} & set(compared) else queries.Mirror({}, {}, 0)
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL work_mem = '64MB'")
             StagedDifference.objects.filter(run=run).delete()
-            for sql in _statements(run, compared, ours, asked):
-                cursor.execute(sql, values)
+            for sql in _found_by(compared):
+                cursor.execute(_INTO.format(found=sql), values)
+            if "line" in compared:
+                _compare_lines(cursor, run, ours, values)
             if "balance" in compared:
-                run.explained = _explain(run, ours, now, "line" in compared)
+                run.explained = _explain(run, ours.held, now, "line" in compared)
             cursor.execute(_ONE_FACT, values)
             cursor.execute(_KNOWN_ELSEWHERE, values)
             cursor.execute(_PLACES, values)
-            cursor.execute(_WATERMARKS, values)
+            cursor.execute(_WATERMARKS)
             marks = cursor.fetchone()
+        run.input_digest, newest = queries.input_digest(run=run)
         names = ("journal", "movement", "statement_line", "provider")
         run.watermarks = {
-            name: str(mark) if mark is not None else None for name, mark in zip(names, marks, strict=True)
+            name: str(mark) if mark is not None else None for name, mark in zip(names, (*marks, newest), strict=True)
         }
         found = StagedDifference.objects.filter(run=run)
         run.found = found.count()
         run.matched = (
             run.lines - found.filter(leg="line", detail__provider__isnull=False).exclude(detail__provider=None).count()
         )
-        _, run.input_digest = queries.input_digest(run=run)
         run.checkpoint = {"step": "classified", "written": 0, "compared": list(compared)}
         run.save()
 
@@ -256,9 +265,7 @@ def finish(*, run: Run, now: datetime) -> Run:
     """Heal what this run looked for and did not find, seal its digest, and clear what it had laid side by side."""
     with transaction.atomic():
         heal(run=run, compared=run.checkpoint["compared"], now=now)
-        run.output_digest = queries.output_digest(run=run)
-        counts = Counter(found.cls for _, found in queries.staged(run=run))
-        run.counts = dict(sorted(counts.items()))
+        run.output_digest, run.counts = queries.outcome(run=run)
         run.status, run.finished_at, run.checkpoint = "succeeded", now, {}
         run.save()
         _forget_stage(run)
@@ -313,45 +320,53 @@ def _values(run: Run, asked: datetime, now: datetime) -> dict[str, Any]:
     }
 
 
-def _statements(run: Run, compared: Sequence[str], ours: Mapping[str, int], asked: datetime) -> list[str]:
-    by_leg: dict[str, tuple[str, ...]] = {
-        "payout": (legs.PAYOUTS,),
-        "booking": (legs.BOOKINGS,),
-        "host": (legs.HOSTS,),
-        "status": (legs.STATUSES,),
-    }
-    statements = [_INTO.format(found=found) for leg in compared for found in by_leg.get(leg, ())]
-    if "line" in compared:
-        # Strays are looked for only when the mirror is not what its movements add up to: it is a join of everything.
-        more = (
-            legs.DUPLICATES,
-            legs.RATES,
-            *(() if queries.mirror_is_whole(ours=ours, asked=asked) else (legs.STRAYS,)),
-        )
-        statements += [*_compare_lines(run), *(_INTO.format(found=found) for found in more)]
+def _mirror(run: Run, asked: datetime) -> queries.Mirror:
+    """Both sums of the mirror. A window that is a small part of a large book does not add up the whole of it anew."""
+    kept = legs.few(lines=run.lines) and not legs.few(lines=queries.mirror_lines())
+    return queries.mirror(asked=asked, since=run.since, until=run.until, left_out=run.checkpoint["left_out"], kept=kept)
+
+
+def _found_by(compared: Sequence[str]) -> list[str]:
+    """What finds the differences of the legs, but for the movements'."""
+    by_leg = {"payout": legs.PAYOUTS, "booking": legs.BOOKINGS, "host": legs.HOSTS, "status": legs.STATUSES}
+    statements = [by_leg[leg] for leg in compared if leg in by_leg]
     if "bank" in compared or "clearing" in compared:
         wanted = f"SELECT * FROM ({legs.CLEARING}) AS s (leg, k, f, h, d, r, c, s, o, t) WHERE leg = ANY(%(compared)s)"  # noqa: S608
-        statements.append(_INTO.format(found=wanted))
+        statements.append(wanted)
     return statements
 
 
-def _compare_lines(run: Run) -> list[str]:
-    return [
-        """
-        CREATE TEMPORARY TABLE reconciliation_unequal (
-            line_id bigint, movement_id bigint, journal_id bigint, our_net bigint, our_currency text) ON COMMIT DROP
-        """,
-        "SET LOCAL enable_nestloop = off",
-        _PAIR.format(pairs=legs.pairs(lines=run.lines)),
-        "SET LOCAL enable_nestloop = on",
-        "ANALYZE reconciliation_unequal",
-        """
-        DELETE FROM reconciliation_match known USING reconciliation_unequal differing
-        WHERE known.movement_id = differing.movement_id
-        """,
-        _INTO.format(found=legs.LINES),
-        "DROP TABLE reconciliation_unequal",
-    ]
+def _compare_lines(cursor: CursorWrapper, run: Run, ours: queries.Mirror, values: Mapping[str, Any]) -> None:
+    """Pair every movement, keep the equal ones as matches, and look closely at the others."""
+    few = legs.few(lines=run.lines)
+    cursor.execute("SET LOCAL enable_nestloop = %s", ["on" if few else "off"])
+    cursor.execute(_PAIR.format(pairs=legs.pairs(mirror="lookup" if few else "lines")), values)
+    if not few and _pairs_of_movements(cursor) != ours.movements:
+        cursor.execute("DROP TABLE reconciliation_pair")
+        cursor.execute(_PAIR.format(pairs=legs.pairs(mirror="sums")), values)
+    cursor.execute(_UNEQUAL)
+    cursor.execute(_FEW_MATCHES if few else _MANY_MATCHES, values)
+    cursor.execute("DROP TABLE reconciliation_pair")
+    cursor.execute("SET LOCAL enable_nestloop = on")
+    cursor.execute("ANALYZE reconciliation_unequal")
+    cursor.execute(_NO_MATCH_ANY_MORE)
+    # Strays are looked for only when the mirror is not what its movements add up to: it is a join of everything.
+    strays = () if ours.whole else (legs.STRAYS,)
+    cursor.execute(_INTO.format(found=legs.LINES), values)
+    if not few:
+        cursor.execute("SET LOCAL enable_seqscan = off")  # in the order of the index: nothing is hashed or sorted
+        cursor.execute("SET LOCAL enable_hashagg = off")
+    cursor.execute(_INTO.format(found=legs.duplicates(lines=run.lines)), values)
+    cursor.execute("SET LOCAL enable_seqscan = on")
+    cursor.execute("SET LOCAL enable_hashagg = on")
+    cursor.execute("DROP TABLE reconciliation_unequal")
+    for found in (legs.RATES, *strays):
+        cursor.execute(_INTO.format(found=found), values)
+
+
+def _pairs_of_movements(cursor: CursorWrapper) -> int:
+    cursor.execute("SELECT count(movement_id) FROM reconciliation_pair")
+    return int(cursor.fetchone()[0])
 
 
 def _explain(run: Run, ours: Mapping[str, int], now: datetime, lines_compared: bool) -> dict[str, dict[str, int]]:
@@ -396,13 +411,14 @@ def _keep_one_of_each(run: Run) -> None:
 
 
 def _forget_stage(run: Run) -> None:
-    """Clear the staging tables of a run. A truncation leaves nothing to be cleaned up after a million rows; it is possible
-    when no other run's rows are there."""
-    others = ProviderLine.objects.exclude(run=run).exists()
+    """Clear the staging tables of a run. A truncation leaves nothing to be cleaned up after a million rows; only a run that
+    compares movements may, which has them to itself, and when no other that could go on has some there."""
+    compares = [scope for scope, of in SCOPES.items() if "line" in of]
+    others = Run.objects.filter(scope__in=compares, status__in=["running", "interrupted"]).exclude(checkpoint={})
     with connection.cursor() as cursor:
-        if others:
-            ProviderLine.objects.filter(run=run).delete()
-        else:
+        if run.scope in compares and not others.exclude(pk=run.pk).exists():
             cursor.execute("TRUNCATE reconciliation_providerline")
+        else:
+            ProviderLine.objects.filter(run=run).delete()
     ProviderState.objects.filter(run=run).delete()
     StagedDifference.objects.filter(run=run).delete()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from django.db import connection
+from psycopg.types.json import Jsonb
+
 from backoffice.core.errors import Invalid
 from backoffice.core.money import Money
 from backoffice.reconciliation.models import Break, BreakEvent, Run
@@ -13,6 +16,7 @@ from backoffice.reconciliation.states import BREAK, OPEN, WINDOWED
 from backoffice.rulebook import queries as rulebook
 
 _SEEN = ("cls", "flags", "difference", "at_risk", "detail", "fact", "subject")
+_COLUMNS = [column for column in Break._meta.concrete_fields if not column.primary_key]
 
 
 def write_chunk(*, run: Run, differences: Sequence[Difference], now: datetime) -> None:
@@ -22,9 +26,8 @@ def write_chunk(*, run: Run, differences: Sequence[Difference], now: datetime) -
     rows = Break.objects.select_for_update().filter(identity__in=identities).order_by("id")
     known = {found.identity: found for found in rows}
     fresh = [_new(run, each, now) for each in differences if each.identity not in known]
-    Break.objects.bulk_create(fresh)
-    events = [event(found, "found", now, run=run) for found in fresh]
-    changed = []
+    _make(run, fresh, now)
+    events, changed = [], []
     for difference in differences:
         found = known.get(difference.identity)
         what = _see_again(found, difference, now) if found is not None else ""
@@ -37,6 +40,26 @@ def write_chunk(*, run: Run, differences: Sequence[Difference], now: datetime) -
     )
     Break.objects.filter(id__in=[found.id for found in known.values() if found.status in OPEN]).update(last_seen=run)
     BreakEvent.objects.bulk_create(events)
+
+
+def _make(run: Run, fresh: Sequence[Break], now: datetime) -> None:
+    """New breaks by COPY, as a first run over a large book may find thousands, and that they were found."""
+    if not fresh:
+        return
+    columns = [str(column.column) for column in _COLUMNS]
+    with connection.cursor() as cursor:
+        with cursor.copy(f"COPY reconciliation_break ({', '.join(columns)}) FROM STDIN") as copy:
+            for found in fresh:
+                values = [getattr(found, column.attname) for column in _COLUMNS]
+                copy.write_row([Jsonb(value) if isinstance(value, (dict, list)) else value for value in values])
+        cursor.execute(
+            """
+            INSERT INTO reconciliation_breakevent (found_id, at, what, status, cls, difference, run_id, who, why)
+            SELECT id, %s, 'found', status, cls, difference, %s, '', '' FROM reconciliation_break
+            WHERE identity = ANY(%s) ORDER BY id
+            """,
+            [now, run.pk, [found.identity for found in fresh]],
+        )
 
 
 def heal(*, run: Run, compared: Sequence[str], now: datetime) -> int:

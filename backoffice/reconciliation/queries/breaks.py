@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -162,51 +163,62 @@ def _difference(row: StagedDifference) -> Difference:
     )
 
 
-def output_digest(*, run: Run) -> str:
-    """Of all that a run found, in an order of its own: the same for the same facts."""
-    digest = hashlib.sha256()
+def outcome(*, run: Run) -> tuple[str, dict[str, int]]:
+    """The digest of all that a run found, in an order of its own (the same for the same facts), and how many of each class."""
+    digest, counts = hashlib.sha256(), Counter[str]()
     for _, found in staged(run=run):
         facts = [found.leg, found.key, found.cls, *found.flags, found.difference, found.currency]
         digest.update(json.dumps(facts).encode())
-    return digest.hexdigest()
+        counts[found.cls] += 1
+    return digest.hexdigest(), dict(sorted(counts.items()))
 
 
+# A record's own hash, column by column: a million rows are not made into text first. The second sum is of the hashes mixed
+# anew, so that two rows do not make up for two others in both.
 _INPUT: Final = """
-SELECT count(*), coalesce(sum(hashtextextended(facts, 1)), 0), coalesce(sum(hashtextextended(facts, 2)), 0)
+SELECT count(*), coalesce(sum(hash), 0), coalesce(sum(hashint8extended(hash, 2)), 0), max(created)
 FROM (
-    SELECT concat_ws('|', provider_id, reporting_category, source_id, amount, fee, net, currency,
-                     extract(epoch FROM created)::bigint) AS facts
+    SELECT hash_record_extended((provider_id, reporting_category, source_id, amount, fee, net, currency, created), 1)
+               AS hash, created
     FROM reconciliation_providerline WHERE run_id = %(run)s
     UNION ALL
-    SELECT concat_ws('|', kind, provider_id, account, status, amount, currency)
+    SELECT hash_record_extended((kind, provider_id, account, status, amount, currency), 1), NULL
     FROM reconciliation_providerstate WHERE run_id = %(run)s
 ) line
 """
 
 
-def input_digest(*, run: Run) -> tuple[int, str]:
-    """How many rows of the provider a run was given, and their digest: sums of hashes, which no order changes."""
+def input_digest(*, run: Run) -> tuple[str, datetime | None]:
+    """The digest of the rows that a run was given by the provider, sums of hashes, which no order changes; and when the newest
+    of its movements was made."""
     with connection.cursor() as cursor:
         cursor.execute(_INPUT, {"run": run.pk})
-        count, *sums = cursor.fetchone()
-    facts = [count, *map(str, sums), run.rules, run.scope]
-    return count, hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        *sums, newest = cursor.fetchone()
+    facts = [*map(str, sums), run.rules, run.scope]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest(), newest
 
 
 # Balances --------------------------------------------------------------------------------------------------------------
 
-# From the lines, not from the kept balances: that these are their sums is the ledger's own check. A movement imported after
-# the provider was asked is no difference.
+# From the lines. Where a window of a large book is compared, from the kept balances: that these are the sums of the lines is
+# the ledger's own check, and every run over the whole book looks at the lines.
 _MIRROR: Final = """
-SELECT currency, sum(net)::bigint FROM (
-    SELECT line.currency, sum(line.amount) AS net FROM ledger_line line WHERE line.account_id = ANY(%(mirrors)s)
-    GROUP BY line.currency
-    UNION ALL
-    SELECT currency, -sum(net) FROM payments_balancetransaction WHERE imported_at > %(asked)s GROUP BY currency
-) side GROUP BY currency
+SELECT line.currency, sum(line.amount)::bigint FROM ledger_line line WHERE line.account_id = ANY(%(mirrors)s)
+GROUP BY line.currency
 """
+_KEPT_MIRROR: Final = """
+SELECT account.currency, sum(held.balance)::bigint
+FROM ledger_balance held JOIN ledger_account account ON account.id = held.account_id
+WHERE held.account_id = ANY(%(mirrors)s) GROUP BY account.currency
+"""
+# In one pass: what the imported movements add up to, what was imported only after the provider was asked (which is no
+# difference), and how many there are in the window.
 _MOVED: Final = """
-SELECT currency, sum(net)::bigint FROM payments_balancetransaction WHERE imported_at <= %(asked)s GROUP BY currency
+SELECT currency, coalesce(sum(net) FILTER (WHERE imported_at <= %(asked)s), 0)::bigint,
+       coalesce(sum(net) FILTER (WHERE imported_at > %(asked)s), 0)::bigint,
+       count(*) FILTER (WHERE imported_at <= %(asked)s AND created >= %(since)s AND created < %(until)s
+                          AND NOT reporting_category = ANY(%(left_out)s))
+FROM payments_balancetransaction GROUP BY currency
 """
 
 # By how much the provider's side exceeds ours, currency by currency, in differences that have a name.
@@ -233,9 +245,51 @@ WITH named AS (SELECT currency, difference, detail, {_CROSS} FROM reconciliation
 """  # noqa: S608
 
 
-def mirror(*, asked: datetime) -> dict[str, int]:
-    """Currency -> what the ledger says the provider holds for us, without what was imported after `asked`."""
-    return _by_currency(_MIRROR, {"asked": asked, "mirrors": mirror_accounts()})
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """What the ledger says the provider holds for us, by currency, and what the imported movements add up to; without what was
+    imported after the provider was asked. `movements` is how many of them a run compares."""
+
+    held: Mapping[str, int]
+    moved: Mapping[str, int]
+    movements: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether the two are the same in every currency."""
+        return all(self.held.get(name, 0) == self.moved.get(name, 0) for name in {*self.held, *self.moved})
+
+
+def mirror(
+    *,
+    asked: datetime,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    left_out: Sequence[str] = (),
+    kept: bool = False,
+) -> Mirror:
+    """Both sums as of when the provider was `asked`; `kept` takes ours from the kept balances instead of the lines."""
+    values = {"asked": asked, "since": since, "until": until, "left_out": list(left_out), "mirrors": mirror_accounts()}
+    held = _by_currency(_KEPT_MIRROR if kept else _MIRROR, values)
+    moved, movements = {}, 0
+    with connection.cursor() as cursor:
+        cursor.execute(_MOVED, values)
+        for currency, total, after, number in cursor.fetchall():
+            moved[currency] = total
+            held[currency] = held.get(currency, 0) - after
+            movements += number
+    return Mirror(held, moved, movements)
+
+
+def mirror_lines() -> int:
+    """How many lines the mirror has, as the kept balances count them."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT coalesce(sum(version), 0)::bigint FROM ledger_balance WHERE account_id = ANY(%s)",
+            [mirror_accounts()],
+        )
+        (count,) = cursor.fetchone()
+        return int(count)
 
 
 def mirror_accounts() -> list[int]:
@@ -243,12 +297,6 @@ def mirror_accounts() -> list[int]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT id FROM ledger_account WHERE code = '1100'")
         return [id for (id,) in cursor.fetchall()]
-
-
-def mirror_is_whole(*, ours: Mapping[str, int], asked: datetime) -> bool:
-    """Whether the mirror (`ours`, from its lines) and the imported movements add up to the same, in every currency."""
-    moved = _by_currency(_MOVED, {"asked": asked})
-    return all(ours.get(currency, 0) == moved.get(currency, 0) for currency in {*ours, *moved})
 
 
 def named(*, run: Run, lines_compared: bool) -> dict[str, int]:

@@ -19,7 +19,7 @@ coalesce((SELECT code FROM payments_refund WHERE provider_id = {id}),
 # moved by in the movement's journal. The imported row only says which journal that is, and carries amount and fee apart.
 # A movement that we imported after the provider was asked is left out. Kept narrow: a million rows pass through here.
 _PAIRS: Final = """
-theirs AS (
+WITH theirs AS (
     SELECT id, provider_id, amount, fee, net, currency FROM reconciliation_providerline WHERE run_id = %(run)s
 ), mine AS (
     SELECT bt.id, bt.provider_id, bt.amount, bt.fee, bt.net, bt.currency, bt.journal_id
@@ -31,17 +31,22 @@ theirs AS (
            CASE WHEN mirror.net IS NOT NULL THEN mirror.net WHEN mine.net = 0 THEN 0 END AS net,
            coalesce(mirror.currency, mine.currency) AS currency
     FROM mine LEFT JOIN {mirror}
-), pairs AS MATERIALIZED (
-    SELECT theirs.id AS line_id, ours.id AS movement_id, ours.journal_id, ours.net AS our_net, ours.currency AS our_currency,
-           theirs.amount = ours.amount AND theirs.fee = ours.fee AND theirs.net = ours.net
-               AND theirs.currency = ours.currency AS equal
-    FROM theirs FULL JOIN ours USING (provider_id)
 )
+SELECT theirs.id AS line_id, ours.id AS movement_id, ours.journal_id, ours.net AS our_net, ours.currency AS our_currency,
+       theirs.amount = ours.amount AND theirs.fee = ours.fee AND theirs.net = ours.net
+           AND theirs.currency = ours.currency AS equal
+FROM theirs FULL JOIN ours USING (provider_id)
 """
 
-# The mirror's side of a movement: of a whole book in one pass over its lines, of a day's window looked up one by one.
+# The mirror's side of a movement. Of a whole book the lines themselves: a movement's journal has one on the mirror, and
+# where that is not so (the pairs are more than the movements then) they are summed in one pass. Of a day's window they
+# are looked up one by one.
 _MIRRORS: Final = {
-    "pass": """(
+    "lines": """(
+        SELECT line.journal_id, line.amount AS net, line.currency
+        FROM ledger_line line WHERE line.account_id = ANY(%(mirrors)s)
+    ) mirror ON mirror.journal_id = mine.journal_id""",
+    "sums": """(
         SELECT line.journal_id, sum(line.amount)::bigint AS net, min(line.currency) AS currency
         FROM ledger_line line WHERE line.account_id = ANY(%(mirrors)s) GROUP BY line.journal_id
     ) mirror ON mirror.journal_id = mine.journal_id""",
@@ -53,9 +58,14 @@ _MIRRORS: Final = {
 _FEW: Final = 60_000
 
 
-def pairs(*, lines: int) -> str:
-    """The common table expressions that pair a run's lines with our movements, the last of them called `pairs`."""
-    return _PAIRS.format(mirror=_MIRRORS["lookup" if lines <= _FEW else "pass"])
+def few(*, lines: int) -> bool:
+    """Whether so many lines are sooner looked up one by one than found in a pass over everything."""
+    return lines <= _FEW
+
+
+def pairs(*, mirror: str) -> str:
+    """The statement that pairs a run's lines with our movements; `mirror`: lines, sums or lookup."""
+    return _PAIRS.format(mirror=_MIRRORS[mirror])
 
 
 # What differs, looked at closely: few rows.
@@ -96,8 +106,8 @@ FROM (
 """  # noqa: S608  # constants of this file
 
 # A second movement of one fact: the same object, the same category, later. A chargeback that was given back may be taken
-# again, so each return allows another.
-DUPLICATES: Final = f"""
+# again, so each return allows another. Looked at closely is only what we have twice, or do not have at all.
+_DUPLICATES: Final = f"""
 SELECT 'line', theirs.provider_id, {_OURS.format(id="theirs.source_id")}, '["duplicate_external"]'::jsonb, 0,
        abs(theirs.net), theirs.currency,
        coalesce((SELECT journal.subject FROM payments_balancetransaction bt JOIN ledger_journal journal
@@ -107,17 +117,46 @@ SELECT 'line', theirs.provider_id, {_OURS.format(id="theirs.source_id")}, '["dup
            'first', min(bt.provider_id),
            'provider', jsonb_build_object('amount', theirs.amount, 'fee', theirs.fee, 'net', theirs.net,
                                           'currency', theirs.currency))
-FROM reconciliation_providerline theirs
+FROM (
+    {{twice}}
+    UNION
+    SELECT theirs.* FROM reconciliation_unequal pairs
+    JOIN reconciliation_providerline theirs ON theirs.id = pairs.line_id WHERE pairs.movement_id IS NULL
+) theirs
 JOIN payments_balancetransaction bt
   ON bt.source_id = theirs.source_id AND bt.reporting_category = theirs.reporting_category
  AND (bt.created, bt.provider_id) < (theirs.created, theirs.provider_id)
-WHERE theirs.run_id = %(run)s AND theirs.source_id <> ''
+WHERE theirs.source_id <> ''
   AND theirs.reporting_category IN ('charge', 'refund', 'transfer', 'transfer_reversal', 'payout', 'dispute')
-GROUP BY theirs.id
+GROUP BY theirs.id, theirs.provider_id, theirs.reporting_category, theirs.source_id, theirs.amount, theirs.fee, theirs.net,
+         theirs.currency, theirs.created
 HAVING theirs.reporting_category <> 'dispute' OR count(*) > (
     SELECT count(*) FROM payments_balancetransaction back WHERE back.source_id = theirs.source_id
       AND back.reporting_category = 'dispute_reversal' AND back.created <= theirs.created)
 """  # noqa: S608  # constants of this file
+# Of a whole book one pass over the index of sources, in its order; of a window each line's own place in it.
+_TWICE: Final = {
+    "pass": """
+    SELECT theirs.* FROM (
+        SELECT source_id, reporting_category FROM payments_balancetransaction
+        GROUP BY source_id, reporting_category HAVING count(*) > 1
+    ) twice
+    JOIN reconciliation_providerline theirs USING (source_id, reporting_category)
+    WHERE theirs.run_id = %(run)s
+    """,
+    "lookup": """
+    SELECT theirs.* FROM reconciliation_providerline theirs
+    WHERE theirs.run_id = %(run)s AND theirs.source_id <> '' AND (
+        SELECT count(*) FROM payments_balancetransaction bt
+        WHERE bt.source_id = theirs.source_id AND bt.reporting_category = theirs.reporting_category) > 1
+    """,
+}
+
+
+def duplicates(*, lines: int) -> str:
+    """The statement that finds second movements of one fact."""
+    return _DUPLICATES.format(twice=_TWICE["lookup" if few(lines=lines) else "pass"])
+
 
 # Journals on the mirror that are no movement's: the same movement posted twice, or one that was reversed and not posted
 # anew. Looked for only when the sums differ.
