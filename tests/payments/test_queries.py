@@ -6,12 +6,14 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from backoffice.bookings.models import Booking
 from backoffice.core.errors import NotFound
 from backoffice.core.money import Money
 from backoffice.payments import queries
-from backoffice.payments.models import BalanceTransaction, Payment, PaymentAttempt, Refund, WebhookEvent
+from backoffice.payments.models import BalanceTransaction, ExtraCharge, Payment, PaymentAttempt, Refund, WebhookEvent
 from tests import factories
 from tests.factories import NOW
 
@@ -84,6 +86,15 @@ def test_a_refund_in_each_status_in_the_table(
     assert table.refundable.amount == paid.amount - left
     assert table.charged == table.refunded + table.refunds_pending + table.refundable
     assert table.parts_left["held"].amount == paid.held - left
+
+
+def test_a_line_that_came_back_is_not_refunded_once_more() -> None:
+    paid = payment()
+    before = queries.line_limits(payment=paid)["nights"]
+    returned = refund(paid, 1_000, "failed", unclaimed=True, lines={"nights": 1_000})
+    assert queries.line_limits(payment=paid)["nights"] == before - Money(1_000, before.currency)
+    refund(paid, 1_000, "requested", held=0, method="other", repays=returned, lines={"nights": 1_000})
+    assert queries.line_limits(payment=paid)["nights"] == before - Money(1_000, before.currency)
 
 
 @pytest.mark.parametrize("status", ["requires_payment", "requires_action", "processing", "failed", "cancelled"])
@@ -231,3 +242,28 @@ def test_captures_of_a_period_are_half_open_by_utc_days() -> None:
     assert list(queries.captured_between(since=day, until=day + timedelta(days=1))) == [paid]
     assert not queries.captured_between(since=day + timedelta(days=1), until=day + timedelta(days=2))
     assert not queries.captured_between(since=day - timedelta(days=1), until=day)
+
+
+@pytest.mark.parametrize(
+    ("ask", "index"),
+    [
+        (lambda: queries.charges_due(now=NOW), "extra_charge_due"),
+        (lambda: queries.charges_unanswered(older_than=NOW), "extra_charge_unanswered"),
+        (lambda: queries.charges_unpaid(now=NOW), "extra_charge_unpaid"),
+    ],
+    ids=["due", "unanswered", "unpaid"],
+)
+def test_the_few_charges_that_the_job_looks_for_are_not_looked_for_among_all(ask: Any, index: str) -> None:
+    booking = payment().booking
+    ExtraCharge.objects.bulk_create(
+        ExtraCharge(
+            booking=booking, kind="damage", number=number, status="cancelled", amount=1, due_at=NOW, created_at=NOW
+        )
+        for number in range(1, 2_001)
+    )
+    with connection.cursor() as sql:
+        sql.execute("ANALYZE payments_extracharge")
+        with CaptureQueriesContext(connection) as asked:
+            ask()
+        sql.execute("EXPLAIN " + asked[-1]["sql"])
+        assert index in "\n".join(line for (line,) in sql.fetchall())

@@ -166,7 +166,19 @@ class ExtraCharge(models.Model):
         indexes = [
             models.Index(name="extra_charge_newest", fields=["-id", "status"]),
             models.Index(
-                name="extra_charge_due", fields=["next_try_at"], condition=models.Q(status__in=["scheduled", "failed"])
+                name="extra_charge_due",
+                fields=["next_try_at"],
+                condition=models.Q(status__in=["scheduled", "failed", "requires_action"]),
+            ),
+            models.Index(
+                name="extra_charge_unanswered",
+                fields=["id"],
+                condition=models.Q(status__in=["submitted", "indeterminate"]),
+            ),
+            models.Index(
+                name="extra_charge_unpaid",
+                fields=["pay_by", "id"],
+                condition=models.Q(status__in=["failed", "requires_action"]),
             ),
         ]
 
