@@ -174,11 +174,13 @@ def price_of(*, payment: Payment) -> PriceBreakdown:
 
 
 def line_limits(*, payment: Payment) -> dict[str, Money]:
-    """The most that each line of the price can still give back, in the booking's currency; refunds under way counted."""
+    """The most that each line of the price can still give back, in the booking's currency; refunds under way counted, and
+    those that came back, which stand aside for the guest."""
+    taken = Q(status__in=REFUND_COUNTS) | Q(status="failed", unclaimed=True)
     return policies.line_limits(
         price=price_of(payment=payment),
         remaining=refund_limits(payment=payment).parts,
-        earlier=Refund.objects.filter(payment=payment, status__in=REFUND_COUNTS).values_list("lines", flat=True),
+        earlier=Refund.objects.filter(taken, payment=payment, repays=None).values_list("lines", flat=True),
     )
 
 
