@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
-from django.db.models import Q
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
@@ -58,15 +57,9 @@ def side(amount: int, currency: str) -> SafeString:
 
 
 def journals_about(names: Collection[str]) -> list[Journal]:
-    """The journals that name any of `names`, first to last: as the key of an account they moved, as what they are about,
-    or as the provider's id. Names are of things with a life of their own (a payout, a refund), never of a person."""
-    wanted = [name for name in names if name]
-    moved = JournalLine.objects.filter(account__key__in=wanted).values("journal_id")
-    return list(
-        ledger.journals()
-        .filter(Q(pk__in=moved) | Q(reference__in=wanted) | Q(subject__in=wanted))
-        .order_by("id")[: 2 * _MOST]
-    )
+    """The latest journals that have to do with any of `names`, first to last. Names are of things with a life of their own
+    (a payout, a refund), never of a person."""
+    return ledger.concerning(*names, limit=2 * _MOST)
 
 
 def postings(journals: Iterable[Journal], *codes: str, key: str | None = None, credited: bool = False) -> list[Posting]:

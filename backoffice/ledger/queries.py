@@ -163,23 +163,22 @@ def trace(subject: str) -> list[Journal]:
     return list(journals().filter(subject=subject).order_by("id"))
 
 
-def concerning(what: str, *, limit: int = 1000) -> list[Journal]:
-    """Every journal that has to do with `what`, first to last: it is about it (a booking's code), says it as its reference
-    (a provider's id, a payout's code), or moves an account under that key. At most the `limit` latest."""
-    ids = _rows(
-        """
-        SELECT id FROM ledger_journal WHERE subject = %s AND subject <> ''
-        UNION SELECT id FROM ledger_journal WHERE reference = %s AND reference <> ''
-        UNION SELECT line.journal_id FROM ledger_account account JOIN ledger_line line ON line.account_id = account.id
-              WHERE account.key = %s AND account.key <> ''
-        ORDER BY id DESC LIMIT %s
-        """,
-        what,
-        what,
-        what,
-        limit,
-    )
+def concerning(*names: str, limit: int = 1000) -> list[Journal]:
+    """Every journal that has to do with any of `names`, first to last: it is about it (a booking's code), says it as its
+    reference (a provider's id, a payout's code), or moves an account under that key. At most the `limit` latest."""
+    wanted = [name for name in names if name]
+    ids = _rows(_CONCERNING, wanted, wanted, wanted, limit)
     return list(journals().filter(id__in=[number for (number,) in ids]).order_by("id"))
+
+
+# Three walks of an index each: asked in one condition, it would be a walk of the whole book.
+_CONCERNING: Final = """
+SELECT id FROM ledger_journal WHERE subject = ANY(%s) AND subject <> ''
+UNION SELECT id FROM ledger_journal WHERE reference = ANY(%s) AND reference <> ''
+UNION SELECT line.journal_id FROM ledger_account account JOIN ledger_line line ON line.account_id = account.id
+      WHERE account.key = ANY(%s) AND account.key <> ''
+ORDER BY id DESC LIMIT %s
+"""
 
 
 def journal(*, number: int) -> Journal:
@@ -292,18 +291,20 @@ def subject_sums(*, codes: Collection[str], subjects: Collection[str] | None = N
     return (SubjectSum(*row) for row in rows)
 
 
-def clearing_open(*, now: datetime, older_than: timedelta | None = None) -> list[OpenClearing]:
+def clearing_open(
+    *, now: datetime, older_than: timedelta | None = None, accounts: Collection[int] | None = None
+) -> list[OpenClearing]:
     """Clearing accounts that are not zero, oldest first: what did not happen, happened twice, or differs.
 
     A balance stands since the journal recorded first after the account was last at zero. `older_than` leaves out
-    what is younger at `now`."""
+    what is younger at `now`; `accounts` (ids) asks of these alone."""
     clearing = {code: account.clears_within for code, account in chart().items() if account.clears_within is not None}
     rows = _rows(
         """
         WITH open AS (
             SELECT account.id, account.code, account.key, account.currency, sum(kept.balance)::bigint AS balance
             FROM ledger_account account JOIN ledger_balance kept ON kept.account_id = account.id
-            WHERE account.code = ANY(%s)
+            WHERE account.code = ANY(%s) AND (%s::bigint[] IS NULL OR account.id = ANY(%s))
             GROUP BY account.id HAVING sum(kept.balance) <> 0
         ), running AS (
             SELECT line.account_id, line.id, journal.recorded_at,
@@ -323,6 +324,8 @@ def clearing_open(*, now: datetime, older_than: timedelta | None = None) -> list
         ORDER BY since, open.code, open.key, open.currency
         """,
         list(clearing),
+        None if accounts is None else list(accounts),
+        [] if accounts is None else list(accounts),
     )
     found = [
         OpenClearing(code, key, amount, currency, since, due=since + clearing[code])

@@ -29,6 +29,33 @@ def settle(charge: str = "ch_1", amount: int = 500_00, fee: int = 7_75) -> list[
     ]
 
 
+class TestConcerning:
+    def test_every_way_of_naming_counts_and_each_journal_stands_once(self, post: Post) -> None:
+        post("1", capture("ch_1", "BK-1", 5))
+        post("2", capture("ch_2", "BK-2", 5))
+        post("3", settle("ch_1", 5, 1))
+        post("4", capture("ch_3", "BK-3", 5))
+
+        def keys(*names: str, limit: int = 10) -> list[str]:
+            return [journal.idempotency_key for journal in queries.concerning(*names, limit=limit)]
+
+        assert keys("ch_1") == ["1", "3"]
+        assert keys("ch_2", "ch_1", "") == ["1", "2", "3"]
+        assert keys("BK-1", "BK-3") == ["1", "2", "3", "4"]  # all of them are about the first
+        assert keys("ch_1", "ch_2", limit=2) == ["2", "3"]
+        assert keys("") == keys() == keys("ch_9") == []
+
+    def test_nothing_is_walked_but_indexes(self, post: Post) -> None:
+        post("1", capture("ch_1", "BK-1", 5))
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+            cursor.execute("EXPLAIN " + queries._CONCERNING, [["a"], ["a"], ["a"], 5])
+            plan = "\n".join(row for (row,) in cursor.fetchall())
+        for index in ("ledger_journal_subject", "ledger_journal_reference", "ledger_account_key"):
+            assert f"{index} " in plan, plan
+        assert "Seq Scan" not in plan
+
+
 class TestBalances:
     def test_an_account_that_nobody_posted_to_is_at_zero(self) -> None:
         assert queries.balance(account="1100", key="stripe", currency=EUR) == 0
@@ -182,6 +209,9 @@ class TestClearing:
         assert [item.key for item in queries.clearing_open(now=now)] == ["RF-1", "ch_2"]
         assert [item.key for item in queries.clearing_open(now=now, older_than=2 * HOUR)] == ["RF-1"]
         assert queries.clearing_open(now=now, older_than=2 * HOUR + timedelta(seconds=1)) == []
+        asked = Account.objects.filter(key="ch_2").values_list("id", flat=True)
+        assert [item.key for item in queries.clearing_open(now=now, accounts=list(asked))] == ["ch_2"]
+        assert queries.clearing_open(now=now, accounts=[]) == []
 
 
 def as_superuser(sql: str) -> None:

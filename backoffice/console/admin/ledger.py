@@ -133,10 +133,12 @@ class AccountAdmin(StaffAdmin):
         return cells.two(cells.instant(open_.since), "overdue" if row.overdue else f"due {cells.when(open_.due)}")
 
     def prepare(self, rows: list[Any], desk: Desk) -> None:
-        """How long what should have cleared has been standing: one question for the whole page."""
+        """How long what should have cleared has been standing: one question for the whole page, about its rows alone."""
         chart = ledger.chart()
-        if any(row.standing and row.code in chart and chart[row.code].clears_within for row in rows):
-            found = {(each.account, each.key, each.currency): each for each in ledger.clearing_open(now=desk.now)}
+        asked = [row.pk for row in rows if row.standing and row.code in chart and chart[row.code].clears_within]
+        if asked:
+            standing = ledger.clearing_open(now=desk.now, accounts=asked)
+            found = {(each.account, each.key, each.currency): each for each in standing}
             for row in rows:
                 row.clearing = found.get((row.code, row.key, row.currency))
                 row.overdue = row.clearing is not None and row.clearing.due <= desk.now
