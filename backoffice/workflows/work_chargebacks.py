@@ -110,24 +110,25 @@ def accept(*, code: str, version: int, reason: str, actor: Actor, now: datetime)
 
 
 def run(*, now: datetime) -> int:
-    """Find disputes that no event told of, ask about those that are open, send again what was lost, follow the money,
-    remind; returns how many of these were done. Running it twice does no harm."""
-    done = _poll(now)
+    """Send again what was lost, remind, follow the money, ask about those that are open, find disputes that no event told
+    of; returns how many of these were done. What has a deadline comes first, and nothing keeps what comes after it from
+    being done. Running it twice does no harm."""
     settled = [
-        *jobs.each(
-            payment_queries.chargebacks_to_ask_about(older_than=now - ASK_AGAIN),
-            lambda dispute_id: take_over(dispute_id=dispute_id, actor=ACTOR, now=now),
-        ),
         *jobs.each(
             payment_queries.unanswered_claims(older_than=now - LOST_AFTER),
             lambda code: answer_again(code=code, actor=ACTOR, now=now),
         ),
         *jobs.each(payment_queries.unsettled_chargebacks(now=now), lambda source: _follow(source, ACTOR, now)),
+        *jobs.each(
+            payment_queries.chargebacks_to_ask_about(older_than=now - ASK_AGAIN),
+            lambda dispute_id: take_over(dispute_id=dispute_id, actor=ACTOR, now=now),
+        ),
     ]
-    done += sum(row is not None for row in settled)
-    for row in payment_queries.chargebacks_to_remind(now=now):
-        payments.remind_of_chargeback(code=row.code, actor=ACTOR, now=now)
-    return done
+    jobs.each(
+        payment_queries.chargebacks_to_remind(now=now),
+        lambda row: payments.remind_of_chargeback(code=row.code, actor=ACTOR, now=now),
+    )
+    return sum(row is not None for row in settled) + sum(jobs.each([POLLED], lambda _: _poll(now)))
 
 
 def answer_again(*, code: str, actor: Actor, now: datetime) -> Chargeback:
@@ -225,7 +226,7 @@ def _poll(now: datetime) -> int:
         for seen in gateway().disputes(since=min(last, now) - LOOK_BACK)
         if payment_queries.is_news(dispute_id=seen.id, status=seen.status)
     ]
-    for seen in found:
-        _record(seen, ACTOR, now)
-    jobs.set_cursor(name=POLLED, value={"polled_at": now.isoformat()}, now=now)
-    return len(found)
+    taken = jobs.each(found, lambda seen: _record(seen, ACTOR, now))
+    if len(taken) == len(found):  # else what could not be taken over is looked for again, however long that takes
+        jobs.set_cursor(name=POLLED, value={"polled_at": now.isoformat()}, now=now)
+    return len(taken)

@@ -881,6 +881,7 @@ def test_our_own_deadline_reminds_finance_and_the_owner_once(sandbox: RunningSan
     sandbox.set_clock(row.internal_due_at.timestamp() + 60)
     for _ in range(2):
         work_chargebacks.run(now=now())
+    assert payment_queries.chargebacks_to_remind(now=now()) == [], "one that was reminded takes nobody else's turn"
     reminded = OutboxMessage.objects.filter(topic="chargeback_due")
     assert reminded.count() == 2 and owner.pk in reminded.values_list("recipient_id", flat=True)
 
@@ -901,15 +902,18 @@ def test_a_lost_answer_is_found_again_and_submitted_once(sandbox: RunningSandbox
     assert sandbox.client().v1.disputes.retrieve(row.provider_id).evidence_details.submission_count == 1
 
 
-def test_a_call_that_never_arrived_is_made_again_with_the_same_key(sandbox: RunningSandbox) -> None:
+def test_a_call_that_never_arrived_is_made_again_though_the_list_cannot_be_had_now(sandbox: RunningSandbox) -> None:
     row = stage(told(sandbox, paid()), uncategorized_text="See the log.")
     sandbox.fault("error_500_before_commit", method="POST", path="/v1/disputes/*", times=3)
     with pytest.raises(UpstreamUnavailable):
         submit(row)
     sandbox.clear_faults()
     sandbox.advance(120)
+    sandbox.fault("error_429", method="GET", path="/v1/disputes", times=9)
     work_chargebacks.run(now=now())
     assert again(row).status == "under_review"
+    details = sandbox.client().v1.disputes.retrieve(row.provider_id).evidence_details
+    assert details.submission_count == 1, "under another key, since a failure stood under the first"
 
 
 def test_a_refusal_of_the_provider_leaves_the_answer_open(

@@ -31,6 +31,7 @@ class Chargeback(models.Model):
     reason = models.CharField(max_length=60, blank=True, default="")
     network_reason = models.CharField(max_length=40, blank=True, default="")
     network = models.CharField(max_length=40, blank=True, default="")
+    reminded_at = models.DateTimeField(null=True, help_text="of the deadline it has now")
     due_by = models.DateTimeField(null=True, help_text="the provider's")
     internal_due_at = models.DateTimeField(null=True, help_text="at 60 % of the time until then")
     withdrawn = minor_units(default=0, help_text="of our balance, in its currency")

@@ -264,10 +264,14 @@ def bear_loss(*, code: str, bearer: str, reason: str, version: int, actor: Actor
 
 
 def remind_of_chargeback(*, code: str, actor: Actor, now: datetime) -> None:
-    """Our own deadline has passed unanswered: tell its owner and finance, once."""
+    """Our own deadline has passed unanswered: tell its owner and finance, once for each deadline."""
     with transaction.atomic():
         row = _locked(code, None)
-        _tell(row, "chargeback_due", now, dedupe=f"chargeback-due:{row.code}:{row.kind}")
+        if row.reminded_at is not None:  # by a run at the same moment
+            return
+        row.reminded_at = now
+        row.save(update_fields=["reminded_at"])
+        _tell(row, "chargeback_due", now)
 
 
 # Private: taking over ------------------------------------------------------------------------------------------------
@@ -358,7 +362,7 @@ def _take_over(row: Chargeback, seen: SeenDispute, now: datetime) -> News:
     if seen.due_by is not None and seen.due_by != row.due_by:
         # A new round begins when the provider sets another deadline: an inquiry that became a chargeback, an appeal.
         row.internal_due_at = _internal_deadline(now, seen.due_by)
-        row.due_by = seen.due_by
+        row.due_by, row.reminded_at = seen.due_by, None
     row.kind = "chargeback" if was == "chargeback" else seen.kind
     row.status = seen.status[:60]
     row.amount, row.currency = seen.amount.amount, seen.amount.currency

@@ -228,9 +228,14 @@ def urgency_of(*, chargeback: Chargeback, now: datetime) -> rules.Urgency:
 
 
 def chargebacks_to_remind(*, now: datetime, limit: int = 100) -> list[Chargeback]:
-    """Those whose internal deadline has passed without an answer, and the provider's has not."""
+    """Those whose internal deadline has passed without an answer, and the provider's has not, and of which nobody was told."""
     rows = chargebacks().filter(
-        status__in=rules.ANSWERABLE, submitted_at=None, accepted_at=None, internal_due_at__lte=now, due_by__gt=now
+        status__in=rules.ANSWERABLE,
+        submitted_at=None,
+        accepted_at=None,
+        reminded_at=None,
+        internal_due_at__lte=now,
+        due_by__gt=now,
     )
     return list(rows.order_by("internal_due_at", "id")[:limit])
 
