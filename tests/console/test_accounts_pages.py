@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from backoffice.console import cells
@@ -141,6 +143,15 @@ def test_our_balance_in_a_currency_is_explained_before_it_is_swept(db: None) -> 
     assert response.context["buttons"] == []
     assert minor(earned.amount) < 0 and "sweep" not in buttons(seated("finance"), path)  # all of it is still others'
     assert "/console/payouts/bankpayout/EUR/" in seated("auditor").get("/console/payouts/bankpayout/").content.decode()
+
+
+def test_what_is_not_ours_is_summed_once_and_only_where_it_is_shown(db: None) -> None:
+    movement(paid())
+    client = seated("finance")
+    for path, times in (("/console/payouts/bankpayout/", 0), ("/console/payouts/bankpayout/EUR/", 1)):
+        with CaptureQueriesContext(connection) as statements:
+            assert client.get(path).status_code == 200
+        assert sum("sum(-balance)" in each["sql"] for each in statements) == times, path
 
 
 def test_a_sweep_that_was_sent_again_comes_after_its_own(db: None) -> None:

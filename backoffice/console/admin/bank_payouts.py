@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from django.contrib import admin
@@ -60,7 +62,7 @@ class Sweep(Dialog):
         return f"Send what is earned in {self.row.currency} to our bank?"
 
     def offered(self) -> bool:
-        return self.row.pk is None and earned_of(self.row.currency).amount > 0
+        return self.row.pk is None and self.row.position.earned.amount > 0
 
     def unoffered(self) -> str:
         return (
@@ -92,10 +94,23 @@ class Sweep(Dialog):
         return said(f"{Money(made.amount, made.currency)} is on its way to our bank:", made)
 
 
-def earned_of(currency: str) -> Money:
-    """What is ours of the balance, by the ledger."""
-    balance = Money(ledger.balance(account="1100", key="stripe", currency=currency), currency)
-    return balance - Money.sum(payouts.kept(currency=currency).values(), currency)
+class Position:
+    """What we have in a currency at the provider and what of it is not ours, by the ledger; summed once a request."""
+
+    def __init__(self, currency: str) -> None:
+        self.currency = currency
+
+    @cached_property
+    def balance(self) -> Money:
+        return Money(ledger.balance(account="1100", key="stripe", currency=self.currency), self.currency)
+
+    @cached_property
+    def kept(self) -> Mapping[str, Money]:
+        return payouts.kept(currency=self.currency)
+
+    @property
+    def earned(self) -> Money:
+        return self.balance - Money.sum(self.kept.values(), self.currency)
 
 
 @admin.register(BankPayout)
@@ -163,29 +178,26 @@ class BankPayoutAdmin(StaffAdmin):
         return cells.instant(row.created_at)
 
     def above(self, desk: Desk) -> list[Panel]:
-        """What we have at the provider, by currency; each leads to what of it is earned."""
+        """What we have at the provider, by currency; what of it is earned takes a sum over all that is not ours."""
         rows = [
-            Row(
-                (
-                    _position_link(currency),
-                    cells.money(ledger.balance(account="1100", key="stripe", currency=currency), currency),
-                    cells.of(earned_of(currency)),
-                )
-            )
+            Row((_position_link(currency), cells.of(Position(currency).balance)))
             for currency in payouts.sweep_currencies()
         ]
-        columns = (Column("Our balance in"), Column("At the provider", "money"), Column("Earned", "money"))
-        return [Table(title="Ours to sweep", columns=columns, rows=rows)] if rows else []
+        columns = (Column("Our balance in"), Column("At the provider", "money"))
+        note = "Each leads to what of it is earned, and may be swept."
+        return [Table(title="Our balance", note=note, columns=columns, rows=rows)] if rows else []
 
     def find(self, key: str, desk: Desk) -> Any:
         """A bank payout by its code; by a currency, what we have in it and could sweep."""
         if re.fullmatch("[A-Z]{3}", key):
-            return BankPayout(code=key, currency=key, amount=0, created_at=desk.now)
+            row: Any = BankPayout(code=key, currency=key, amount=0, created_at=desk.now)
+            row.position = Position(key)
+            return row
         return super().find(key, desk)
 
     def page(self, row: Any, desk: Desk) -> Page:
         if row.pk is None:
-            return _position(row.currency, desk)
+            return _position(row.position, desk)
         carried = list(Payout.objects.filter(bank_payout=row).select_related("booking").order_by("id")[:_MOST])
         panels: list[Panel] = [lines_table(row)]
         if carried:
@@ -225,19 +237,17 @@ def _position_link(currency: str) -> SafeString:
     return format_html('<a class="sd-link" href="{}">{}</a>', address, currency)
 
 
-def _position(currency: str, desk: Desk) -> Page:
+def _position(position: Position, desk: Desk) -> Page:
     """What we have in a currency at the provider, what of it is owed to others, and what is left: that is earned."""
-    may = desk.actor.may("ledger.view")
+    currency, may = position.currency, desk.actor.may("ledger.view")
 
     def leads(code: str) -> str:
         return cells.list_of(Account, f"code={code}&currency={currency}&standing=open") if may else ""
 
-    balance = ledger.balance(account="1100", key="stripe", currency=currency)
-    owed = payouts.kept(currency=currency)
     figures = [
         Figure(
             "Balance at the provider",
-            cells.money(balance, currency),
+            cells.of(position.balance),
             "what is ours and what is not",
             True,
             None,
@@ -246,9 +256,9 @@ def _position(currency: str, desk: Desk) -> Page:
     ]
     figures += [
         Figure(f"{code} {trail.name_of(code)}", cells.of(-amount), "not ours", False, None, leads(code))
-        for code, amount in owed.items()
+        for code, amount in position.kept.items()
     ]
-    figures.append(Figure("Earned", cells.of(earned_of(currency)), "ours, and not swept yet", True))
+    figures.append(Figure("Earned", cells.of(position.earned), "ours, and not swept yet", True))
     last, left = payouts.left_by_last_sweep(currency=currency)
     sweeps = list(payouts.sweeps().filter(currency=currency)[:20])
     return Page(
