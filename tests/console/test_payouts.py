@@ -264,6 +264,20 @@ def test_a_release_shows_what_it_sends_before_it_does(db: None) -> None:
     assert minor(shown["Released for the host"]) == row.held
 
 
+def test_damage_money_that_was_not_sent_yet_has_a_page_and_is_released_from_it(db: None) -> None:
+    booking = past(paid())
+    movement(booking)
+    host_account(booking)
+    row = payout(
+        booking, status="releasable", weight=0, held=0, host_fee=0, guest_fee=0, due_at=now(), policy="damage XC-1",
+        transfer_amount=8_000, transfer_currency="EUR",
+    )  # fmt: skip
+    client = seated("finance")
+    assert "release" in buttons(client, row)
+    shown = dict(client.get(reverse("admin:payouts_payout_release", args=[row.code])).context["money"])
+    assert minor(shown["Released for the host"]) == 8_000
+
+
 def test_a_stale_release_shows_the_new_numbers(db: None) -> None:
     booking = past(paid())
     movement(booking)

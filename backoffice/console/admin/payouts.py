@@ -245,7 +245,7 @@ class ReleaseNow(_Send):
         if self.row.status not in UNRELEASED:
             return {"money": [("Released already", amount(self.row))]}
         part = payouts.share_of(payout=self.row, now=self.desk.now)
-        owed = payouts.owed(host_code=self.row.host.code, currency=self.row.currency)
+        owed = payouts.owed(host_code=self.row.host.code, currency=part.released.currency)
         taken = min(owed, part.released.held)
         lines = [("Released for the host", cells.of(part.released.held))]
         if part.kept.held:

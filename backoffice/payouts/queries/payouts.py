@@ -19,6 +19,7 @@ from backoffice.jobs import queries as jobs
 from backoffice.ledger.models import Balance
 from backoffice.payments import queries as payments
 from backoffice.payments.models import BalanceTransaction, ExtraCharge
+from backoffice.payments.policies import Parts
 from backoffice.payouts.models import HostAccount, Payout, PayoutHold
 from backoffice.payouts.policies.accounts import Waiting
 from backoffice.payouts.policies.release import (
@@ -215,7 +216,13 @@ def extension_limit(*, hold: PayoutHold, actor: Actor, now: datetime) -> int | N
 
 
 def share_of(*, payout: Payout, now: datetime, unreleased: Sequence[Payout] | None = None) -> Share:
-    """What of the booking's money this payout would release now, in the booking's currency, and what a hold keeps."""
+    """What of the booking's money this payout would release now, in the booking's currency, and what a hold keeps. What is
+    payable already (damage money) is released whole, in its own currency. Raises StaleVersion where it was released."""
+    if payout.weight == 0 and payout.status in UNRELEASED:
+        due = Money(payout.transfer_amount, payout.transfer_currency)
+        return Share(
+            released=Parts.of(currency=due.currency, amounts={"held": due.amount}), kept=Parts.none(due.currency)
+        )
     rows = list(unreleased) if unreleased is not None else _unreleased(payout)
     position = next((index for index, row in enumerate(rows) if row.pk == payout.pk), None)
     if position is None:
