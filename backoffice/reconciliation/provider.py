@@ -81,8 +81,8 @@ def reconcile(
     """Compare the legs of a scope (stripe, payouts, bank, state, all) over [since, until).
 
     With a `report`, the movements are taken from the provider's file instead of its API. The lines of a bank `statement` are
-    kept, and lines without a payout matched, before the bank's leg is compared. Raises Locked while a run of the
-    same scope, or of all, is under way, and UpstreamUnavailable when the provider does not answer."""
+    kept, and lines without a payout matched, before the bank's leg is compared. Raises Locked while a run of a
+    scope that shares a leg is under way, and UpstreamUnavailable when the provider does not answer."""
     with _alone(scope, actor, now) as handle:
         if not dry_run and "line" in SCOPES.get(scope, ()) and report is None:
             handle.count(imported=import_balance_transactions.run(now=now))
@@ -122,11 +122,14 @@ def resume(*, scope: str, actor: Actor, now: datetime, chunk: int = operations.C
 
 @contextmanager
 def _alone(scope: str, actor: Actor, now: datetime) -> Iterator[jobs.Run]:
-    """The scope's lock, on record; a run of everything also holds the lock of every scope, in one order."""
-    with ExitStack() as held:
-        for other in sorted(set(SCOPES) - {"all"}) if scope == "all" else ():
-            held.enter_context(jobs.running(name=f"reconcile.{other}", actor=actor, now=now, quiet=True))
-        yield held.enter_context(jobs.running(name=f"reconcile.{scope}", actor=actor, now=now))
+    """The scope's lock, on record, and that of each of its legs: two scopes share legs, and two runs of one leg would heal
+    each other's breaks and post a bank's line twice. Legs are taken in one order, so of two runs at once one goes on."""
+    with ExitStack() as outer:
+        legs = ExitStack()
+        outer.callback(legs.close)  # that a run failed is said once, by the run
+        for leg in sorted(SCOPES.get(scope, ())):
+            legs.enter_context(jobs.running(name=f"reconcile.leg.{leg}", actor=actor, now=now, quiet=True))
+        yield outer.enter_context(jobs.running(name=f"reconcile.{scope}", actor=actor, now=now))
 
 
 @contextmanager

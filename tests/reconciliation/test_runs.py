@@ -257,9 +257,16 @@ def test_a_run_that_died_is_not_gone_on_with_once_another_has_begun() -> None:
 
 @pytest.mark.parametrize(
     ("holding", "asking", "refused"),
-    [("stripe", "stripe", True), ("all", "state", True), ("bank", "all", True), ("bank", "state", False)],
+    [
+        ("stripe", "stripe", True),
+        ("all", "state", True),
+        ("bank", "all", True),
+        ("bank", "state", True),  # both look at what is on its way to the bank
+        ("state", "stripe", True),
+        ("payouts", "state", False),
+    ],
 )
-def test_two_runs_of_a_scope_at_once_are_one(sandbox: RunningSandbox, holding: str, asking: str, refused: bool) -> None:
+def test_two_runs_of_a_leg_at_once_are_one(sandbox: RunningSandbox, holding: str, asking: str, refused: bool) -> None:
     with provider._alone(holding, system("night run"), now()):
         if refused:
             with pytest.raises(Locked, match="already running"):

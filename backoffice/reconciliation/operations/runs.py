@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
+from django.db.models import Q
 
 from backoffice.audit import operations as audit
 from backoffice.core.actor import Actor
@@ -104,7 +105,8 @@ SELECT (SELECT max(id) FROM ledger_journal), (SELECT max(id) FROM payments_balan
 
 
 def begin(*, scope: str, since: datetime, until: datetime, actor: Actor, now: datetime, source: str = "api") -> Run:
-    """Open a run over [since, until); an earlier one of the scope that was cut off is not gone on with any more.
+    """Open a run over [since, until); an earlier one that was cut off and shares a leg is not gone on with any more: what it
+    had found is older news by then.
 
     Raises Invalid for an unknown scope or an empty window."""
     actor.must("reconciliation.run")
@@ -113,8 +115,10 @@ def begin(*, scope: str, since: datetime, until: datetime, actor: Actor, now: da
     if until <= since:
         raise Invalid("until: must be after since.", field="until")
     with transaction.atomic():
-        # The scope's lock is held, so whatever else says that it is running has died.
-        for dead in Run.objects.filter(scope=scope, status__in=["running", "interrupted"]):
+        # The locks of its legs are held, so whatever else says that it compares one of them has died.
+        sharing = [other for other, compared in SCOPES.items() if {*compared} & {*SCOPES[scope]}]
+        cut_off = Run.objects.filter(Q(status="running") | Q(status="interrupted") & ~Q(checkpoint={}))
+        for dead in cut_off.filter(scope__in=sharing):
             _forget_stage(dead)
             Run.objects.filter(pk=dead.pk).update(
                 status="interrupted", checkpoint={}, finished_at=now, error="cut off; a later run began anew"
