@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from typing import Final
 
 from backoffice.core.money import Money
-from ops_cli.chaos.people import PATIENCE, PAUSE, Clerk, Refusal, Tally, Visitor, wait_for
+from ops_cli.chaos.people import PATIENCE, PAUSE, Clerk, GaveUp, Refusal, Tally, Visitor, wait_for
 from ops_cli.chaos.provider import Provider
 from ops_cli.output import Failed
 from ops_cli.visitors import Browser, Turned
@@ -58,7 +58,6 @@ class Told:
 
     booking: str
     guest: Visitor
-    fate: str
     paid: bool = False
     cancelled: bool = False
     refunded: Money | None = None
@@ -127,12 +126,12 @@ class Stories:
         nights = self._calendar.take(home, not_before=self._provider.now().date() + timedelta(days=ahead))
         if fate == "two at once":
             other = rng.choice([one for one in self._guests if one is not guest])
-            rival = threading.Thread(target=self._book_quietly, args=(other, home, nights, fate))
+            rival = threading.Thread(target=self._book_quietly, args=(other, home, nights))
             rival.start()
-            self._book_quietly(guest, home, nights, fate)
+            self._book_quietly(guest, home, nights)
             rival.join()
             return
-        told = self._book(guest, home, nights, fate)
+        told = self._book(guest, home, nights)
         if told is None or fate == "never paid":
             return
         card = CARDS.get(fate, GOOD_CARD)
@@ -154,22 +153,22 @@ class Stories:
 
     # Booking and paying -----------------------------------------------------------------------------------------------
 
-    def _book_quietly(self, guest: Visitor, home: Home, nights: tuple[date, date], fate: str) -> None:
+    def _book_quietly(self, guest: Visitor, home: Home, nights: tuple[date, date]) -> None:
         try:
-            told = self._book(guest, home, nights, fate)
+            told = self._book(guest, home, nights)
             if told is not None:
                 self._pay(told, GOOD_CARD, bank="succeed")
         except Turned as reason:
-            self.broken_off.append(f"{fate}: {reason}")
+            self.broken_off.append(f"two at once: {reason}")
 
-    def _book(self, guest: Visitor, home: Home, nights: tuple[date, date], fate: str) -> Told | None:
-        """Quote and book; None when somebody else has the nights, or time has overtaken them."""
+    def _book(self, guest: Visitor, home: Home, nights: tuple[date, date]) -> Told | None:
+        """Quote and book; None when somebody else has the nights, or time has overtaken them. Raises GaveUp."""
         for _ in range(TRIES):
             try:
                 quote = guest.post(
                     "quotes", listing=home.code, check_in=f"{nights[0]}", check_out=f"{nights[1]}", guests=1
                 )
-                told = Told(guest.post("bookings", quote=quote["code"])["code"], guest, fate)
+                told = Told(guest.post("bookings", quote=quote["code"])["code"], guest)
             except Refusal as no:
                 if no.code == "quote_expired":
                     continue
@@ -180,12 +179,15 @@ class Stories:
             self.told.append(told)
             self._tally.add("booked")
             return told
-        return None
+        raise GaveUp(f"every quote for {home.code} had expired when it was booked")
 
     def _pay(self, told: Told, card: str, *, bank: str) -> None:
-        """Pay, until it is known what came of it. While an earlier try is under way, the desk says so; then wait."""
+        """Pay, until it is known what came of it. While an earlier try is under way, the desk says so; then wait. Raises
+        GaveUp when it is never known."""
         deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and not self._over(told):
+        while not self._over(told):
+            if time.monotonic() > deadline:
+                raise GaveUp(f"{told.booking} is neither paid nor free again")
             try:
                 payment = told.guest.post(f"bookings/{told.booking}/pay", payment_method=card)["payment"]
             except Refusal as no:
@@ -227,22 +229,29 @@ class Stories:
     # What follows -----------------------------------------------------------------------------------------------------
 
     def _cancel(self, told: Told, who: Visitor) -> None:
-        """Cancel on the terms that are shown; terms that were overtaken are asked for again."""
-        path = f"bookings/{told.booking}"
+        """Cancel on the terms that are shown; terms that were overtaken are asked for again. Raises GaveUp when it is
+        refused however often, though it is offered."""
+        path, refused = f"bookings/{told.booking}", ""
         for _ in range(TRIES):
             booking = who.get(path)
-            if booking["status"] == "cancelled" or "cancel" not in booking["available_actions"]:
-                break
-            try:
-                terms = who.post(f"{path}/cancellation-quote")
-                booking = who.post(f"{path}/cancel", token=terms["token"], reason="Plans changed in the storm")
-                break
-            except Refusal as no:
-                if no.status not in {409, 422}:
-                    raise
-        if booking["status"] == "cancelled":
+            if booking["status"] != "cancelled":
+                if "cancel" not in booking["available_actions"]:
+                    self._tally.add("too late to cancel")
+                    return
+                try:
+                    terms = who.post(f"{path}/cancellation-quote")
+                    booking = who.post(f"{path}/cancel", token=terms["token"], reason="Plans changed in the storm")
+                except Refusal as no:
+                    if no.status not in {409, 422}:
+                        raise
+                    refused = str(no)
+                    continue
+            if booking["status"] != "cancelled":
+                raise GaveUp(f"{told.booking} was answered to be cancelled and is {booking['status']}")
             told.cancelled = True
             self._tally.add("cancelled")
+            return
+        raise GaveUp(f"{told.booking} could not be cancelled: {refused}")
 
     def _refund(self, told: Told, *, share: int) -> None:
         """A clerk gives part of it back, in the console."""
@@ -261,7 +270,8 @@ class Stories:
 
     def _charge_back(self, told: Told, reason: str) -> None:
         charge = self._provider.charge_of(told.booking)
-        if charge is not None:
-            self._provider.dispute(charge, reason=reason)
-            told.disputed = True
-            self._tally.add("charged back")
+        if charge is None:
+            raise GaveUp(f"{told.booking} is paid, and the provider has no charge of it")
+        self._provider.dispute(charge, reason=reason)
+        told.disputed = True
+        self._tally.add("charged back")

@@ -116,6 +116,8 @@ def nothing_lost(told: Sequence[Told]) -> Check:
             amounts = list(payment.refunds.filter(cause="service_issue").values_list("amount", flat=True))
             if amounts != [one.refunded.amount]:
                 wrong.append(f"{one.booking}: {one.refunded} was refunded once, and there are {amounts}")
+        if one.disputed and payments.chargebacks().filter(payment=payment).count() != 1:
+            wrong.append(f"{one.booking} was disputed once, and is not here as one chargeback")
         if booking.status in STANDS and (payment is None or payment.status != "captured"):
             wrong.append(f"{one.booking} is {booking.status} without having been paid")
     return Check("nothing that was answered is lost", len(told), wrong)

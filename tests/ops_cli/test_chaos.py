@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -19,11 +19,11 @@ import pytest
 
 from backoffice.core.actor import system
 from backoffice.core.money import Money
-from backoffice.workflows import refund_booking
+from backoffice.workflows import apply_provider_event, refund_booking
 from ops_cli.chaos import people, stories, verdict
 from ops_cli.chaos.people import GaveUp, Refusal, Tally, Visitor
 from ops_cli.chaos.provider import Provider
-from ops_cli.chaos.stories import FATES, Calendar, Home, Told
+from ops_cli.chaos.stories import FATES, Calendar, Home, Stories, Told
 from ops_cli.parts import plan
 from ops_cli.parts.processes import MARK
 from tests import factories
@@ -60,6 +60,7 @@ def test_a_small_storm_loses_nothing_and_doubles_nothing() -> None:
     summary = answer["summary"]
     assert sum(summary["kills"].values()) >= 2 and sum(summary["faults"].values()) >= 5
     assert summary["counts"]["paid"] >= 12
+    assert {"cancelled", "refunded by staff", "charged back"} <= set(summary["counts"])
     looked_at = {row["check"]: row["looked_at"] for row in answer["data"]}
     assert all(row["ok"] for row in answer["data"]) and len(looked_at) >= 11
     assert looked_at["the provider and the ledger agree"] >= summary["counts"]["paid"]
@@ -161,6 +162,42 @@ def test_two_stories_never_get_the_same_nights() -> None:
     assert len(set(nights)) == 20 and all(other >= end for (_, end), (other, _) in pairwise(taken))
 
 
+class Refused(Visitor):
+    """Whatever this person wants is offered, and then refused."""
+
+    def __init__(self, *, offered: list[str], code: str) -> None:
+        super().__init__("http://127.0.0.1:9", email="-", password="-", tally=Tally())
+        self.offered, self.code, self.asked = offered, code, 0
+
+    def get(self, path: str, **query: Any) -> dict[str, Any]:
+        return {"status": "pending", "available_actions": self.offered, "money": {"charged": {"amount": 0}}}
+
+    def post(self, path: str, /, **body: Any) -> dict[str, Any]:
+        self.asked += 1
+        raise Refusal(f"POST {path}", 409, self.code, "Not now.")
+
+
+def test_who_is_offered_something_and_refused_for_ever_gives_up_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stories, "PATIENCE", 0.05)
+    monkeypatch.setattr(stories, "PAUSE", 0.01)
+    tally, nights = Tally(), (factories.NOW.date(), factories.NOW.date())
+    nobody: Any = None
+    plays = Stories(seed=1, homes=[], guests=[], clerk=nobody, provider=nobody, site="", tally=tally)
+    tries: list[tuple[str, Callable[[Refused], Any]]] = [
+        ("conflict", lambda guest: plays._cancel(Told("BK-1", guest), guest)),
+        ("conflict", lambda guest: plays._pay(Told("BK-1", guest), "pm_card_visa", bank="succeed")),
+        ("quote_expired", lambda guest: plays._book(guest, Home("LS-1", NOBODY), nights)),
+    ]
+    for code, act in tries:
+        guest = Refused(offered=["cancel"], code=code)
+        with pytest.raises(GaveUp):
+            act(guest)
+        assert guest.asked >= 2
+    late = Refused(offered=[], code="conflict")
+    plays._cancel(Told("BK-1", late), late)
+    assert late.asked == 0 and tally.counts == {"too late to cancel": 1}
+
+
 def test_every_fate_is_drawn_in_a_run_of_the_usual_size() -> None:
     drawn = {stories.fate_of(seed=7, number=number) for number in range(300)}
     assert drawn == set(FATES)
@@ -215,14 +252,23 @@ def test_a_charge_of_another_amount_is_named(sandbox: RunningSandbox) -> None:
 @on_the_books
 def test_what_was_answered_and_is_not_so_is_named(sandbox: RunningSandbox) -> None:
     booking = paid()
-    told = Told(booking.code, NOBODY, "stays", paid=True)
+    told = Told(booking.code, NOBODY, paid=True)
     assert verdict.nothing_lost([told]).ok
     told.cancelled = True
     assert verdict.nothing_lost([told]).wrong == [f"{booking.code} was cancelled and is confirmed"]
-    gone = Told("BK-GONE99", NOBODY, "stays")
+    gone = Told("BK-GONE99", NOBODY)
     assert verdict.nothing_lost([gone]).wrong == ["BK-GONE99 was answered and is gone"]
     told.cancelled, told.refunded = False, Money(1_000, "EUR")
     assert "there are []" in verdict.nothing_lost([told]).wrong[0]
+    told.refunded, told.disputed = None, True
+    assert verdict.nothing_lost([told]).wrong == [
+        f"{booking.code} was disputed once, and is not here as one chargeback"
+    ]
+    assert booking.payment.charge_id is not None
+    provider_of(sandbox).dispute(booking.payment.charge_id, reason="fraudulent")
+    apply_provider_event.poll(now=now())
+    apply_provider_event.apply_due(now=now())
+    assert verdict.nothing_lost([told]).ok
 
 
 @on_the_books
