@@ -17,9 +17,11 @@ from backoffice.jobs import operations as jobs
 from backoffice.notifications import operations as notifications
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
+from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import Payment
 from backoffice.payouts import operations as payouts
 from backoffice.workflows.pay_booking import carry_out
+from backoffice.workflows.settle_payment import settle
 
 ACTOR: Final = system("time")
 
@@ -28,12 +30,16 @@ def charge(*, payment_code: str, actor: Actor, now: datetime) -> Payment | None:
     """Charge the saved card of a booking whose day has come, and take over the answer; None when it is not due, or another
     try is under way. A decline plans the next try and tells the guest. Raises as the gateway does."""
     known = payment_queries.payment_by_code(code=payment_code)
+    if known.status == "requires_action" and known.provider_id is not None:
+        # The guest may have answered their bank, and the news of it been lost.
+        settle(seen=gateway().payment(payment_id=known.provider_id), actor=actor, now=now)
     with transaction.atomic():
         # The guest may be cancelling, or paying with another card, at this moment.
         booking = bookings.lock(code=known.booking.code)
         payment = payments.lock_payment(payment_id=known.id)
         due = payment.next_try_at is not None and payment.next_try_at <= now
-        if not due or payment.status != "requires_payment" or booking.status not in {"confirmed", "checked_in"}:
+        open_to_try = payment.status in {"requires_payment", "requires_action"}
+        if not due or not open_to_try or booking.status not in {"confirmed", "checked_in"}:
             return None
         try:
             attempt = payments.begin_attempt(booking=booking, payment_method="", off_session=True, actor=actor, now=now)

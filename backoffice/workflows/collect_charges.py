@@ -30,6 +30,10 @@ LOST_AFTER: Final = timedelta(seconds=60)
 def charge(*, charge_code: str, actor: Actor, now: datetime) -> ExtraCharge | None:
     """Charge the saved card what is due, and take over the answer; None when it is not due or somebody else is at it. A
     decline plans the next try and tells the guest. Raises as the gateway does."""
+    known = payment_queries.extra_charge(code=charge_code)
+    if known.status == "requires_action" and known.provider_id is not None:
+        # The guest may have answered their bank, and the news of it been lost.
+        settle(seen=gateway().payment(payment_id=known.provider_id), actor=actor, now=now)
     claimed = payments.claim_charge(charge_code=charge_code, actor=actor, now=now)
     if claimed is None:
         return None

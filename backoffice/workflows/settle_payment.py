@@ -91,7 +91,7 @@ def _captured(booking: Booking, payment: Payment, actor: Actor, now: datetime) -
         bookings.confirm(booking=booking, actor=actor, now=now)
     elif booking.status == "requested":
         bookings.accept(booking=booking, actor=actor, now=now)
-    elif booking.status in {"confirmed", "checked_in"} and payment.charge_at is not None:
+    elif booking.status in {"confirmed", "checked_in", "completed"} and payment.charge_at is not None:
         return  # charged later, as it was promised when the booking was confirmed
     elif booking.status != "expired" or not bookings.confirm_late(booking=booking, actor=actor, now=now):
         _give_back(booking, payment, actor, now)

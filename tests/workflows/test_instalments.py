@@ -353,6 +353,45 @@ def test_a_card_that_fails_before_the_day_begins_no_plan_to_end_the_stay(sandbox
     assert row.status == "captured"
 
 
+def test_a_page_of_the_bank_that_nobody_answers_does_not_keep_an_instalment_open_for_ever(
+    sandbox: RunningSandbox,
+) -> None:
+    booking = long_stay()
+    row = due(booking)[0]
+    asked = collect_charges.pay(
+        charge_code=row.code, payment_method="pm_card_threeDSecure2Required", actor=guest(booking), now=now()
+    )
+    assert (asked.status, asked.next_try_at) == ("requires_action", row.due_at)
+    until(sandbox, row.due_at)
+    assert collect_charges.run(now=now()) == 1
+    row.refresh_from_db()
+    assert row.status == "captured" and len(taken(sandbox)) == 2
+    explained(sandbox)
+
+
+def test_a_page_that_was_answered_unheard_is_heard_before_the_card_is_tried_again(sandbox: RunningSandbox) -> None:
+    booking = long_stay()
+    row = due(booking)[0]
+    until(sandbox, row.due_at)
+    asked = collect_charges.pay(
+        charge_code=row.code, payment_method="pm_card_threeDSecure2Required", actor=guest(booking), now=now()
+    )
+    assert collect_charges.run(now=now() + timedelta(hours=5)) == 0  # the guest may still be at it
+    sandbox.complete_challenge(asked.provider_id)
+    sandbox.advance(6 * 3600 + 60)
+    collect_charges.run(now=now())
+    row.refresh_from_db()
+    assert (row.status, row.tries, told("charge_failed")) == ("captured", 1, 0)
+
+
+def test_charges_that_nobody_wants_do_not_stand_before_the_others(sandbox: RunningSandbox) -> None:
+    dead, alive = long_stay(), long_stay()
+    until(sandbox, due(alive)[0].due_at)
+    Booking.objects.filter(pk=dead.pk).update(status="cancelled")
+    codes = payments.charges_due(now=now(), limit=1)
+    assert codes == [due(alive)[0].code]
+
+
 def test_instalments_in_another_currency_add_up_and_leave_no_position(sandbox: RunningSandbox) -> None:
     booking = long_stay(nights=45, currency="JPY")
     row = due(booking)[0]

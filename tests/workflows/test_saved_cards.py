@@ -14,7 +14,7 @@ from backoffice.core.errors import Conflict, PaymentDeclined
 from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import OutboxMessage
 from backoffice.payments.gateway import submit
-from backoffice.payments.models import Payment, PaymentAttempt
+from backoffice.payments.models import Payment, PaymentAttempt, Refund
 from backoffice.reconciliation.provider import reconcile_stripe
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import cancel_booking, charge_later, decide_request, import_balance_transactions, keep_time
@@ -312,6 +312,47 @@ def test_a_request_far_ahead_that_is_declined_is_never_charged(sandbox: RunningS
     until(sandbox, booking.payment.charge_at)
     assert charge_later.charge_due(now=now()) == 0 and charges(sandbox) == []
     assert Payment.objects.get(booking=booking).next_try_at is None
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_page_of_the_bank_opened_on_the_day_does_not_keep_the_card_from_being_charged(
+    sandbox: RunningSandbox, answered: bool
+) -> None:
+    booking = far()
+    until(sandbox, booking.payment.charge_at)
+    asked = pay(
+        booking_code=booking.code,
+        payment_method="pm_card_threeDSecure2Required",
+        actor=guest(booking),
+        now=now(),
+    )
+    assert asked.status == "requires_action"
+    assert charge_later.charge_due(now=now() + timedelta(hours=5)) == 0  # the guest may still be at it
+    if answered:
+        sandbox.complete_challenge(asked.provider_id)
+    sandbox.advance(6 * 3600 + 60)
+    assert charge_later.charge_due(now=now()) == (0 if answered else 1)
+    payment = Payment.objects.get(booking=booking)
+    assert (payment.status, payment.pay_by, told("charge_failed")) == ("captured", None, 0)
+    assert [taken for _, taken in charges(sandbox)].count(True) == 1
+    explained(sandbox)
+
+
+def test_a_charge_that_comes_after_the_stay_was_had_is_not_given_back(sandbox: RunningSandbox) -> None:
+    booking = far()
+    until(sandbox, booking.payment.charge_at)
+    asked = pay(
+        booking_code=booking.code,
+        payment_method="pm_card_threeDSecure2Required",
+        actor=guest(booking),
+        now=now(),
+    )
+    until(sandbox, booking.check_out_at)  # everything stood still
+    keep_time.complete_stays(now=now())
+    sandbox.complete_challenge(asked.provider_id)
+    hear()
+    assert fresh(booking).status == "completed" and fresh(booking).payment.status == "captured"
+    assert not Refund.objects.exists()
 
 
 @pytest.mark.parametrize("how", ["declined", "refused"])

@@ -38,7 +38,8 @@ def begin_attempt(
     *, booking: Booking, payment_method: str, actor: Actor, now: datetime, off_session: bool = False
 ) -> PaymentAttempt:
     """Claim one try to pay a booking that the caller has locked; the provider is called after the commit. Without a
-    `payment_method` the saved card is used; `off_session` says that the guest is away.
+    `payment_method` the saved card is used; `off_session` says that the guest is away. A page of their bank that is still
+    open is given up for it.
 
     Raises Conflict when the booking does not wait for payment, or while another try is under way; Invalid for an amount
     that cannot be charged."""
@@ -53,7 +54,7 @@ def begin_attempt(
     payment = payment or _new_payment(booking, now)
     payment.booking = booking
     under_way = payment.attempts.filter(status__in=["submitted", "requires_action", "indeterminate"]).first()
-    if under_way is not None and (under_way.status != "requires_action" or off_session):
+    if under_way is not None and under_way.status != "requires_action":
         raise Conflict("A payment of this booking is under way; wait for its outcome.")
     if under_way is not None:
         _settle_attempt(under_way, "decline", "abandoned", now)
@@ -376,8 +377,9 @@ def _asked(payment: Payment, seen: SeenPayment, actor: Actor, now: datetime) -> 
     if payment.status == "requires_action":
         payment.save(update_fields=["next_action_url"])
         return ""
+    payment.next_try_at = charges.after_asking(planned=payment.next_try_at, now=now)
     _settle_open_attempts(payment, "ask_guest", "", None)
-    _move_payment(payment, "ask_guest", actor=actor, now=now, fields=["next_action_url"])
+    _move_payment(payment, "ask_guest", actor=actor, now=now, fields=["next_action_url", "next_try_at"])
     return "asked"
 
 

@@ -15,13 +15,14 @@ from backoffice.audit import operations as audit
 from backoffice.bookings import operations as bookings
 from backoffice.bookings.models import Booking
 from backoffice.core.actor import Actor
-from backoffice.core.errors import Conflict, Invalid, KeyReused, NotAllowed, NotFound, Refused, StaleVersion
+from backoffice.core.errors import Conflict, Invalid, KeyReused, NotFound, Refused, StaleVersion
 from backoffice.core.money import Money
 from backoffice.ledger import operations as ledger
 from backoffice.ledger import queries as ledger_queries
 from backoffice.notifications import operations as notifications
 from backoffice.payments import policies, queries
 from backoffice.payments.models import ExtraCharge, Payment
+from backoffice.payments.operations.approvers import check_approver
 from backoffice.payments.policies import charges as rules
 from backoffice.payments.policies.seen import SeenPayment
 from backoffice.payments.states import CHARGE
@@ -132,11 +133,13 @@ def check_cover(*, charge: ExtraCharge, actor: Actor) -> None:
 
 
 def check_second_person(*, charge: ExtraCharge, actor: Actor) -> None:
-    """Raise unless the actor may decide this charge: never who asked for it, never over one's own stay."""
+    """Raise unless the actor may decide this charge: never who asked for it, never over one's own stay, and only whose role
+    may and up to their limit, as for a refund."""
     actor.must("charges.approve")
     bookings.not_for_oneself(booking=charge.booking, actor=actor)
-    if charge.requested_by_id is not None and charge.requested_by_id == actor.id:
-        raise NotAllowed("You asked for this charge yourself: a colleague must decide it.")
+    check_approver(
+        what="charge", verb="charges.approve", amount=_money(charge), maker_id=charge.requested_by_id, actor=actor
+    )
 
 
 def approve_damage(*, charge_code: str, version: int, actor: Actor, now: datetime) -> ExtraCharge:
@@ -220,6 +223,7 @@ def claim_charge(
             and charge.next_try_at is not None
             and charge.next_try_at <= now
             and queries.is_wanted(charge=charge)
+            and charge.booking.payment.status == "captured"
         ):
             return None
         if not off_session:
@@ -230,7 +234,8 @@ def claim_charge(
             raise Invalid("payment_method: send the provider's token for a card, such as pm_….", field="payment_method")
         charge.off_session = off_session
         charge.submitted_at = now
-        charge.next_try_at = None
+        if off_session:
+            charge.next_try_at = None
         fields = ["tries", "payment_method", "off_session", "submitted_at", "next_try_at"]
         return _move(charge, "submit", actor=actor, now=now, fields=fields)
 
@@ -257,9 +262,7 @@ def record_charge(*, charge_code: str, seen: SeenPayment, actor: Actor, now: dat
         if seen.status == "captured":
             return _captured(charge, seen, actor, now)
         if seen.status == "requires_action" and CHARGE.allows(charge.status, "ask_guest"):
-            charge.next_action_url = seen.next_action_url
-            _move(charge, "ask_guest", actor=actor, now=now, fields=["next_action_url"])
-            return "asked"
+            return _asked(charge, seen, actor, now)
         if seen.status in {"requires_payment", "cancelled"} and CHARGE.allows(charge.status, "fail"):
             return _failed(charge, seen.error_message or seen.error_code or "not paid", seen.error_code, actor, now)
     return ""
@@ -326,6 +329,17 @@ def _check_pays(charge: ExtraCharge, actor: Actor) -> None:
     if charge.kind == "instalment" and charge.booking.payment.status != "captured":
         # What a stay gives back is counted from its payment: paid out of turn, an instalment would belong to nothing.
         raise Conflict("The first payment of this stay comes first.")
+
+
+def _asked(charge: ExtraCharge, seen: SeenPayment, actor: Actor, now: datetime) -> str:
+    """A page that is never answered stays open for ever: what was planned before it goes on after some hours. Damage has
+    nobody but that next try to close it; an instalment whose bank wants to see the guest has its last date."""
+    first = charge.pay_by is None or charge.kind == "damage"
+    planned = charge.next_try_at or (charge.due_at if first else None)
+    charge.next_action_url = seen.next_action_url
+    charge.next_try_at = rules.after_asking(planned=planned, now=now)
+    _move(charge, "ask_guest", actor=actor, now=now, fields=["next_action_url", "next_try_at"])
+    return "asked"
 
 
 def _captured(charge: ExtraCharge, seen: SeenPayment, actor: Actor, now: datetime) -> str:

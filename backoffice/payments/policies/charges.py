@@ -15,6 +15,8 @@ from backoffice.payments.policies.parts import Parts, captured_parts, instalment
 from backoffice.payments.policies.postings import release_due_at
 from backoffice.rulebook.policies import CollectionRules, TimingRules
 
+# How long a page of their bank is left to the guest who was sent there, before the saved card is tried instead of it.
+PAGE_STAYS_OPEN: Final = timedelta(hours=6)
 # What a bank answers that wants to see the guest before it pays from a saved card.
 GUEST_MUST_ACT: Final = "authentication_required"
 
@@ -120,6 +122,12 @@ def after_failure(*, pay_by: datetime | None, must_act: bool, rules: CollectionR
     tries = (last - plan + timedelta(days=days) for days in rules.retry_days)
     following = next((at for at in tries if now < at < last), None)
     return AfterFailure(next_try_at=None if must_act else following, pay_by=last)
+
+
+def after_asking(*, planned: datetime | None, now: datetime) -> datetime | None:
+    """When a saved card is tried again whose guest has just been sent to a page of their bank: as `planned`, but not while
+    they may still be at it. None where nothing is planned: the guest must act, by the last date."""
+    return None if planned is None else max(planned, now + PAGE_STAYS_OPEN)
 
 
 # Requests and damage --------------------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ from backoffice.rulebook.policies import CollectionRules
 ENDED: Final = ("cancelled", "declined", "expired", "no_show")
 # Bookings in these are still collected for.
 RUNNING: Final = ("confirmed", "checked_in", "completed")
+# Charges in these are tried when their day has come: a page of the guest's bank that nobody answered is no payment.
+DUE: Final = ("scheduled", "failed", "requires_action")
 
 
 def collection_rules(*, payment: Payment) -> CollectionRules:
@@ -76,9 +78,12 @@ def authorisations_lapsing(*, now: datetime, limit: int = 100) -> list[str]:
 
 
 def payments_to_charge(*, now: datetime, limit: int = 200) -> list[str]:
-    """Codes of payments whose saved card is due to be charged."""
+    """Codes of payments whose saved card is due to be charged; a page of the guest's bank that nobody answered is no
+    payment."""
     rows = Payment.objects.filter(
-        next_try_at__lte=now, status="requires_payment", booking__status__in=["confirmed", "checked_in"]
+        next_try_at__lte=now,
+        status__in=["requires_payment", "requires_action"],
+        booking__status__in=["confirmed", "checked_in"],
     )
     return list(rows.order_by("next_try_at", "id").values_list("code", flat=True)[:limit])
 
@@ -154,8 +159,10 @@ def is_wanted(*, charge: ExtraCharge) -> bool:
 
 
 def charges_due(*, now: datetime, limit: int = 200) -> list[str]:
-    """Codes of extra charges whose saved card is due to be charged."""
-    rows = ExtraCharge.objects.filter(status__in=["scheduled", "failed"], next_try_at__lte=now)
+    """Codes of extra charges whose saved card is due to be charged; none that will not be (`is_wanted`), lest the oldest
+    of them keep the others waiting for ever."""
+    wanted = Q(kind="damage") | Q(booking__status__in=RUNNING)
+    rows = ExtraCharge.objects.filter(wanted, status__in=DUE, next_try_at__lte=now, booking__payment__status="captured")
     return list(rows.order_by("next_try_at", "id").values_list("code", flat=True)[:limit])
 
 
@@ -168,9 +175,9 @@ def charges_unanswered(*, older_than: datetime, limit: int = 100) -> list[str]:
 def charges_unpaid(*, now: datetime, limit: int = 200) -> list[str]:
     """Codes of instalments whose last date has passed. Damage stays open for a person to decide."""
     rows = ExtraCharge.objects.filter(
-        kind="instalment", status__in=["failed", "requires_action"], pay_by__lte=now, booking__status__in=_RUNNING
+        kind="instalment",
+        status__in=["failed", "requires_action"],
+        pay_by__lte=now,
+        booking__status__in=["confirmed", "checked_in"],
     )
     return list(rows.order_by("pay_by", "id").values_list("code", flat=True)[:limit])
-
-
-_RUNNING: Final = ("confirmed", "checked_in", "completed")
