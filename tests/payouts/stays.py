@@ -157,11 +157,11 @@ def sent(payout: Payout, *, now: datetime) -> Payout:
 
 
 def release_all(*, now: datetime) -> list[Payout]:
-    """What a run does with what is due, the provider saying yes to every transfer."""
+    """What a run does with what is due and may have stopped waiting, the provider saying yes to every transfer."""
     for code in queries.holds_expired(now=now):
         payouts.expire_hold(hold_code=code, actor=SYSTEM, now=now)
     done = []
-    for code in queries.due(now=now):
+    for code in queries.to_release(now=now):
         released = payouts.release(payout_code=code, actor=SYSTEM, now=now)
         done.append(sent(released.payout, now=now) if released.claimed else released.payout)
     return done

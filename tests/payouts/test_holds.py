@@ -176,6 +176,21 @@ def test_of_two_holds_the_money_waits_for_the_later() -> None:
     assert (payout.status, payout.waits_until) == ("held", second.expires_at)
 
 
+def test_what_no_hold_keeps_any_longer_does_not_wait_for_the_last_of_them() -> None:
+    booking, lead = paid_stay(), factories.staff("team_lead")
+    share, due = booking.host_price - booking.host_fee, booking.check_in_at + 25 * HOUR
+    whole = place(booking, by=lead, hours=1, now=due)
+    for amount, hours in ((5_000, 10), (3_000, 20)):
+        place(booking, amount, by=lead, hours=hours, now=due)
+    assert release_all(now=due) == []
+    operations.lift_hold(hold_code=whole.code, reason="x", version=whole.version, actor=factories.acting(lead), now=due)
+    sent = []
+    for hours in (0, 9, 10, 19, 20):
+        rows = release_all(now=due + hours * HOUR)
+        sent.append([row.transfer_amount for row in rows if row.status == "transferred"])
+    assert sent == [[share - 8_000], [], [5_000], [], [3_000]]
+
+
 def test_lifting_needs_the_owner_or_somebody_who_could_have_placed_it() -> None:
     booking, lead = paid_stay(), factories.staff("team_lead")
     junior, owner, finance = (factories.staff(role) for role in ("support_l1", "support_l1", "finance"))

@@ -207,11 +207,13 @@ def _end(hold: PayoutHold, booking: Booking, action: str, actor: Actor, now: dat
     hold.version += 1
     hold.save(update_fields=["status", "ended_at", "ended_by", "ended_reason", "version"])
     _note(hold, action, actor, now)
-    _mark(booking, _lock_payouts(booking, *UNRELEASED), actor, now)
+    _mark(booking, _lock_payouts(booking, *UNRELEASED), actor, now, ended=True)
 
 
-def _mark(booking: Booking, rows: list[Payout], actor: Actor, now: datetime) -> None:
-    """Show on the payouts what the holds that are active now mean: held while all of the money is kept back."""
+def _mark(booking: Booking, rows: list[Payout], actor: Actor, now: datetime, *, ended: bool = False) -> None:
+    """Show on the payouts what the holds that are active now mean: held while all of the money is kept back.
+
+    When a hold has ended, what it alone kept is set free; what another still keeps of it the next run sets aside again."""
     holds = queries.active_holds(booking_id=booking.pk)
     whole = any(hold.amount is None for hold in holds)
     until = max((hold.until for hold in holds), default=None)
@@ -219,7 +221,7 @@ def _mark(booking: Booking, rows: list[Payout], actor: Actor, now: datetime) -> 
         if whole and PAYOUT.allows(row.status, "hold"):
             row.waits_for, row.waits_until = HELD, until
             move(row, "hold", actor, now, fields=["waits_for", "waits_until"])
-        elif row.status == "held" and not holds:
+        elif row.status == "held" and ended and not whole:
             row.waits_for, row.waits_until = "", None
             move(row, "ripen" if row.due_at <= now else "lift", actor, now, fields=["waits_for", "waits_until"])
         elif row.status == "held" and row.waits_until != until:
