@@ -9,15 +9,26 @@ import pytest
 
 from backoffice.bookings import queries as booking_queries
 from backoffice.bookings.models import Booking
-from backoffice.core.errors import Conflict, IllegalTransition, Invalid, NotAllowed, NotFound, Refused, StaleVersion
+from backoffice.core.errors import (
+    Conflict,
+    IllegalTransition,
+    Invalid,
+    NotAllowed,
+    NotFound,
+    OverLimit,
+    Refused,
+    StaleVersion,
+)
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import OutboxMessage
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
-from backoffice.payments.models import ExtraCharge
+from backoffice.payments.gateway import submit
+from backoffice.payments.gateway.stripe import gateway
+from backoffice.payments.models import ExtraCharge, Refund
 from backoffice.reconciliation.provider import reconcile_stripe
-from backoffice.workflows import collect_charges, import_balance_transactions, keep_time
+from backoffice.workflows import collect_charges, import_balance_transactions, keep_time, refund_booking
 from tests import factories
 from tests.racing import race
 from tests.stripe_sandbox.server import RunningSandbox
@@ -159,6 +170,18 @@ def test_who_may_and_who_may_not(sandbox: RunningSandbox) -> None:
         payment_queries.charges_of(booking_code=booking.code, actor=stranger)
 
 
+@pytest.mark.parametrize(("maker", "amount"), [("team_lead", 12_000), ("finance", 12_000), ("support_l2", 200_001)])
+def test_a_lead_decides_neither_a_lead_s_damage_nor_more_than_a_lead_may(
+    sandbox: RunningSandbox, maker: str, amount: int
+) -> None:
+    charge, lead = ask(stayed(sandbox), amount, by=staff(maker)), staff("team_lead")
+    with pytest.raises((NotAllowed, OverLimit)):
+        payments.approve_damage(charge_code=charge.code, version=charge.version, actor=lead, now=now())
+    ExtraCharge.objects.filter(pk=charge.pk).update(status="failed")
+    with pytest.raises((NotAllowed, OverLimit)):
+        payments.cover_damage(charge_code=charge.code, version=charge.version, reason="Kind", actor=lead, now=now())
+
+
 def test_two_approvers_at_once_approve_once(sandbox: RunningSandbox) -> None:
     charge = ask(stayed(sandbox))
     actors = [staff("finance"), staff("team_lead")]
@@ -209,4 +232,53 @@ def test_damage_whose_answer_was_lost_is_charged_once(sandbox: RunningSandbox) -
     collect_charges.resolve_unanswered(now=now() + timedelta(minutes=2))
     charge.refresh_from_db()
     assert charge.status == "captured" and len(sandbox.client().v1.charges.list().data) == 2
+    explained(sandbox)
+
+
+@pytest.mark.parametrize(("decided", "currency"), [("cancelled", "EUR"), ("covered", "USD")])
+def test_damage_that_is_paid_after_it_was_decided_otherwise_goes_back(
+    sandbox: RunningSandbox, decided: str, currency: str
+) -> None:
+    """The provider refused a try, a person decided, and then it was carried out after all."""
+    booking = stayed(sandbox, currency=currency)
+    charge = approve(ask(booking))
+    sandbox.advance(24 * 3600 + 60)
+    payments.claim_charge(charge_code=charge.code, actor=WORKER, now=now())
+    unheard = submit.charge(
+        charge=payment_queries.extra_charge(code=charge.code), gateway=gateway(), return_url="https://desk.example"
+    )
+    payments.refuse_charge(charge_code=charge.code, error="refused", refused=True, actor=WORKER, now=now())
+    charge.refresh_from_db()
+    decide = payments.cancel_damage if decided == "cancelled" else payments.cover_damage
+    decide(charge_code=charge.code, version=charge.version, reason="It was old.", actor=staff("finance"), now=now())
+    before = payment_queries.money_of(booking=booking)
+
+    for _ in range(2):
+        collect_charges.settle(seen=unheard, actor=WORKER, now=now())
+    back = Refund.objects.get(charge=charge)
+    assert (back.cause, back.amount, back.currency, back.status) == ("late_capture", 12_000, "EUR", "approved")
+    refund_booking.send(refund_code=back.code, actor=WORKER, now=now())
+    assert (standing(charge, "1300"), standing(charge, "2120")) == (0, 0)
+    assert standing(charge, "5210") == (12_000 if decided == "covered" else 0)
+    assert standing(charge, "2200", booking.host.code) == (-12_000 if decided == "covered" else 0)
+    charges = sandbox.client().v1.charges.list().data
+    assert [row.amount_refunded for row in charges if row.id == unheard.charge_id] == [12_000]
+    assert payment_queries.money_of(booking=booking) == before  # the stay's own money is untouched
+    explained(sandbox)
+
+
+def test_nobody_decides_over_damage_while_its_guest_is_at_their_bank(sandbox: RunningSandbox) -> None:
+    charge = approve(ask(booking := stayed(sandbox)))
+    asked = collect_charges.pay(
+        charge_code=charge.code,
+        payment_method="pm_card_threeDSecure2Required",
+        actor=factories.acting(booking.guest, now=now()),
+        now=now(),
+    )
+    for decide in (payments.cancel_damage, payments.cover_damage):
+        with pytest.raises(IllegalTransition):
+            decide(charge_code=charge.code, version=asked.version, reason="Old.", actor=staff("finance"), now=now())
+    sandbox.advance(24 * 3600 + 60)
+    assert collect_charges.run(now=now()) == 1  # the page is given up, the kept card pays
+    assert standing(charge, "2200", booking.host.code) == -12_000
     explained(sandbox)

@@ -22,7 +22,6 @@ from backoffice.core.errors import (
     KeyReused,
     NotAllowed,
     NotFound,
-    OverLimit,
     RefundTooLarge,
     Refused,
     StaleVersion,
@@ -37,12 +36,11 @@ from backoffice.payments.models import (
     Payment,
     Refund,
 )
+from backoffice.payments.operations.approvers import check_approver
 from backoffice.payments.operations.attempts import lock_payment, touch
 from backoffice.payments.operations.repayments import post_repayment
 from backoffice.payments.policies.seen import SeenRefund
 from backoffice.payments.states import BEARERS, REFUND, REFUND_CAUSES
-from backoffice.people import policies as people_policies
-from backoffice.people import queries as people
 
 
 def open_refund(
@@ -237,8 +235,9 @@ def _check_room(payment: Payment, charge: ExtraCharge | None, amount: Money, par
     if payment.status != "captured":
         raise Conflict("Nothing has been paid yet; there is nothing to refund.")
     queries.assert_refundable(payment=payment, charge_id=(charge.charge_id or "") if charge is not None else "")
-    if amount.currency != payment.currency:
-        raise Invalid(f"amount: this booking was charged in {payment.currency}.", field="amount")
+    charged_in = charge.currency if charge is not None else payment.currency  # damage: in the home's
+    if amount.currency != charged_in:
+        raise Invalid(f"amount: this booking was charged in {charged_in}.", field="amount")
     if amount.amount <= 0:
         raise Invalid("amount: must be above zero.", field="amount")
     limits = (
@@ -333,23 +332,13 @@ def check_second_person(*, refund: Refund, actor: Actor) -> None:
     if refund.method == "other":
         actor.must("refunds.repay")
     bookings.not_for_oneself(booking=refund.payment.booking, actor=actor)
-    maker = refund.requested_by_id
-    allowed = people_policies.may_approve(
-        approver_roles=people.roles_of(person_id=actor.id) if actor.id is not None else (),
-        maker_roles=people.roles_of(person_id=maker) if maker is not None else (),
-        same_person=maker == actor.id,
+    check_approver(
+        what="refund",
+        verb="refunds.approve",
+        amount=Money(refund.amount, refund.currency),
+        maker_id=refund.requested_by_id,
+        actor=actor,
     )
-    if not allowed:
-        raise NotAllowed("You may not decide this refund: it needs another person with the authority for its maker.")
-    grant = actor.grants.get("refunds.request")
-    limit = grant.limit.get(refund.currency, 0) if grant and grant.limit is not None else None
-    # A lead approves up to a lead's own limit; finance approves any amount, its limit being only its four-eyes threshold.
-    if "finance" not in people.roles_of(person_id=actor.id or 0) and limit is not None and refund.amount > limit:
-        raise OverLimit(
-            verb="refunds.approve",
-            amount=str(Money(refund.amount, refund.currency)),
-            limit=str(Money(limit, refund.currency)),
-        )
 
 
 def _move_refund(
