@@ -202,7 +202,7 @@ def _new_row(*, name: str, scope: str, actor: Actor, now: datetime, args: Mappin
         actor=_who(actor),
         host=_host(),
         pid=os.getpid(),
-        version=_version(),
+        version=version(),
         started_at=now,
         heartbeat_at=now,
         cursor=queries.last_cursor(name=name, scope=scope),
@@ -297,7 +297,7 @@ def set_cursor(*, name: str, value: Any, now: datetime) -> None:
 def beat(*, parts: tuple[str, ...], now: datetime) -> None:
     """Note that the parts are alive: this process, and who sent it the task."""
     Heartbeat.objects.bulk_create(
-        [Heartbeat(part=part, host=_host(), pid=os.getpid(), version=_version(), at=now) for part in parts],
+        [Heartbeat(part=part, host=_host(), pid=os.getpid(), version=version(), at=now) for part in parts],
         update_conflicts=True,
         unique_fields=["part", "host"],
         update_fields=["pid", "version", "at"],
@@ -314,6 +314,7 @@ def _host() -> str:
 
 
 @cache
-def _version() -> str:
+def version() -> str:
+    """Of the code that runs, as its project says."""
     project = tomllib.loads((settings.BASE_DIR / "pyproject.toml").read_text())["project"]
     return str(project["version"])

@@ -93,6 +93,7 @@ def reconcile(
             actor=actor,
             now=now,
             source="api" if report is None else "file",
+            dry_run=dry_run,
         )
 
         def bank() -> None:
@@ -141,6 +142,9 @@ def _accounted(run: Run, handle: jobs.Run) -> Iterator[None]:
         operations.fail(run=run, error=f"{type(error).__name__}: {error}", now=handle.now())
         raise
     except BaseException as error:
+        if run.dry_run:
+            operations.discard(run=run)
+            raise
         operations.interrupt(run=run, error=f"{type(error).__name__}: {error}", now=handle.now())
         raise
 

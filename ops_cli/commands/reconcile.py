@@ -215,6 +215,9 @@ def _result(outcome: Reconciliation, dry_run: bool, now: datetime) -> Result:
             "run": None if dry_run else run.pk,
             "source": run.source,
             "rules": run.rules,
+            "version": run.version,
+            "reason": run.reason or None,
+            "ticket": run.ticket or None,
             "explained": {
                 currency: {name: money(amount, currency) for name, amount in figures.items()}
                 for currency, figures in run.explained.items()

@@ -24,8 +24,15 @@ Ops = Callable[..., Answered]
 
 def test_books_that_match_are_exit_code_0(ops: Ops, sandbox: RunningSandbox) -> None:
     paid(sandbox)
-    found = ops("reconcile", "stripe")
+    found = ops("reconcile", "stripe", "--reason", "month end", "--approval", "AP-1")
     assert (found.code, found.rows) == (Exit.DONE, [])
+    run = Run.objects.get()
+    assert (run.reason, run.ticket, run.version) == ("month end", "AP-1", jobs.version()) and run.version
+    assert {name: found.summary[name] for name in ("reason", "ticket", "version")} == {
+        "reason": "month end",
+        "ticket": "AP-1",
+        "version": run.version,
+    }
     assert found.envelope["schema"] == "ops.reconcile.stripe/1"
     assert (found.summary["lines"], found.summary["matched"], found.summary["findings"]) == (1, 1, 0)
     figures = found.summary["explained"]["EUR"]

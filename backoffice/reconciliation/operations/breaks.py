@@ -14,11 +14,12 @@ from backoffice.core.money import Money
 from backoffice.ledger import operations as ledger
 from backoffice.ledger import queries as ledger_queries
 from backoffice.people import queries as people
-from backoffice.reconciliation import policies
-from backoffice.reconciliation.models import BankMatch, Break
+from backoffice.reconciliation import policies, queries
+from backoffice.reconciliation.models import BankMatch, Break, Run
 from backoffice.reconciliation.operations import statements
-from backoffice.reconciliation.operations.writing import event, in_eur
+from backoffice.reconciliation.operations.writing import event, in_currency
 from backoffice.reconciliation.states import BREAK
+from backoffice.rulebook import queries as rulebook
 
 
 def take(*, code: str, owner_id: int, actor: Actor, now: datetime, version: int | None = None) -> Break:
@@ -117,16 +118,18 @@ def proposed_write_off(*, found: Break, now: datetime) -> policies.WriteOff:
         account=str(found.detail.get("account", "")), key=str(found.detail.get("key", "")), currency=found.currency
     )
     amount = Money(standing, found.currency)
-    euro = in_eur(money=amount, now=now)
-    # Without a rate the cap cannot be told: nothing of that currency is rounding.
-    beyond = policies.ROUNDING_CAP + Money(1, policies.ROUNDING_CAP.currency)
+    rules = rulebook.reconciliation(on=now.date()).rules
+    cap = rules.rounding_per_item.currency
+    rounded = [in_currency(money=money, currency=cap, now=now) for money in queries.rounded(run=found.last_seen_id)]
     return policies.write_off(
         leg=found.leg,
         detail={**found.detail, "standing": standing},
         currency=found.currency,
         subject=found.subject,
         run=found.last_seen_id,
-        in_eur=beyond if euro is None else euro,
+        capped=in_currency(money=amount, currency=cap, now=now),
+        rounded=Money.sum((money for money in rounded if money is not None), cap),
+        rules=rules,
     )
 
 
@@ -169,10 +172,14 @@ def decide_write_off(*, code: str, approve: bool, reason: str, version: int, act
         approved = BREAK.after(found.status, "approve")
         if found.proposed_by_id == actor.id:
             raise NotAllowed(verb="approve a write-off that you proposed yourself")
+        # Two roundings of one run at once: the second sees what the first took of the run's cap.
+        Run.objects.select_for_update(no_key=True).get(pk=found.last_seen_id)
         proposal = policies.WriteOff.from_dict(found.proposal or {})
-        if proposed_write_off(found=found, now=now).amount != proposal.amount:
+        present = proposed_write_off(found=found, now=now)
+        if (present.amount, present.contra) != (proposal.amount, proposal.contra):
             raise Refused(
-                f"{proposal.amount} was proposed and that is no longer what stands there; reject it and look again.",
+                f"{proposal.amount} to {proposal.contra} was proposed and that is no longer what stands there or where it may "
+                "go; reject it and look again.",
                 missing="a proposal for what stands there now",
             )
         posted = ledger.post(

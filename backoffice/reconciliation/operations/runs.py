@@ -17,12 +17,14 @@ from backoffice.audit import operations as audit
 from backoffice.core.actor import Actor
 from backoffice.core.errors import Invalid
 from backoffice.core.money import Money
+from backoffice.jobs import operations as jobs
 from backoffice.payments.policies.seen import SeenBalanceTransaction
 from backoffice.reconciliation import policies, queries
 from backoffice.reconciliation.models import ProviderLine, ProviderState, Run, StagedDifference
 from backoffice.reconciliation.operations.writing import heal, write_chunk
 from backoffice.reconciliation.queries import legs
 from backoffice.reconciliation.states import LEGS, OPEN, SCOPES, WINDOWED
+from backoffice.rulebook import queries as rulebook
 
 CHUNK: Final = 1_000
 # From so many rows on the planner must know what was staged, or it loops where it should hash.
@@ -104,9 +106,18 @@ SELECT (SELECT max(id) FROM ledger_journal), (SELECT max(id) FROM payments_balan
 """
 
 
-def begin(*, scope: str, since: datetime, until: datetime, actor: Actor, now: datetime, source: str = "api") -> Run:
+def begin(
+    *,
+    scope: str,
+    since: datetime,
+    until: datetime,
+    actor: Actor,
+    now: datetime,
+    source: str = "api",
+    dry_run: bool = False,
+) -> Run:
     """Open a run over [since, until); an earlier one that was cut off and shares a leg is not gone on with any more: what it
-    had found is older news by then.
+    had found is older news by then. A dry run ends only dry runs that were cut off.
 
     Raises Invalid for an unknown scope or an empty window."""
     actor.must("reconciliation.run")
@@ -119,6 +130,11 @@ def begin(*, scope: str, since: datetime, until: datetime, actor: Actor, now: da
         sharing = [other for other, compared in SCOPES.items() if {*compared} & {*SCOPES[scope]}]
         cut_off = Run.objects.filter(Q(status="running") | Q(status="interrupted") & ~Q(checkpoint={}))
         for dead in cut_off.filter(scope__in=sharing):
+            if dead.dry_run:
+                discard(run=dead)
+                continue
+            if dry_run and dead.checkpoint:
+                continue
             _forget_stage(dead)
             Run.objects.filter(pk=dead.pk).update(
                 status="interrupted", checkpoint={}, finished_at=now, error="cut off; a later run began anew"
@@ -128,7 +144,11 @@ def begin(*, scope: str, since: datetime, until: datetime, actor: Actor, now: da
             since=since,
             until=until,
             actor=actor.name,
-            rules=policies.RULES,
+            reason=actor.reason,
+            ticket=actor.case or actor.approval,
+            version=jobs.version(),
+            dry_run=dry_run,
+            rules=rulebook.reconciliation(on=now.date()).label,
             source=source,
             started_at=now,
         )
@@ -305,15 +325,17 @@ def _legs(run: Run) -> tuple[str, ...]:
 
 def _values(run: Run, asked: datetime, now: datetime) -> dict[str, Any]:
     compared = _legs(run)
+    rules = rulebook.reconciliation(on=run.started_at.date()).rules  # those of its label, however late it goes on
     return {
         "run": run.pk,
         "since": run.since,
         "until": run.until,
         "asked": asked,
         "now": now,
-        "young": now - policies.IMPORT_GRACE,
-        "overdue": now - policies.STATUS_GRACE,
-        "band": policies.FX_BAND_BASIS_POINTS,
+        "young": now - rules.import_grace,
+        "overdue": now - rules.status_grace,
+        "band": rules.fx_band_basis_points,
+        "bank_days": policies.bank_days(business_days=rules.bank_business_days),
         "left_out": run.checkpoint["left_out"],
         "listed": run.checkpoint["listed"],
         "mirrors": queries.mirror_accounts(),

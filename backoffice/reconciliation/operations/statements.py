@@ -25,6 +25,7 @@ from backoffice.reconciliation import policies, queries
 from backoffice.reconciliation.models import BankMatch, StatementLine
 from backoffice.reconciliation.policies import Pairing, SeenStatementLine
 from backoffice.reconciliation.states import MATCH
+from backoffice.rulebook import queries as rulebook
 
 
 def import_lines(*, lines: Iterable[SeenStatementLine], actor: Actor, now: datetime) -> tuple[int, int]:
@@ -69,7 +70,10 @@ def match_lines(*, actor: Actor, now: datetime) -> dict[str, int]:
     actor.must("reconciliation.run")
     repaid = _repayments(actor, now)
     pairings = policies.pair(
-        lines=queries.open_lines(), payouts=queries.open_payouts(), refused=queries.refused_pairs()
+        lines=queries.open_lines(),
+        payouts=queries.open_payouts(),
+        rules=rulebook.reconciliation(on=now.date()).rules,
+        refused=queries.refused_pairs(),
     )
     matched = sum(_find(pairing, actor, now) for pairing in pairings if pairing.certain)
     unknown = 0

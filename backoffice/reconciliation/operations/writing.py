@@ -96,10 +96,10 @@ def event(
     )
 
 
-def in_eur(*, money: Money, now: datetime) -> Money | None:
-    """An amount in euro at the last reference rate; None where there is none."""
+def in_currency(*, money: Money, currency: str, now: datetime) -> Money | None:
+    """An amount in another currency at the last reference rate; None where there is none."""
     try:
-        return rulebook.rate(base=money.currency, quote="EUR", on=now.date()).convert(money)
+        return rulebook.rate(base=money.currency, quote=currency, on=now.date()).convert(money)
     except Invalid:
         return None
 
@@ -151,5 +151,5 @@ def _take_over(found: Break, difference: Difference, now: datetime) -> None:
     found.cls, found.flags = difference.cls, list(difference.flags)
     found.difference, found.at_risk = difference.difference, difference.at_risk
     found.detail, found.fact, found.subject = dict(difference.detail), difference.fact, difference.subject
-    euro = in_eur(money=Money(difference.at_risk, difference.currency), now=now)
+    euro = in_currency(money=Money(difference.at_risk, difference.currency), currency="EUR", now=now)
     found.at_risk_eur = None if euro is None else euro.amount

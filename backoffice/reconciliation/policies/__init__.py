@@ -2,14 +2,10 @@
 
 from backoffice.reconciliation.policies.breaks import (
     ADVICE,
-    BANK_GRACE_BUSINESS_DAYS,
-    FX_BAND_BASIS_POINTS,
-    IMPORT_GRACE,
-    RULES,
-    STATUS_GRACE,
     Advice,
     advice,
     age_bucket,
+    bank_days,
     business_days_after,
     command,
     identity,
@@ -23,17 +19,12 @@ from backoffice.reconciliation.policies.statements import (
     SeenStatementLine,
     pair,
 )
-from backoffice.reconciliation.policies.write_offs import ROUNDING_CAP, WriteOff, write_off
+from backoffice.reconciliation.policies.write_offs import ROUNDING, WriteOff, rounding_key, write_off
 
 __all__ = [
     "ADVICE",
-    "BANK_GRACE_BUSINESS_DAYS",
     "CONFIDENCE",
-    "FX_BAND_BASIS_POINTS",
-    "IMPORT_GRACE",
-    "ROUNDING_CAP",
-    "RULES",
-    "STATUS_GRACE",
+    "ROUNDING",
     "Advice",
     "OpenLine",
     "OpenPayout",
@@ -42,10 +33,12 @@ __all__ = [
     "WriteOff",
     "advice",
     "age_bucket",
+    "bank_days",
     "business_days_after",
     "command",
     "identity",
     "name",
     "pair",
+    "rounding_key",
     "write_off",
 ]

@@ -11,17 +11,6 @@ from typing import Final
 
 from backoffice.reconciliation.states import CLASSES
 
-# The label of these rules: kept with every run, so that its digest can be compared with that of another.
-RULES: Final = "2026-11"
-# A movement of the provider younger than this may simply not have been imported yet.
-IMPORT_GRACE: Final = timedelta(minutes=15)
-# Ours pending and theirs final: news takes a while by webhook, and longer by poll.
-STATUS_GRACE: Final = timedelta(minutes=15)
-# A settlement further than this from what the quote promised is not explained by a few days of the market.
-FX_BAND_BASIS_POINTS: Final = 500
-# What the bank may still be working on after the day of arrival (ledger.md, 5.2).
-BANK_GRACE_BUSINESS_DAYS: Final = 3
-BANK_EARLY_DAYS: Final = 1
 AGES: Final = (("0–1", 2), ("2–3", 4), ("4–7", 8), ("8–30", 31))
 # The beginning of a fact's name, ours or the provider's -> the type of the provider's events about it.
 _EVENTS: Final = (
@@ -152,6 +141,12 @@ def name(hits: Collection[str]) -> tuple[str, tuple[str, ...]]:
 def age_bucket(*, days: int) -> str:
     """Where an age in whole days belongs: 0–1, 2–3, 4–7, 8–30, over 30 (ledger.md, 5.3)."""
     return next((label for label, end in AGES if days < end), "over 30")
+
+
+def bank_days(*, business_days: int) -> list[int]:
+    """How many days so many weekdays last, from a Monday to from a Sunday."""
+    week = [date(2026, 6, 1) + timedelta(days=day) for day in range(7)]  # begins on a Monday, as any would
+    return [(business_days_after(day=day, days=business_days) - day).days for day in week]
 
 
 def business_days_after(*, day: date, days: int) -> date:

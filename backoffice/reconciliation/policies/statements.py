@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import combinations
 from typing import Final, Literal, TypeVar
 
 from backoffice.core.money import Money
-from backoffice.reconciliation.policies.breaks import BANK_EARLY_DAYS, BANK_GRACE_BUSINESS_DAYS, business_days_after
+from backoffice.reconciliation.policies.breaks import business_days_after
+from backoffice.rulebook.policies import ReconciliationRules
 
 Row = TypeVar("Row", "OpenLine", "OpenPayout")
-Refused = frozenset[tuple[int, int]]
 Method = Literal["trace", "descriptor", "many_lines", "many_payouts", "amount"]
 CONFIDENCE: Final[dict[str, int]] = {
     "trace": 100,
@@ -85,15 +85,14 @@ class OpenPayout:
     names: tuple[str, ...]
     returned: bool = False
 
-    @property
-    def first_day(self) -> date:
-        return self.arrival_on - timedelta(days=BANK_EARLY_DAYS)
+    def may_be_booked(self, *, on: date, rules: ReconciliationRules) -> bool:
+        """Whether the bank may book it on that day. A return may come weeks later (five business days and more)."""
+        first = self.arrival_on - timedelta(days=rules.bank_early_days)
+        days = rules.bank_business_days * (10 if self.returned else 1)
+        return first <= on <= business_days_after(day=self.arrival_on, days=days)
 
-    @property
-    def last_day(self) -> date:
-        """A return may come weeks later (five business days and more)."""
-        days = BANK_GRACE_BUSINESS_DAYS * (10 if self.returned else 1)
-        return business_days_after(day=self.arrival_on, days=days)
+
+MayBe = Callable[[OpenLine, OpenPayout], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +107,11 @@ class Pairing:
 
 
 def pair(
-    *, lines: Sequence[OpenLine], payouts: Sequence[OpenPayout], refused: Collection[tuple[int, int]] = ()
+    *,
+    lines: Sequence[OpenLine],
+    payouts: Sequence[OpenPayout],
+    rules: ReconciliationRules,
+    refused: Collection[tuple[int, int]] = (),
 ) -> list[Pairing]:
     """Which line is which payout; the same for any order of the rows.
 
@@ -119,9 +122,14 @@ def pair(
     lines = sorted(lines, key=lambda line: (line.booked_on, line.id))
     payouts = sorted(payouts, key=lambda payout: (payout.arrival_on, payout.id))
     no = frozenset(refused)
+
+    def may_be(line: OpenLine, payout: OpenPayout) -> bool:
+        in_window = payout.may_be_booked(on=line.booked_on, rules=rules)
+        return in_window and _same_direction(line.amount, payout.open) and (line.id, payout.id) not in no
+
     found = _by_name(lines, payouts)
-    found += _by_amount(*_left(lines, payouts, found), no)
-    found += _by_sum(*_left(lines, payouts, found), no)
+    found += _by_amount(*_left(lines, payouts, found), may_be)
+    found += _by_sum(*_left(lines, payouts, found), may_be)
     return found
 
 
@@ -169,15 +177,11 @@ def _named(lines: Sequence[OpenLine], payouts: Sequence[OpenPayout]) -> list[Pai
     return found
 
 
-def _by_amount(lines: Sequence[OpenLine], payouts: Sequence[OpenPayout], refused: Refused) -> list[Pairing]:
+def _by_amount(lines: Sequence[OpenLine], payouts: Sequence[OpenPayout], may_be: MayBe) -> list[Pairing]:
     found: list[Pairing] = []
     for line in lines:
-        fits = [one for one in payouts if one.open == line.amount and _may_be(line, one, refused)]
-        twins = [
-            other
-            for other in lines
-            if other.amount == line.amount and any(_may_be(other, one, refused) for one in fits)
-        ]
+        fits = [one for one in payouts if one.open == line.amount and may_be(line, one)]
+        twins = [other for other in lines if other.amount == line.amount and any(may_be(other, one) for one in fits)]
         if not fits:
             continue
         certain = DESCRIPTOR in _words(line) and len(fits) == len(twins) == 1
@@ -188,11 +192,11 @@ def _by_amount(lines: Sequence[OpenLine], payouts: Sequence[OpenPayout], refused
     return found
 
 
-def _by_sum(lines: Sequence[OpenLine], payouts: Sequence[OpenPayout], refused: Refused) -> list[Pairing]:
+def _by_sum(lines: Sequence[OpenLine], payouts: Sequence[OpenPayout], may_be: MayBe) -> list[Pairing]:
     found: list[Pairing] = []
     used: set[int] = set()
     for payout in payouts:
-        near = [line for line in lines if line.id not in used and _may_be(line, payout, refused)]
+        near = [line for line in lines if line.id not in used and may_be(line, payout)]
         chosen = _adding_up(near, payout.open)
         for line in chosen:
             found.append(
@@ -201,7 +205,7 @@ def _by_sum(lines: Sequence[OpenLine], payouts: Sequence[OpenPayout], refused: R
             used.add(line.id)
     paid = {pairing.payout for pairing in found}
     for line in (line for line in lines if line.id not in used):
-        fits = [one for one in payouts if one.id not in paid and _may_be(line, one, refused)]
+        fits = [one for one in payouts if one.id not in paid and may_be(line, one)]
         for payout in _adding_up(fits, line.amount):
             found.append(
                 Pairing(line=line.id, payout=payout.id, amount=payout.open, method="many_payouts", certain=False)
@@ -222,11 +226,6 @@ def _adding_up(rows: Sequence[Row], total: Money) -> tuple[Row, ...]:
 
 def _sum(rows: Iterable[OpenLine | OpenPayout]) -> int:
     return sum((row.amount if isinstance(row, OpenLine) else row.open).amount for row in rows)
-
-
-def _may_be(line: OpenLine, payout: OpenPayout, refused: Refused) -> bool:
-    in_window = payout.first_day <= line.booked_on <= payout.last_day
-    return in_window and _same_direction(line.amount, payout.open) and (line.id, payout.id) not in refused
 
 
 def _same_direction(one: Money, other: Money) -> bool:

@@ -9,11 +9,10 @@ from typing import Any, Final
 from backoffice.core.errors import Refused
 from backoffice.core.money import Money
 from backoffice.ledger.policies import Line
+from backoffice.rulebook.policies import ReconciliationRules
 
 ROUNDING: Final = "5900"
 BAD_DEBT: Final = "5220"
-# Up to so much a difference is rounding, whoever gains by it; beyond, a loss is bad debt, and a gain is somebody's money.
-ROUNDING_CAP: Final = Money(100, "EUR")
 _STANDING: Final = ("clearing", "bank")
 
 
@@ -55,11 +54,28 @@ class WriteOff:
         )
 
 
-def write_off(*, leg: str, detail: Mapping[str, Any], currency: str, subject: str, run: int, in_eur: Money) -> WriteOff:
-    """How the break of a clearing account is written off. `in_eur` is its amount in euro, for the cap.
+def rounding_key(*, run: int) -> str:
+    """The key on 5900 of what is rounded away under a run."""
+    return f"run {run}"
 
-    Up to the cap it is rounding (5900, under the run that found it). Beyond, what we are short of is bad debt (5220, under
-    the booking, else the key): it was owed to us and does not come. Raises Refused for what is not ours to give up: a
+
+def write_off(
+    *,
+    leg: str,
+    detail: Mapping[str, Any],
+    currency: str,
+    subject: str,
+    run: int,
+    capped: Money | None,
+    rounded: Money,
+    rules: ReconciliationRules,
+) -> WriteOff:
+    """How the break of a clearing account is written off. `capped` is its amount in the currency of the caps, None where no
+    rate tells it; `rounded` is what was rounded away under that run before.
+
+    Up to the caps, of one item and of one run, it is rounding (5900, under the run that found it), whoever gains by it.
+    Beyond, what we are short of is bad debt (5220, under the booking, else the key): it was owed to us and does not come.
+    Raises Refused for what is not ours to give up: a
     surplus beyond the cap belongs to somebody, and the provider's mirror moves with balance transactions alone."""
     if leg not in _STANDING or not detail.get("standing"):
         raise Refused(
@@ -68,13 +84,17 @@ def write_off(*, leg: str, detail: Mapping[str, Any], currency: str, subject: st
             missing="a balance on a clearing account",
         )
     standing = Money(int(detail["standing"]), currency)
-    small = abs(in_eur) <= ROUNDING_CAP
+    small = (
+        capped is not None
+        and abs(capped.amount) <= rules.rounding_per_item.amount
+        and rounded.amount + abs(capped.amount) <= rules.rounding_per_run.amount
+    )
     if standing.amount < 0 and not small:
         raise Refused(
             f"{abs(standing)} too much stands here: it belongs to somebody. Find out to whom; only up to "
-            f"{ROUNDING_CAP} may be kept as rounding.",
+            f"{rules.rounding_per_item} may be kept as rounding, and {rules.rounding_per_run} in all of one run.",
             missing="an owner of the money",
         )
     account, key = str(detail["account"]), str(detail["key"])
-    contra, contra_key = (ROUNDING, f"run {run}") if small else (BAD_DEBT, subject or key)
+    contra, contra_key = (ROUNDING, rounding_key(run=run)) if small else (BAD_DEBT, subject or key)
     return WriteOff(account=account, key=key, amount=standing, contra=contra, contra_key=contra_key)

@@ -36,6 +36,7 @@ from backoffice.reconciliation.queries.statements import (
     statement_lines,
     suspended,
 )
+from backoffice.reconciliation.queries.write_offs import rounded
 
 __all__ = [
     "GOALS",
@@ -68,6 +69,7 @@ __all__ = [
     "proposals_of",
     "refunds_under_way",
     "refused_pairs",
+    "rounded",
     "runs",
     "score",
     "staged",

@@ -67,8 +67,8 @@ def runs() -> QuerySet[Run]:
 
 
 def unfinished(*, scope: str) -> Run | None:
-    """The newest run of a scope, if it was cut off where it can go on."""
-    last = runs().filter(scope=scope).first()
+    """The newest run of a scope, if it was cut off where it can go on. A dry run never is: it would write."""
+    last = runs().filter(scope=scope, dry_run=False).first()
     return last if last is not None and last.status in ("running", "interrupted") and last.checkpoint else None
 
 

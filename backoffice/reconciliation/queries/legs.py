@@ -215,7 +215,7 @@ WITH standing AS (
 ), told AS (
     SELECT standing.*, sides.*, payout.status AS payout_status,
            CASE WHEN standing.code = '1160' AND payout.arrival_on IS NOT NULL
-                THEN (payout.arrival_on + (ARRAY[3, 3, 5, 5, 5, 4, 3])[extract(isodow FROM payout.arrival_on)::int] + 1)
+                THEN (payout.arrival_on + (%(bank_days)s::int[])[extract(isodow FROM payout.arrival_on)::int] + 1)
                      ::timestamp AT TIME ZONE 'UTC'
                 ELSE sides.first + (SELECT clears_within FROM ledger_chart WHERE code = standing.code)
            END AS due

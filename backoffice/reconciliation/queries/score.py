@@ -15,7 +15,6 @@ from backoffice.core.errors import Invalid
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
 from backoffice.reconciliation.models import Break, Run
-from backoffice.reconciliation.policies import IMPORT_GRACE
 from backoffice.reconciliation.states import FINDINGS
 from backoffice.rulebook import queries as rulebook
 
@@ -114,7 +113,7 @@ def _movements(since: datetime, now: datetime) -> tuple[int, int, int, int]:
         """,
         since=since,
         now=now,
-        grace=IMPORT_GRACE,
+        grace=rulebook.reconciliation(on=now.date()).rules.import_grace,
     )
     return movements, known, in_time, matched
 
