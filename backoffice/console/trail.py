@@ -72,6 +72,28 @@ def postings(journals: Iterable[Journal], *codes: str, key: str | None = None, c
     ]
 
 
+def of_event(journals: Iterable[Journal], key: str) -> list[Journal]:
+    """The journal of one event of ours, by its key; the movements that clear it later are other journals."""
+    return [journal for journal in journals if journal.idempotency_key == key]
+
+
+def asked(journals: Sequence[Journal], code: str) -> list[Posting]:
+    """What our own events credited to an account, less what was taken back of them by reversal. The provider's movements
+    that clear it are not counted: what was asked for stays asked for when it is carried out."""
+    made = {
+        journal.pk
+        for journal in journals
+        if journal.reverses_id is None
+        and not journal.kind.startswith("bt.")
+        and any(line.account.code == code and line.amount < 0 for line in journal.lines.all())
+    }
+    return [
+        posting
+        for posting in postings(journals, code, credited=True)
+        if posting.journal.reverses_id in made or (posting.journal.pk in made and posting.line.amount < 0)
+    ]
+
+
 def figure(
     label: str,
     found: Sequence[Posting],
@@ -127,6 +149,14 @@ def journals_table(
 
 
 # The provider ---------------------------------------------------------------------------------------------------------
+
+
+def sources_of(journals: Iterable[Journal]) -> list[str]:
+    """The provider's objects whose movements some journals post: a transfer that was refused, too, which its payout no
+    longer names."""
+    posted = [journal.pk for journal in journals if journal.kind.startswith("bt.")]
+    found = BalanceTransaction.objects.filter(journal_id__in=posted) if posted else BalanceTransaction.objects.none()
+    return list(found.order_by("id").values_list("source_id", flat=True))
 
 
 def movements_of(sources: Collection[str]) -> list[BalanceTransaction]:

@@ -15,7 +15,7 @@ from backoffice.console.admin.refunds import PART_WORDS, refunds_table
 from backoffice.console.base import StaffAdmin
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search
-from backoffice.console.page import Column, Fact, Figure, Figures, Page, Panel, Row, Table
+from backoffice.console.page import Column, Fact, Figure, Figures, Page, Panel, Posting, Row, Table
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
 from backoffice.ledger.models import Journal
@@ -93,7 +93,7 @@ class PaymentAdmin(StaffAdmin):
             panels.append(payouts_table(payouts))
         if disputes and desk.actor.may("chargebacks.view"):
             panels.append(chargebacks_table(disputes))
-        sources = _sources(row, refunds, payouts, disputes)
+        sources = _sources(row, refunds, payouts, disputes, journals)
         panels.append(trail.movements_table(sources))
         if desk.actor.may("ledger.view"):
             panels.append(trail.journals_table(journals, more=cells.list_of(Journal, f"subject={row.booking.code}")))
@@ -148,7 +148,7 @@ _ACCOUNT_OF: Final = {"held": "2100", "host_fee": "2111", "guest_fee": "2110", "
 def _money(row: Payment, journals: list[Journal], desk: Desk) -> list[Panel]:
     """What was captured and of what it is made; then what became of it. Each figure unfolds into its postings."""
     currency, may = row.booking.currency, desk.actor.may("ledger.view")
-    captures = [journal for journal in journals if journal.kind == "capture"]
+    captures = trail.of_event(journals, f"capture:{row.charge_id}")
 
     def part(name: str) -> Figure:
         found = trail.postings(captures, _ACCOUNT_OF[name], credited=True) if may else None
@@ -173,13 +173,11 @@ def _money(row: Payment, journals: list[Journal], desk: Desk) -> list[Panel]:
     if not captures:
         return [made_of]
 
-    def became(label: str, words: str, *codes: str, credited: bool = False, only: int = 0) -> Figure:
-        found = [
-            posting
-            for posting in trail.postings(journals, *codes, credited=credited)
-            if not only or posting.line.amount * only > 0
-        ]
+    def became(label: str, words: str, found: list[Posting]) -> Figure:
         return trail.figure(label, found, words=words, currency=row.currency, open=may)
+
+    # What a guest's bank sent back and was sent again another way has been given once.
+    given = [journal for journal in journals if not trail.postings([journal], "2410")]
 
     return [
         made_of,
@@ -187,12 +185,14 @@ def _money(row: Payment, journals: list[Journal], desk: Desk) -> list[Panel]:
             title="What became of it",
             note="As the ledger holds it now, all of this booking’s journals together.",
             figures=(
-                became("Still held for the host", "until it is released", "2100", credited=True),
-                became("Released to the host", "payable, sent or netted", "2200", credited=True, only=-1),
-                became("Sent to the host", "transfers asked for", "2210", credited=True, only=-1),
-                became("Given back to the guest", "refunds asked for", "2400", credited=True, only=-1),
-                became("Taken by chargebacks", "while their outcome is open", "1320"),
-                became("Provider’s fees", "from its own records", "5100", "5110"),
+                became(
+                    "Still held for the host", "until it is released", trail.postings(journals, "2100", credited=True)
+                ),
+                became("Released to the host", "payable, sent or netted", trail.asked(journals, "2200")),
+                became("Sent to the host", "transfers asked for", trail.asked(journals, "2210")),
+                became("Given back to the guest", "refunds asked for", trail.asked(given, "2400")),
+                became("Taken by chargebacks", "while their outcome is open", trail.postings(journals, "1320")),
+                became("Provider’s fees", "from its own records", trail.postings(journals, "5100", "5110")),
             ),
         ),
     ]
@@ -219,15 +219,18 @@ def _attempts(row: Payment) -> Table:
     )
 
 
-def _sources(row: Payment, refunds: list[Refund], payouts: list[Payout], disputes: list[Chargeback]) -> list[str]:
-    """The provider's objects that move this payment's money."""
+def _sources(
+    row: Payment, refunds: list[Refund], payouts: list[Payout], disputes: list[Chargeback], journals: list[Journal]
+) -> list[str]:
+    """The provider's objects that move this booking's money, a transfer that came back among them."""
     named = (
         row.charge_id,
         *(refund.provider_id for refund in refunds),
         *(payout.transfer_id for payout in payouts),
         *(dispute.provider_id for dispute in disputes),
+        *trail.sources_of(journals),
     )
-    return [each for each in named if each]
+    return list(dict.fromkeys(each for each in named if each))
 
 
 def chargebacks_table(rows: list[Chargeback]) -> Table:

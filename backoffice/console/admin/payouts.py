@@ -19,7 +19,7 @@ from backoffice.console.base import StaffAdmin
 from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm, amount_field, amount_of, answer, said
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search, View
-from backoffice.console.page import Column, Fact, Figure, Figures, Overview, Page, Panel, Row, Table
+from backoffice.console.page import Column, Fact, Figure, Figures, Overview, Page, Panel, Posting, Row, Table
 from backoffice.core.errors import Conflict
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
@@ -423,12 +423,13 @@ class PayoutAdmin(StaffAdmin):
             panels.append(clawbacks_table(clawbacks))
         if others:
             panels.append(payouts_table(others, title="Other payouts of this stay"))
-        panels.append(trail.movements_table(provider_objects(row, clawbacks)))
+        sources = provider_objects(row, clawbacks, journals)
+        panels.append(trail.movements_table(sources))
         if desk.actor.may("ledger.view"):
             panels.append(trail.journals_table(journals, empty="A payout is posted when it is released."))
         if desk.actor.may("webhooks.view"):
             bank = row.bank_payout.provider_id if row.bank_payout else ""
-            panels.append(trail.webhooks_table([*provider_objects(row, clawbacks), bank or ""]))
+            panels.append(trail.webhooks_table([*sources, bank or ""]))
         things = [("payout", row.code), *(("payout_hold", each.code) for each in holds)]
         things += [("clawback", each.code) for each in clawbacks]
         return Page(
@@ -524,9 +525,10 @@ def _facts(row: Payout) -> tuple[Fact, ...]:
     )
 
 
-def provider_objects(row: Payout, clawbacks: list[Clawback]) -> list[str]:
-    """The provider's objects that moved this payout's money."""
-    return [each for each in (row.transfer_id, *(claw.provider_id for claw in clawbacks)) if each]
+def provider_objects(row: Payout, clawbacks: list[Clawback], journals: list[Journal]) -> list[str]:
+    """The provider's objects that moved this payout's money, a transfer that came back among them."""
+    named = (row.transfer_id, *(claw.provider_id for claw in clawbacks), *trail.sources_of(journals))
+    return list(dict.fromkeys(each for each in named if each))
 
 
 # The number, to the cent ----------------------------------------------------------------------------------------------
@@ -542,13 +544,19 @@ def how_it_adds_up(
     figures += _settled(row, made, journals, may)
     for claw in clawbacks:
         if claw.status == "succeeded":
-            found = trail.postings(journals, "1170", key=claw.code) if may else None
+            found = asked_back(claw, journals) if may else None
             taken = cells.money(-claw.amount, claw.currency)
             figures.append(Figure("Taken back", taken, f"{claw.code}: {claw.reason}", False, found))
     if made.reversed and made.amount is not None:
         figures.append(Figure("Left with the host", cells.of(made.amount - made.reversed), "", True))
     note = "" if row.released_at else "What is expected by today’s facts; the release goes by what is there then."
     return Figures(title="How it adds up", note=note, figures=figures)
+
+
+def asked_back(row: Clawback, journals: list[Journal]) -> list[Posting]:
+    """The posting of a clawback's present try, as what it takes from the host."""
+    own = trail.of_event(journals, payouts.clawback_key(clawback=row))
+    return trail.postings(own, "1170", key=row.code, credited=True)
 
 
 def _step(line: Line, journals: list[Journal], may: bool) -> Figure:
@@ -574,11 +582,12 @@ def _settled(row: Payout, made: Explanation, journals: list[Journal], may: bool)
     figures = []
     if made.rate:
         figures.append(Figure("Converted", cells.of(made.settled), _rate_words(row)))
-    netted = trail.postings(journals, "1310") if may and row.netted else None
+    kept = trail.of_event(journals, f"netting:{row.code}")
+    netted = trail.postings(kept, "1310") if may and row.netted else None
     words = "of the same currency" if made.netted else "the host owes nothing"
     figures.append(Figure("Kept for what the host owes", cells.of(-made.netted), words, False, netted))
-    posted = trail.postings(journals, "2210", key=row.code, credited=True) if may else []
-    asked = [each for each in posted if each.journal.idempotency_key == payouts.transfer_key(payout=row)]
+    sent = trail.of_event(journals, payouts.transfer_key(payout=row))
+    asked = trail.postings(sent, "2210", key=row.code, credited=True) if may else None
     transfer = f"transfer {made.transfer}" if made.transfer else status_words(row)
     figures.append(Figure("Sent to the host", cells.of(made.amount), transfer, True, asked))
     return figures

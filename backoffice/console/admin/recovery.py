@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from backoffice.console import cells, filters, story, trail
-from backoffice.console.admin.payouts import everything
+from backoffice.console.admin.payouts import asked_back, everything
 from backoffice.console.base import StaffAdmin
 from backoffice.console.dialogs import Dialog, DialogForm, said
 from backoffice.console.door import Desk
@@ -116,7 +116,7 @@ class ClawbackAdmin(StaffAdmin):
         may = desk.actor.may("ledger.view")
         payout = row.payout
         journals = trail.journals_about([row.code, row.provider_id or ""])
-        asked = trail.postings(journals, "1170", key=row.code) if may else None
+        asked = asked_back(row, journals) if may else None
         left = payout.transfer_amount - payout.reversed_amount
         panels: list[Panel] = [
             Figures(

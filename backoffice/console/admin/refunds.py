@@ -362,6 +362,7 @@ def _money(row: Refund, desk: Desk) -> list[Panel]:
     currency, may = row.payment.booking.currency, desk.actor.may("ledger.view")
     names = [row.code, row.provider_id or ""]
     journals = trail.journals_about(names)
+    own = trail.of_event(journals, f"refund:{row.code}")
     asked = {
         "held": row.held,
         "fees": row.host_fee + row.guest_fee,
@@ -374,13 +375,13 @@ def _money(row: Refund, desk: Desk) -> list[Panel]:
             cells.money(row.amount, row.currency),
             "to the card" if row.method == "card" else "another way than the card",
             True,
-            trail.postings(journals, "2400", key=row.code, credited=True) if may else None,
+            trail.postings(own, "2400", key=row.code, credited=True) if may else None,
         )
     ]
     for label, codes, part, words in _GIVERS:
         if part == "platform" and not asked[part]:
             continue
-        found = trail.postings(journals, *codes) if may else None
+        found = trail.postings(own, *codes) if may else None
         figures.append(Figure(label, cells.money(asked[part], currency), words, False, found))
     panels: list[Panel] = [
         Figures(
