@@ -25,6 +25,7 @@ from backoffice.rulebook.policies import (
     HostPenaltyRules,
     PayoutRules,
     Policy,
+    ReconciliationRules,
     RecoveryRules,
     RoleLimitRules,
     SettlementRules,
@@ -88,6 +89,10 @@ def timings(*, on: date) -> Policy[TimingRules]:
 
 def chargebacks(*, on: date) -> Policy[ChargebackRules]:
     return _current("chargebacks", on)
+
+
+def reconciliation(*, on: date) -> Policy[ReconciliationRules]:
+    return _current("reconciliation", on)
 
 
 def settlement(*, on: date) -> Policy[SettlementRules]:

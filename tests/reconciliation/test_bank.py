@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 
 import pytest
 from django.db import IntegrityError
@@ -17,7 +18,8 @@ from backoffice.ledger import queries as ledger
 from backoffice.ledger.models import Journal
 from backoffice.reconciliation import operations, policies, queries
 from backoffice.reconciliation.models import BankMatch, Break, StatementLine
-from backoffice.reconciliation.policies import OpenLine, OpenPayout, pair
+from backoffice.reconciliation.policies import OpenLine, OpenPayout
+from backoffice.rulebook import queries as rulebook
 from tests import factories
 from tests.factories import NOW
 from tests.racing import race
@@ -25,6 +27,8 @@ from tests.reconciliation.steps import ACTOR, DAY, arrived, bank, compared, impo
 
 ARRIVAL = (NOW + 2 * DAY).date()  # Sunday 22 November 2026: the third business day after it is Wednesday the 25th
 BANK = "BE68539007547034"
+RULES = rulebook.reconciliation(on=NOW.date()).rules
+pair = partial(policies.pair, rules=RULES)
 
 
 def standing(account: str, key: str) -> int:
@@ -78,7 +82,7 @@ def test_a_payout_is_missing_after_the_third_business_day(days: float, expected:
 @pytest.mark.django_db(transaction=True)
 def test_the_bank_and_the_policy_count_business_days_alike(day: date) -> None:
     swept("po_1", 100, arrived=day)
-    due = policies.business_days_after(day=day, days=policies.BANK_GRACE_BUSINESS_DAYS)
+    due = policies.business_days_after(day=day, days=RULES.bank_business_days)
     midnight = NOW.replace(year=due.year, month=due.month, day=due.day, hour=0, minute=0)
     assert classes(now=midnight + DAY - timedelta(seconds=1)) == [("1160 po_1", "late")]
     assert classes(now=midnight + DAY) == [("1160 po_1", "bank_missing")]

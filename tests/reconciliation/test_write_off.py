@@ -98,6 +98,26 @@ def too_much(amount: int) -> Break:
     return Break.objects.get(key="1150 ch_lost")
 
 
+def test_what_is_rounded_away_under_one_run_is_capped_too() -> None:
+    for number in range(12):
+        lines = [("1150", f"ch_{number}", 95), ("2100", "BK-LOST01", -95)]
+        post(f"capture:{number}", "capture", lines, currency="EUR")
+    compared("state", now=LATER)
+    maker, checker = finance("Mia"), finance("Chad")
+    found = [
+        operations.propose_write_off(code=each.code, reason="Cents", actor=maker, now=LATER)
+        for each in Break.objects.order_by("id")
+    ]
+    for each in found[:10]:  # 9.50 of 10.00 EUR
+        decide(each, checker)
+    with pytest.raises(Refused, match="where it may go"):
+        decide(found[10], checker)
+    again = decide(found[10], checker, approve=False)
+    again = operations.propose_write_off(code=again.code, reason="A loss, then", actor=maker, now=LATER)
+    assert again.proposal["contra"] == "5220"
+    assert queries.rounded(run=again.last_seen_id) == [Money(950, "EUR")]
+
+
 def test_a_write_off_that_is_rejected_leaves_everything_and_can_be_proposed_again() -> None:
     found = lost_charge(5_000)
     maker, checker = finance("Mia"), finance("Chad")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +28,7 @@ from backoffice.rulebook.policies import (
     Notice,
     PayoutRules,
     Policy,
+    ReconciliationRules,
     RecoveryRules,
     RoleLimitRules,
     SettlementRules,
@@ -122,6 +123,15 @@ def test_the_other_documents_carry_the_numbers_of_the_house() -> None:
     in_one = copy.deepcopy(document("collection"))
     del in_one["rules"]["instalments"]
     assert parse_policy(in_one).rules.instalments_from is None
+
+    books: ReconciliationRules = parse_policy(document("reconciliation")).rules
+    assert (books.import_grace, books.status_grace) == (timedelta(minutes=15), timedelta(minutes=15))
+    assert (books.fx_band_basis_points, books.bank_early_days, books.bank_business_days) == (500, 1, 3)
+    assert (books.rounding_per_item, books.rounding_per_run) == (Money(100, "EUR"), Money(1_000, "EUR"))
+    stingy = copy.deepcopy(document("reconciliation"))
+    stingy["rules"]["rounding"]["per_run"] = 99
+    with pytest.raises(Invalid, match=r"rules\.rounding\.per_run: is below the cap of one item"):
+        parse_policy(stingy)
 
     settlement: SettlementRules = parse_policy(document("settlement")).rules
     assert [settlement.currency_for(code) for code in ("SGD", "CHF", "THB", "JPY")] == ["SGD", "CHF", "EUR", "EUR"]

@@ -33,6 +33,7 @@ from backoffice.rulebook.policies.rules import (
     PayoutRules,
     PenaltyBand,
     Policy,
+    ReconciliationRules,
     RecoveryRules,
     RoleLimit,
     RoleLimitRules,
@@ -386,6 +387,25 @@ def _chargebacks(field: _Field) -> ChargebackRules:
     )
 
 
+def _reconciliation(field: _Field) -> ReconciliationRules:
+    names = field.object("import_minutes", "status_minutes", "fx_band_basis_points", "bank", "rounding")
+    bank = names["bank"].object("early_days", "business_days")
+    rounding = names["rounding"].object("currency", "per_item", "per_run")
+    currency = rounding["currency"].currency()
+    per_item, per_run = rounding["per_item"].money(currency), rounding["per_run"].money(currency)
+    if per_run.amount < per_item.amount:
+        raise rounding["per_run"].wrong("is below the cap of one item; raise it")
+    return ReconciliationRules(
+        import_minutes=names["import_minutes"].whole(low=1, high=1440),
+        status_minutes=names["status_minutes"].whole(low=1, high=1440),
+        fx_band_basis_points=names["fx_band_basis_points"].whole(high=10_000),
+        bank_early_days=bank["early_days"].whole(high=5),
+        bank_business_days=bank["business_days"].whole(low=1, high=10),
+        rounding_per_item=per_item,
+        rounding_per_run=per_run,
+    )
+
+
 def _settlement(field: _Field) -> SettlementRules:
     names = field.object("native", "fallback")
     native = tuple(currency.currency() for currency in names["native"].items(at_least=1))
@@ -507,6 +527,7 @@ _PARSERS: Final[dict[str, Callable[[_Field], object]]] = {
     "fees": _fees,
     "taxes": _taxes,
     "timings": _timings,
+    "reconciliation": _reconciliation,
     "settlement": _settlement,
     "chargebacks": _chargebacks,
     "role-limits": _role_limits,

@@ -306,6 +306,32 @@ class ChargebackRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReconciliationRules:
+    """From when on a difference between two books is one, and what of it may be given up as rounding.
+
+    A movement younger than `import_minutes` may not have been imported yet, and news of a status may be `status_minutes`
+    late. A settlement further than `fx_band_basis_points` from what the quote promised is not explained by a few days of the
+    market. The bank may book a payout from `bank_early_days` before its day of arrival until `bank_business_days` after it.
+    Up to `rounding_per_item` is rounding, and no more than `rounding_per_run` of it in all under one run."""
+
+    import_minutes: int
+    status_minutes: int
+    fx_band_basis_points: int
+    bank_early_days: int
+    bank_business_days: int
+    rounding_per_item: Money
+    rounding_per_run: Money
+
+    @property
+    def import_grace(self) -> timedelta:
+        return timedelta(minutes=self.import_minutes)
+
+    @property
+    def status_grace(self) -> timedelta:
+        return timedelta(minutes=self.status_minutes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SettlementRules:
     """Which charge currencies the provider settles as they are; it converts anything else to `fallback`."""
 
