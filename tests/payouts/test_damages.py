@@ -135,6 +135,11 @@ def test_a_hold_of_everything_keeps_it_and_one_that_was_refused_and_every_view_s
             booking_code=booking.code, amount=None, cause="dispute", reason="x", hours=9, owner_id=None, actor=SYSTEM,
             now=again,
         )  # fmt: skip
+        with pytest.raises(Conflict, match="leave the amount out"):
+            operations.place_hold(
+                booking_code=booking.code, amount=Money(5_000, "EUR"), cause="dispute", reason="x", hours=9,
+                owner_id=None, actor=SYSTEM, now=again,
+            )  # fmt: skip
         (planned,), said = queries.plan(now=again), queries.explain(code=made.code, now=again)
         assert planned.waits == said.waits and said.waits is not None and said.waits.until == held.expires_at
         assert "€150.00" in Notification.objects.filter(topic="payout_held").latest("id").body

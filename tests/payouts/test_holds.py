@@ -96,6 +96,8 @@ def test_one_key_makes_one_hold() -> None:
         (0, {}, Invalid, "above zero"),
         (-5, {}, Invalid, "above zero"),
         (10**9, {}, Invalid, "left to hold"),
+        (10**20, {}, Invalid, "left to hold"),
+        (100, {"hours": 10**11}, Invalid, r"hours: at most 17,520 \(two years\)"),
         (100, {"hours": 0}, Invalid, "hours"),
         (100, {"cause": "spite"}, Invalid, "cause"),
         (100, {"reason": "  "}, Refused, "a reason"),
@@ -104,7 +106,7 @@ def test_one_key_makes_one_hold() -> None:
 def test_what_is_wrong_is_named(amount: int, options: dict[str, Any], error: type[Exception], words: str) -> None:
     booking = paid_stay()
     with pytest.raises(error, match=words):
-        place(booking, amount, **options)
+        place(booking, amount, by=factories.staff("finance"), **options)
     assert not PayoutHold.objects.exists()
 
 

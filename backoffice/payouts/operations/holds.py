@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timedelta
+from typing import Final
 
 from django.db import transaction
 
@@ -38,6 +39,8 @@ _SAID = {
     "service_issue": "the guest reported a problem.",
     "other": "we are looking into something.",
 }
+# Who may hold for as long as they like decides again in the end.
+_MOST_HOURS: Final = 2 * 365 * 24
 
 
 def place_hold(
@@ -56,7 +59,8 @@ def place_hold(
     same content returns the first hold; with other content it raises KeyReused.
 
     Raises NotAllowed, OverLimit for longer than the actor's role may hold (DOMAIN.md, roles), Refused without a reason,
-    Invalid naming `amount`, `cause` or `hours`, Conflict when all of it has been released (then a clawback is the way)."""
+    Invalid naming `amount`, `cause` or `hours`, Conflict when all of it has been released (then a clawback is the way), and
+    for an amount where only all of it can be held: damage money, and what the provider refused to send."""
     actor.must("payouts.hold")
     if not reason.strip():
         raise Refused(missing="a reason")
@@ -162,6 +166,8 @@ def check_lifter(*, hold: PayoutHold, actor: Actor, now: datetime) -> None:
 def _check_hours(hours: int, actor: Actor, now: datetime) -> None:
     if hours < 1:
         raise Invalid("hours: hold for an hour at least.", field="hours")
+    if hours > _MOST_HOURS:
+        raise Invalid(f"hours: at most {_MOST_HOURS:,} (two years); hold it anew before it ends.", field="hours")
     limit = queries.hold_limit(actor=actor, now=now)
     if limit is not None and hours > limit:
         raise OverLimit(verb="payouts.hold", amount=f"{hours} hours", limit=f"{limit} hours")
@@ -180,9 +186,14 @@ def _check_amount(booking: Booking, amount: Money | None, rows: list[Payout], *,
         raise Invalid("amount: must be above zero; leave it out to hold everything.", field="amount")
     if not rows and not refused:
         raise Conflict("Nothing of this booking is left to hold: it was sent to the host. A clawback is the way now.")
-    held = payments.held_parts(booking=booking).held + payments.parts_to_come(booking=booking).held
-    if amount is not None and held and amount > held:
-        raise Invalid(f"amount: only {held} is left to hold; the rest was released.", field="amount")
+    if amount is None:
+        return
+    # Damage money and what the provider refused is not held in part: it is payable already, and sent whole.
+    left = Money(sum(row.held for row in rows if row.weight), booking.currency)
+    if not left:
+        raise Conflict("Only all of what is left can be held, not a part of it: leave the amount out.")
+    if amount > left:
+        raise Invalid(f"amount: only {left} is left to hold; the rest was released.", field="amount")
 
 
 def _lock_payouts(booking: Booking, *statuses: str) -> list[Payout]:
