@@ -261,6 +261,15 @@ def test_an_event_that_was_missed_is_found_by_the_sweep(sandbox: RunningSandbox)
     assert done == 0
 
 
+def test_a_movement_that_an_outage_made_late_is_noticed_too(sandbox: RunningSandbox) -> None:
+    found = dispute(sandbox, paid())
+    sandbox.advance(5 * 86_400)
+    import_balance_transactions.run(now=now())
+    work_chargebacks.run(now=now())
+    Chargeback.objects.update(withdrawn=0)  # as if row and movement had been made at the same moment
+    assert payment_queries.unsettled_chargebacks(now=now()) == [found]
+
+
 @pytest.mark.parametrize("order", list(permutations(range(3))), ids=lambda order: "".join(map(str, order)))
 def test_events_in_any_order_and_twice_leave_the_same(sandbox: RunningSandbox, order: tuple[int, ...]) -> None:
     booking = paid()

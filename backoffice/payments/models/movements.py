@@ -36,6 +36,11 @@ class BalanceTransaction(models.Model):
         ]
         indexes = [
             models.Index(name="bt_by_source", fields=["source_id", "reporting_category"]),
+            models.Index(
+                name="bt_of_disputes",
+                fields=["imported_at"],
+                condition=models.Q(reporting_category__in=["dispute", "dispute_reversal"]),
+            ),
             models.Index(name="bt_newest", fields=["-created", "-id"]),
             models.Index(
                 name="bt_charges_of_month",

@@ -270,8 +270,9 @@ def unsettled_chargebacks(*, now: datetime, limit: int = 100) -> list[str]:
 
 
 def _moved_unnoticed(since: datetime, limit: int) -> Iterable[str]:
-    """Whose movements were imported at the very moment at which their row was made, so that neither saw the other."""
-    recent = BalanceTransaction.objects.filter(reporting_category__in=[WITHDRAWN, REINSTATED], created__gte=since)
+    """Whose movements were imported at the very moment at which their row was made, so that neither saw the other. By when
+    they were imported: after an outage they are older than that by the provider's clock."""
+    recent = BalanceTransaction.objects.filter(reporting_category__in=[WITHDRAWN, REINSTATED], imported_at__gte=since)
     moved = (
         BalanceTransaction.objects.filter(
             source_id__in=recent.values("source_id"), reporting_category__in=[WITHDRAWN, REINSTATED]
