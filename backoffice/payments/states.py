@@ -88,19 +88,23 @@ CHARGE: Final = StateTable(
             "indeterminate": "captured",
             "requires_action": "captured",
             "failed": "captured",
+            # Too late: it goes back.
             "cancelled": "captured",
+            "covered": "captured",
         },
         "fail": {"submitted": "failed", "indeterminate": "failed", "requires_action": "failed"},
-        # The guest did not pay for damage: a person decided that the house does.
-        "cover": {"failed": "covered", "requires_action": "covered"},
-        "cancel": {
-            "requested": "cancelled",
+        # Nobody decides over damage while its guest is at a page of their bank, where they may pay at any moment: the page
+        # is given up by the next try.
+        "cover": {"failed": "covered"},
+        "cancel": {"requested": "cancelled", "scheduled": "cancelled", "failed": "cancelled"},
+        # An instalment whose stay has ended; one that is with the provider only when nothing came of that.
+        "lapse": {
             "scheduled": "cancelled",
             "failed": "cancelled",
             "requires_action": "cancelled",
+            "submitted": "cancelled",
+            "indeterminate": "cancelled",
         },
-        # A try for an instalment came to nothing, and its stay has ended meanwhile.
-        "lapse": {"submitted": "cancelled", "indeterminate": "cancelled", "requires_action": "cancelled"},
     },
 )
 

@@ -187,7 +187,8 @@ def _refuse(charge: ExtraCharge, error: str, actor: Actor, now: datetime, *, ref
 
 
 def _record(charge: ExtraCharge, seen: SeenPayment, actor: Actor, now: datetime) -> None:
-    """Take over the provider's answer; an instalment of a stay that has ended meanwhile goes back in full."""
+    """Take over the provider's answer; an instalment of a stay that has ended meanwhile, or damage that was decided
+    otherwise, goes back in full."""
     with transaction.atomic():
         booking = bookings.lock(code=charge.booking.code)  # the stay may be ending at this moment
         news = payments.record_charge(charge_code=charge.code, seen=seen, actor=actor, now=now)
@@ -206,9 +207,15 @@ def _record(charge: ExtraCharge, seen: SeenPayment, actor: Actor, now: datetime)
             platform_share=Money.zero(booking.currency),
             cause="late_capture",
             bearer="host",
-            reason=f"charged after the booking was {booking.status}",
+            reason=_why_late(late),
             idempotency_key=f"late-charge:{late.code}",
             approved=True,
             actor=actor,
             now=now,
         )
+
+
+def _why_late(charge: ExtraCharge) -> str:
+    if charge.kind == "instalment":
+        return f"charged after the booking was {charge.booking.status}"
+    return f"charged after the damage was {'covered' if charge.covered_at else 'asked for no more'}"

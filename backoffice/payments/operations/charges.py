@@ -251,7 +251,8 @@ def lose_sight_of_charge(*, charge_code: str, now: datetime) -> None:
 
 def record_charge(*, charge_code: str, seen: SeenPayment, actor: Actor, now: datetime) -> str:
     """Take over what the provider shows of a charge; repeating old news changes nothing. Returns what is news: captured,
-    late (captured although it was cancelled meanwhile), asked, failed, lapsed (failed, and its stay has ended), or ""."""
+    late (captured although it was cancelled or covered meanwhile: the caller gives it back), asked, failed, lapsed (failed,
+    and its stay has ended), or ""."""
     with transaction.atomic():
         charge = _lock(charge_code, None)
         if charge.provider_id is None:
@@ -293,12 +294,12 @@ def cancel_instalments(*, booking: Booking, actor: Actor, now: datetime) -> None
     """A booking that the caller has locked has ended: what was still to be charged is not. A charge that is with the
     provider at this moment is given back when it comes."""
     for charge in ExtraCharge.objects.select_for_update().filter(booking=booking, kind="instalment").order_by("id"):
-        if not CHARGE.allows(charge.status, "cancel"):
+        if charge.status in UNDER_WAY or not CHARGE.allows(charge.status, "lapse"):
             continue
         charge.next_try_at = None
         charge.next_action_url = ""
         charge.booking = booking
-        _move(charge, "cancel", actor=actor, now=now, fields=["next_try_at", "next_action_url"])
+        _move(charge, "lapse", actor=actor, now=now, fields=["next_try_at", "next_action_url"])
 
 
 # Private --------------------------------------------------------------------------------------------------------------
@@ -345,23 +346,26 @@ def _asked(charge: ExtraCharge, seen: SeenPayment, actor: Actor, now: datetime) 
 def _captured(charge: ExtraCharge, seen: SeenPayment, actor: Actor, now: datetime) -> str:
     if not CHARGE.allows(charge.status, "capture"):
         return ""
-    late = charge.status == "cancelled" or not queries.is_wanted(charge=charge)
+    late = charge.status in {"cancelled", "covered"} or not queries.is_wanted(charge=charge)
     charge.charge_id = seen.charge_id
     charge.captured_at = now
     charge.next_try_at = None
     charge.last_error = charge.next_action_url = ""
-    fields = ["charge_id", "captured_at", "next_try_at", "last_error", "next_action_url"]
+    if late and charge.kind == "damage":
+        charge.held = charge.amount  # nobody is owed it: the booking holds it for the guest until it has gone back
+    fields = ["charge_id", "captured_at", "next_try_at", "last_error", "next_action_url", "held"]
     _move(charge, "capture", actor=actor, now=now, fields=fields)
-    if charge.kind == "damage":
+    if charge.kind == "damage" and not late:
         _post_damage(charge, seen.charge_id, actor, now)
     else:
-        _post_instalment(charge, seen.charge_id, actor, now)
+        _post_own(charge, seen.charge_id, actor, now)
     what = f"{charge.reason}" if charge.kind == "instalment" else f"damage, {charge.reason}"
     _tell(charge, "charge_received", now, what=what)
-    return "late" if late and charge.kind == "instalment" else "captured"
+    return "late" if late else "captured"
 
 
-def _post_instalment(charge: ExtraCharge, charge_id: str, actor: Actor, now: datetime) -> None:
+def _post_own(charge: ExtraCharge, charge_id: str, actor: Actor, now: datetime) -> None:
+    """It is the booking's own money, by its parts."""
     lines = policies.captured(
         charge=charge_id,
         charged=_money(charge),

@@ -173,13 +173,48 @@ def price_of(*, payment: Payment) -> PriceBreakdown:
     return PriceBreakdown.from_dict(payment.booking.price)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundSource:
+    """A captured charge of a booking and the most that it can still give back; without `charge` it is the payment."""
+
+    charge: ExtraCharge | None
+    limits: policies.RefundLimits
+
+
+def refund_sources(*, payment: Payment) -> list[RefundSource]:
+    """The captured charges of a payment's booking in the order in which they give money back: the last instalment that was
+    paid first, the payment itself last."""
+    found = [
+        RefundSource(charge=charge, limits=charge_limits(charge=charge, payment=payment))
+        for charge in reversed(captured_instalments(booking=payment.booking))
+    ]
+    return [*found, RefundSource(charge=None, limits=refund_limits(payment=payment))]
+
+
+def asked_together(*, refund: Refund) -> list[Refund]:
+    """The refunds of one request, the first first: one for each charge that gives something back, decided as one."""
+    first = refund.part_of_id or refund.pk
+    return list(refunds().filter(Q(pk=first) | Q(part_of=first)).order_by("id"))
+
+
+def amount_asked(*, refund: Refund) -> Money:
+    """What is decided with a refund that waits: all that still waits of its request, in the currency of the charge."""
+    waiting = [row.amount for row in asked_together(refund=refund) if row.status == "requested"]
+    return Money(sum(waiting), refund.currency) if waiting else Money(refund.amount, refund.currency)
+
+
+def refund_asked(*, key: str) -> Refund | None:
+    """The refund that was asked for under an idempotency key, the first of its request."""
+    return refunds().filter(idempotency_key=key, part_of=None).first()
+
+
 def line_limits(*, payment: Payment) -> dict[str, Money]:
-    """The most that each line of the price can still give back, in the booking's currency; refunds under way counted, and
-    those that came back, which stand aside for the guest."""
+    """The most that each line of the price can still give back, in the booking's currency, of all that was paid; refunds
+    under way counted, and those that came back, which stand aside for the guest."""
     taken = Q(status__in=REFUND_COUNTS) | Q(status="failed", unclaimed=True)
     return policies.line_limits(
         price=price_of(payment=payment),
-        remaining=refund_limits(payment=payment).parts,
+        remaining=policies.most_of([source.limits for source in refund_sources(payment=payment)]).parts,
         earlier=Refund.objects.filter(taken, payment=payment, repays=None).values_list("lines", flat=True),
     )
 
@@ -225,22 +260,25 @@ def money_of(*, booking: Booking) -> MoneyTable:
     if payment is None or payment.status != "captured":
         nothing = {part: Money.zero(booking.currency) for part in PARTS}
         return MoneyTable(zero, zero, zero, zero, nothing, nothing)
-    left, disputed = captured_left(payment=payment), is_disputed(payment=payment)
+    left = captured_left(payment=payment)
     charged, still, parts = Money(payment.amount, payment.currency), left.charged, parts_of(payment=payment)
     parts_left = left.parts
     for charge in captured_instalments(booking=booking):
-        of_charge = charge_limits(charge=charge, payment=payment)
+        of_charge = charge_left(charge=charge, payment=payment)
         charged, still = charged + Money(charge.amount, charge.currency), still + of_charge.charged
         parts = parts + policies.Parts.of(currency=booking.currency, amounts=charge.parts)
         parts_left = parts_left + of_charge.parts
     arrived = Q(status="succeeded") | Q(unclaimed=True, repayments__status="succeeded")
-    succeeded = Refund.objects.filter(arrived, payment=payment, repays=None).aggregate(total=Sum("amount", default=0))
+    of_the_stay = Q(charge=None) | Q(charge__kind="instalment")  # damage is charged beside it, and goes back beside it
+    succeeded = Refund.objects.filter(arrived, of_the_stay, payment=payment, repays=None).aggregate(
+        total=Sum("amount", default=0)
+    )
     refunded = Money(succeeded["total"], payment.currency)
     return MoneyTable(
         charged=charged,
         refunded=refunded,
         refunds_pending=charged - still - refunded,
-        refundable=zero if disputed else still,
+        refundable=policies.most_of([source.limits for source in refund_sources(payment=payment)]).charged,
         parts={part: Money(amount, booking.currency) for part, amount in parts.as_dict().items()},
         parts_left={part: Money(amount, booking.currency) for part, amount in parts_left.as_dict().items()},
     )
