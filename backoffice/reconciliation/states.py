@@ -33,6 +33,7 @@ BREAK: Final = StateTable(
             "accepted": "proposed",
         },
         "reject": {"proposed": "investigating"},
+        # One act: the second yes posts the write-off in its own transaction, so that nothing is ever kept as approved only.
         "approve": {"proposed": "approved"},
         "write_off": {"approved": "written_off"},
         "heal": {
@@ -54,6 +55,9 @@ BREAK: Final = StateTable(
 OPEN: Final = ("expected", "open", "investigating", "proposed", "approved", "reopened", "accepted")
 # What a finding is: an expected break is only young, an accepted one is known until its date.
 FINDINGS: Final = ("open", "investigating", "proposed", "approved", "reopened")
+
+# Why there was a difference, as whoever resolved it says.
+CAUSES: Final = ("timing", "provider_error", "our_error", "bank_charge", "exchange_rate", "fraud", "other")
 
 # What is compared with what. In order: where two legs see one fact, the first of them has the break.
 LEGS: Final = ("balance", "line", "payout", "booking", "host", "bank", "clearing", "status")

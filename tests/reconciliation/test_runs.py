@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -217,6 +217,22 @@ class Commits:
             connection.run_on_commit = []
             raise Cut
         self.seen += 1
+
+
+def test_the_provider_is_asked_for_its_pages_outside_any_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million movements are ten thousand calls: no lock is held meanwhile, and what came is kept as it comes."""
+    monkeypatch.setattr(runs, "_PAGE", 2)
+    run = operations.begin(scope="stripe", since=NOW - DAY, until=NOW + DAY, actor=ACTOR, now=NOW)
+    kept = []
+
+    def pages() -> Iterator[SeenBalanceTransaction]:
+        for number in range(5):
+            assert not connection.in_atomic_block
+            kept.append(ProviderLine.objects.count())
+            yield moved(f"txn_{number}")
+
+    operations.stage(run=run, rows=pages(), asked=NOW)
+    assert kept == [0, 0, 2, 2, 4] and run.lines == ProviderLine.objects.count() == 5
 
 
 # With the provider -----------------------------------------------------------------------------------------------------

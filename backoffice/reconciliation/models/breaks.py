@@ -8,7 +8,7 @@ from django.db.models import F, Q
 
 from backoffice.core.fields import currency_code, minor_units, new_code, status_check
 from backoffice.reconciliation.models.runs import Run
-from backoffice.reconciliation.states import BREAK, CLASSES, LEGS
+from backoffice.reconciliation.states import BREAK, CAUSES, CLASSES, LEGS
 
 _PERSON = settings.AUTH_USER_MODEL
 
@@ -42,6 +42,8 @@ class Break(models.Model):
     last_seen = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="+")
     opened_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
+    cause = models.CharField(max_length=20, blank=True, default="", help_text="why there was one, when last resolved")
+    ticket = models.CharField(max_length=80, blank=True, default="", help_text="where that is told at length")
     accepted_until = models.DateTimeField(null=True)
     proposal = models.JSONField(null=True, help_text="the write-off that was proposed: account, key, amount, contra")
     proposed_by = models.ForeignKey(_PERSON, on_delete=models.PROTECT, null=True, related_name="+")
@@ -57,6 +59,7 @@ class Break(models.Model):
             status_check("break_status", BREAK.statuses),
             status_check("break_class", CLASSES, "cls"),
             status_check("break_leg", LEGS, "leg"),
+            status_check("break_cause", ("", *CAUSES), "cause"),
             models.CheckConstraint(
                 name="break_written_off_by_two",
                 condition=~Q(status__in=["approved", "written_off"])

@@ -19,6 +19,7 @@ from backoffice.reconciliation.operations.runs import (
     finish,
     interrupt,
     is_staged,
+    leave_out_balance,
     stage,
     write,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "import_lines",
     "interrupt",
     "is_staged",
+    "leave_out_balance",
     "match_lines",
     "note",
     "propose_write_off",

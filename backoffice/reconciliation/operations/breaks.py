@@ -18,7 +18,7 @@ from backoffice.reconciliation import policies, queries
 from backoffice.reconciliation.models import BankMatch, Break, Run
 from backoffice.reconciliation.operations import statements
 from backoffice.reconciliation.operations.writing import event, in_currency
-from backoffice.reconciliation.states import BREAK
+from backoffice.reconciliation.states import BREAK, CAUSES
 from backoffice.rulebook import queries as rulebook
 
 
@@ -48,17 +48,26 @@ def note(*, code: str, text: str, actor: Actor, now: datetime, version: int | No
         return _keep(found, "note", {}, {"note": "added"}, actor, now)
 
 
-def resolve(*, code: str, reason: str, actor: Actor, now: datetime, version: int | None = None) -> Break:
-    """Say that a break is explained and put right. It reopens by itself if a later run still finds it.
+def resolve(
+    *, code: str, cause: str, reason: str, actor: Actor, now: datetime, ticket: str = "", version: int | None = None
+) -> Break:
+    """Say that a break is explained and put right: its cause is one of `CAUSES`, its `ticket` where that is told at length,
+    the actor's case unless said. It reopens by itself if a later run still finds it.
 
-    Raises Refused without a reason; for an engineer at a shell also without an approval."""
+    Raises Refused without a reason, for an engineer at a shell also without an approval, Invalid for another cause."""
     _decides(actor, reason)
+    if cause not in CAUSES:
+        raise Invalid(f"cause: write one of {', '.join(CAUSES)}.", field="cause")
+    ticket = ticket.strip() or actor.case
+    if len(ticket) > 80:
+        raise Invalid("ticket: at most 80 characters.", field="ticket")
     with transaction.atomic():
         found = _locked(code, version)
         before = {"status": found.status}
         found.status = BREAK.after(found.status, "resolve")
-        found.closed_at = now
-        return _keep(found, "resolve", before, {"status": found.status}, actor.because(reason), now)
+        found.closed_at, found.cause, found.ticket = now, cause, ticket
+        after = {"status": found.status, "cause": cause, "ticket": ticket}
+        return _keep(found, "resolve", before, after, actor.because(reason), now)
 
 
 def accept(

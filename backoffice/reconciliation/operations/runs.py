@@ -5,8 +5,9 @@ again, and what was classified stays as that snapshot saw it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final
 
 from django.db import connection, transaction
@@ -27,6 +28,8 @@ from backoffice.reconciliation.states import LEGS, OPEN, SCOPES, WINDOWED
 from backoffice.rulebook import queries as rulebook
 
 CHUNK: Final = 1_000
+# So many movements of the provider are kept in one transaction, and held in memory.
+_PAGE: Final = 5_000
 # From so many rows on the planner must know what was staged, or it loops where it should hash.
 _WORTH_ANALYSING: Final = 5_000
 
@@ -177,30 +180,22 @@ def stage(
 
     `rows` are its movements, `states` its objects as (kind, id, account, status, minor units, currency, created).
     `balances` is what it holds for us, None when it was not asked; `left_out` the categories that the source does not
-    carry; `listed` says that the payouts among `states` are all there are in the window."""
-    count = 0
+    carry; `listed` says that the payouts among `states` are all there are in the window. Where `rows` ask the provider page
+    by page, each is asked outside any transaction, and kept in one of its own; the checkpoint comes last."""
+    run.checkpoint = {}
     with transaction.atomic():
         _forget_stage(run)
-        with connection.cursor() as cursor:
-            with cursor.copy(_STAGE) as copy:
-                for row in rows:
-                    copy.write_row(
-                        (
-                            run.pk,
-                            row.id,
-                            row.reporting_category,
-                            row.source_id,
-                            row.amount.amount,
-                            row.fee.amount,
-                            row.net.amount,
-                            row.net.currency,
-                            row.created,
-                        )
-                    )
-                    count += 1
-            with cursor.copy(_STAGE_STATES) as copy:
-                for state in states:
-                    copy.write_row((run.pk, *state))
+        run.save(update_fields=["checkpoint"])
+    count = 0
+    for page in _pages(rows):
+        with connection.cursor() as cursor, cursor.copy(_STAGE) as copy:
+            for row in page:
+                copy.write_row(_columns(run, row))
+        count += len(page)
+    with transaction.atomic():
+        with connection.cursor() as cursor, cursor.copy(_STAGE_STATES) as copy:
+            for state in states:
+                copy.write_row((run.pk, *state))
         if run.source == "file":
             _keep_one_of_each(run)
             count = ProviderLine.objects.filter(run=run).count()
@@ -218,6 +213,13 @@ def stage(
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE reconciliation_providerline")
     return count
+
+
+def leave_out_balance(*, run: Run, why: str) -> None:
+    """Compare without the provider's balance, and say why."""
+    run.checkpoint = {**run.checkpoint, "balances": None}
+    run.note = why
+    run.save(update_fields=["checkpoint", "note"])
 
 
 def is_staged(*, run: Run) -> bool:
@@ -316,6 +318,26 @@ def discard(*, run: Run) -> None:
 
 
 # Private --------------------------------------------------------------------------------------------------------------
+
+
+def _pages(rows: Iterable[SeenBalanceTransaction]) -> Iterator[list[SeenBalanceTransaction]]:
+    rest = iter(rows)
+    while page := list(islice(rest, _PAGE)):
+        yield page
+
+
+def _columns(run: Run, row: SeenBalanceTransaction) -> Sequence[Any]:
+    return (
+        run.pk,
+        row.id,
+        row.reporting_category,
+        row.source_id,
+        row.amount.amount,
+        row.fee.amount,
+        row.net.amount,
+        row.net.currency,
+        row.created,
+    )
 
 
 def _legs(run: Run) -> tuple[str, ...]:
