@@ -27,6 +27,7 @@ LIST: Final = (
     Column("owner"),
     Column("action"),
 )
+CAUSES: Final = ("timing", "provider_error", "our_error", "bank_charge", "exchange_rate", "fraud", "other")
 MATCHES: Final = (
     Column("line", "Bank line"),
     Column("payout"),
@@ -45,7 +46,7 @@ def breaks() -> None:
     Example:
       ops breaks list
       ops breaks show BR-7QF3K2
-      ops breaks resolve BR-7QF3K2 --reason "Booked the fee by journal 4711" --approval AP-4QDR7H
+      ops breaks resolve BR-7QF3K2 --cause our_error --reason "Booked the fee by journal 4711" --approval AP-4QDR7H
       ops breaks write-off BR-7QF3K2 --reason "The provider lost it" --as finance@example.org
     """
 
@@ -123,6 +124,8 @@ def show(actor: Actor, code: str) -> Result:
         "occurred_at": found.occurred_at,
         "opened_at": found.opened_at,
         "closed_at": found.closed_at,
+        "cause": found.cause or None,
+        "ticket": found.ticket or None,
         "last_seen_in_run": found.last_seen_id,
         "detail": found.detail,
         "accepted_until": found.accepted_until,
@@ -202,22 +205,24 @@ def note(actor: Actor, code: str, text: str) -> Result:
 
 @breaks.command(short_help="Say that a break is explained and put right.")
 @click.argument("code")
+@click.option("--cause", type=click.Choice(CAUSES), required=True, help="Why there was one.")
+@click.option("--ticket", default="", help="Where that is told at length.")
 @renders("breaks.resolve", LIST)
 @acts
-def resolve(actor: Actor, code: str) -> Result:
+def resolve(actor: Actor, code: str, cause: str, ticket: str) -> Result:
     """Close a break that is explained and put right; it reopens by itself if a later run still finds it.
 
     Refused (exit code 6) without --reason, and at a shell without the --approval of a second person.
 
     \b
     Example:
-      ops breaks resolve BR-7QF3K2 --reason "Booked the fee by journal 4711" --approval AP-4QDR7H
+      ops breaks resolve BR-7QF3K2 --cause our_error --reason "Booked the fee by journal 4711" --approval AP-4QDR7H
     """
     from backoffice.core import clock
     from backoffice.reconciliation import operations
 
     now = clock.now()
-    found = operations.resolve(code=code.upper(), reason=actor.reason, actor=actor, now=now)
+    found = operations.resolve(code=code.upper(), cause=cause, ticket=ticket, reason=actor.reason, actor=actor, now=now)
     return Result(rows=[_row(found, now)])
 
 
@@ -254,8 +259,9 @@ def accept(actor: Actor, code: str, until: datetime | timedelta) -> Result:
 def write_off(actor: Actor, code: str, answer: str | None) -> Result:
     """Propose to write off what stands on a clearing account; another finance person says --approve or --reject.
 
-    Up to 1.00 EUR goes to rounding (5900); beyond, what we are short of goes to bad debt (5220), and a surplus is refused:
-    it belongs to somebody. Exit code 6 without --reason or --as, 4 when it is not yours to decide.
+    Up to 1.00 EUR, and 10.00 EUR in all of one run, goes to rounding (5900); beyond, what we are short of goes to bad debt
+    (5220), and a surplus is refused: it belongs to somebody. Exit code 6 without --reason or --as, 4 when it is not yours to
+    decide.
 
     \b
     Example:

@@ -314,11 +314,13 @@ def test_a_webhook_is_replayed(world: World) -> None:
 def test_a_break_is_taken_noted_and_resolved(world: World) -> None:
     client = world.client("finance")
     found = world.rows[Break]
-    for name, typed in (("take", {}), ("note", {"reason": "Asked the provider"}), ("resolve", {"reason": "Explained"})):
+    explained = {"reason": "Explained", "cause": "timing", "ticket": "FIN-8812"}
+    for name, typed in (("take", {}), ("note", {"reason": "Asked the provider"}), ("resolve", explained)):
         path = reverse(f"admin:reconciliation_break_{name}", args=[found.code])
         assert client.post(path, answers(client, path, **typed)).status_code == 302, name
     found.refresh_from_db()
     assert (found.status, found.owner) == ("resolved", world.staff["finance"])
+    assert (found.cause, found.ticket) == ("timing", "FIN-8812")
     assert "Asked the provider" in found.notes
 
 

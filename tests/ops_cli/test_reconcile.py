@@ -11,6 +11,8 @@ from backoffice.audit import queries as audit
 from backoffice.core.actor import system
 from backoffice.jobs import operations as jobs
 from backoffice.reconciliation.models import Break, Run, StatementLine
+from backoffice.reconciliation.states import CAUSES
+from ops_cli.commands import breaks
 from ops_cli.output import Exit
 from tests import factories
 from tests.ops_cli.conftest import Answered
@@ -115,8 +117,10 @@ def test_a_break_is_listed_shown_assigned_noted_and_resolved(ops: Ops, known: Br
     shown = {row["fact"]: row["value"] for row in ops("breaks", "show", known.code.lower()).rows}
     assert (shown["status"], shown["difference"]) == ("investigating", "-0.01 EUR")
     assert "Asked the provider." in shown["notes"] and shown["detail"]["provider"] and shown["do_first"]
-    resolved = ops("breaks", "resolve", known.code, "--reason", "Booked by hand", "--approval", "AP-4QDR7H")
-    assert resolved.rows[0]["status"] == "resolved"
+    why = ("--cause", "our_error", "--ticket", "FIN-8812", "--reason", "Booked by hand", "--approval", "AP-4QDR7H")
+    assert ops("breaks", "resolve", known.code, *why).rows[0]["status"] == "resolved"
+    known.refresh_from_db()
+    assert (known.cause, known.ticket) == ("our_error", "FIN-8812") and breaks.CAUSES == CAUSES
     assert (ops("breaks", "list").code, ops("breaks", "list", "--all").code) == (Exit.DONE, Exit.DONE)
     assert len(ops("breaks", "list", "--all").rows) == 1
     assert audit.entries(verb="breaks.resolve").get().approval_ref == "AP-4QDR7H"
@@ -129,7 +133,7 @@ def test_a_break_is_listed_shown_assigned_noted_and_resolved(ops: Ops, known: Br
 def test_a_break_is_not_resolved_on_ones_own_word(
     ops: Ops, known: Break, options: tuple[str, ...], missing: str
 ) -> None:
-    found = ops("breaks", "resolve", known.code, *options)
+    found = ops("breaks", "resolve", known.code, "--cause", "other", *options)
     assert found.code == Exit.REFUSED and missing in found.said
     known.refresh_from_db()
     assert known.status == "open"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from backoffice.core.actor import system
-from backoffice.core.errors import IllegalTransition, Refused
+from backoffice.core.errors import IllegalTransition, Invalid, Refused
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
 from backoffice.reconciliation import operations, queries
@@ -114,10 +114,15 @@ def test_a_break_is_worked_by_finance_with_a_reason_and_cannot_be_resolved_twice
     assert operations.take(code=code, owner_id=owner.id, actor=actor, now=now()).status == "investigating"
     operations.note(code=code, text="Asked the provider.", actor=actor, now=now())
     with pytest.raises(Refused):
-        operations.resolve(code=code, reason=" ", actor=actor, now=now())
-    assert operations.resolve(code=code, reason="Known drift", actor=actor, now=now()).status == "resolved"
+        operations.resolve(code=code, cause="timing", reason=" ", actor=actor, now=now())
+    with pytest.raises(Invalid, match="timing, provider_error"):
+        operations.resolve(code=code, cause="aliens", reason="Known drift", actor=actor, now=now())
+    assert (
+        operations.resolve(code=code, cause="provider_error", reason="Known drift", actor=actor, now=now()).status
+        == "resolved"
+    )
     with pytest.raises(IllegalTransition):
-        operations.resolve(code=code, reason="Again", actor=actor, now=now())
+        operations.resolve(code=code, cause="timing", reason="Again", actor=actor, now=now())
     assert queries.open_breaks().count() == 0
     reconcile()
     assert Break.objects.get().status == "reopened"

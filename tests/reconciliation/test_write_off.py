@@ -197,7 +197,10 @@ def test_at_a_shell_nobody_proposes_and_nothing_is_decided_without_a_second_yes(
     engineer = Actor(kind="cli", id=None, name="ola", grants=finance().grants)
     with pytest.raises(NotAllowed, match="without being a person"):
         operations.propose_write_off(code=found.code, reason="Lost", actor=engineer, now=LATER)
-    for decide_alone in (operations.resolve, partial(operations.accept, until=LATER + timedelta(days=1))):
+    for decide_alone in (
+        partial(operations.resolve, cause="other"),
+        partial(operations.accept, until=LATER + timedelta(days=1)),
+    ):
         with pytest.raises(Refused, match="second person's approval"):
             decide_alone(code=found.code, reason="Known", actor=engineer, now=LATER)
     agreed = replace(engineer, approval="AP-1")

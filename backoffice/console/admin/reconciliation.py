@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from import_export.fields import Field
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminIntegerFieldWidget
+from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from backoffice.console import cells, exports, filters, story, trail
 from backoffice.console.admin.jobs import took
@@ -28,7 +28,7 @@ from backoffice.reconciliation import operations as reconciliation
 from backoffice.reconciliation import policies, queries
 from backoffice.reconciliation.models import Break, Run
 from backoffice.reconciliation.policies import WriteOff
-from backoffice.reconciliation.states import BREAK, OPEN
+from backoffice.reconciliation.states import BREAK, CAUSES, OPEN
 
 
 class _Work(Dialog):
@@ -83,9 +83,28 @@ class Note(_Work):
         return f"Noted on {self.row.code}."
 
 
+class ResolveForm(ReasonForm):
+    cause = forms.ChoiceField(
+        label="Cause",
+        choices=[("", "Choose …"), *((cause, cells.words(cause).capitalize()) for cause in CAUSES)],
+        widget=UnfoldAdminSelectWidget,
+        error_messages={"required": "Say why there was a difference."},
+    )
+    ticket = forms.CharField(
+        label="Ticket",
+        required=False,
+        max_length=80,
+        help_text="Where it is told at length, if anywhere.",
+        widget=UnfoldAdminTextInputWidget,
+    )
+
+    field_order = ["cause", "ticket", "reason"]
+
+
 class Resolve(_Work):
     name, label = "resolve", "Resolve"
     icon, tone = "check_circle", "primary"
+    form_class = ResolveForm
     intro = "It is explained and put right. A later run that still finds it opens it again."
 
     @property
@@ -96,7 +115,8 @@ class Resolve(_Work):
         return BREAK.allows(self.row.status, "resolve")
 
     def perform(self, form: DialogForm) -> str:
-        reconciliation.resolve(reason=form.cleaned_data["reason"], **self.decided(form))
+        typed = {name: form.cleaned_data[name] for name in ("cause", "ticket", "reason")}
+        reconciliation.resolve(**typed, **self.decided(form))
         return f"{self.row.code} is resolved."
 
 
@@ -386,6 +406,7 @@ class BreakAdmin(StaffAdmin):
                 Fact("First seen", cells.link(row.first_seen)),
                 Fact("Last seen", cells.link(row.last_seen)),
                 Fact("Closed", cells.instant(row.closed_at)),
+                Fact("Cause", " · ".join(filter(None, [cells.words(row.cause).capitalize(), row.ticket]))),
             ),
             panels=(
                 _sides(row, sides),
