@@ -51,6 +51,7 @@ from backoffice.payments.policies.provider import (
     balance_transaction,
     fx_realised,
 )
+from backoffice.payments.policies.spread import Portion, most_of, spread_amount, spread_lines, spread_parts
 
 __all__ = [
     "KNOWN_CATEGORIES",
@@ -60,6 +61,7 @@ __all__ = [
     "Lines",
     "LossBearer",
     "Parts",
+    "Portion",
     "PostingKeys",
     "RefundLimits",
     "RefundOrigin",
@@ -80,6 +82,7 @@ __all__ = [
     "goodwill",
     "instalments",
     "line_limits",
+    "most_of",
     "netted",
     "parts_of_cancellation",
     "parts_of_lines",
@@ -97,6 +100,9 @@ __all__ = [
     "repaid",
     "repaid_from_bank",
     "reversal_requested",
+    "spread_amount",
+    "spread_lines",
+    "spread_parts",
     "tax_remitted",
     "transfer_requested",
     "with_taxes",
