@@ -149,9 +149,10 @@ def show(actor: Actor, code: str) -> Result:
 
 
 @chargebacks.command(short_help="List what must be answered, soonest first.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many.")
 @renders("chargebacks.deadlines", DEADLINES)
 @reads
-def deadlines(actor: Actor) -> Result:
+def deadlines(actor: Actor, limit: int) -> Result:
     """List what can still be answered, by our own deadline.
 
     Exit code 3 when one is past our deadline, or past the provider's.
@@ -166,14 +167,14 @@ def deadlines(actor: Actor) -> Result:
 
     actor.must("chargebacks.view")
     now = clock.now()
-    found = [row for row in queries.deadlines(now=now) if not (row.submitted_at or row.accepted_at)]
     rows = [
-        {**_row(row), "urgency": queries.urgency_of(chargeback=row, now=now), "left": _left(row, now)} for row in found
+        {**_row(row), "urgency": queries.urgency_of(chargeback=row, now=now), "left": _left(row, now)}
+        for row in queries.deadlines(limit=limit)
     ]
-    late = sum(1 for row in rows if row["urgency"] in {"late", "overdue"})
+    to_answer, late = queries.chargebacks_waiting(now=now)
     return Result(
         rows=rows,
-        summary={"to_answer": len(rows), "late": late},
+        summary={"to_answer": to_answer, "late": late},
         exit_code=Exit.FINDINGS if late else Exit.DONE,
     )
 

@@ -61,6 +61,12 @@ def test_deadlines_are_findings_once_ours_has_passed(ops: Ops, sandbox: RunningS
     found = ops("chargebacks", "deadlines")
     assert (found.code, found.summary["late"], found.rows[0]["urgency"]) == (Exit.FINDINGS, 1, "late")
     assert found.rows[0]["left"].endswith("late")
+    other = told(sandbox, paid())
+    found = ops("chargebacks", "deadlines", "--limit", "1")
+    assert ([each["code"] for each in found.rows], found.summary) == ([row.code], {"to_answer": 2, "late": 1})
+    Chargeback.objects.filter(pk=row.pk).update(accepted_at=now())
+    found = ops("chargebacks", "deadlines", "--limit", "1")
+    assert ([each["code"] for each in found.rows], found.summary) == ([other.code], {"to_answer": 1, "late": 0})
 
 
 def test_evidence_is_staged_by_somebody_known_and_shown_before(

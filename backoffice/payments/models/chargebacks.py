@@ -66,7 +66,10 @@ class Chargeback(models.Model):
         ]
         indexes = [
             models.Index(name="chargeback_newest", fields=["-id", "status"]),
-            models.Index(name="chargeback_due", fields=["due_by"], condition=models.Q(closed_at__isnull=True)),
+            models.Index(
+                name="chargeback_answer_by", fields=["internal_due_at"], condition=models.Q(closed_at__isnull=True)
+            ),
+            models.Index(name="chargeback_opened", fields=["opened_at"]),
         ]
 
     def __str__(self) -> str:

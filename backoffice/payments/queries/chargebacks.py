@@ -205,10 +205,25 @@ def _in_hand(chargeback: Chargeback, booking: Booking) -> policies.Parts:
 # Work ----------------------------------------------------------------------------------------------------------------
 
 
-def deadlines(*, now: datetime, limit: int = 100) -> list[Chargeback]:
-    """Chargebacks and inquiries that can still be answered, the most pressing first."""
-    rows = chargebacks().filter(status__in=[*rules.ANSWERABLE, *rules.APPEALABLE])
-    return list(rows.order_by(F("internal_due_at").asc(nulls_last=True), "id")[:limit])
+def deadlines(*, limit: int = 100) -> list[Chargeback]:
+    """Chargebacks and inquiries that wait for an answer, the most pressing first."""
+    return list(_waiting(chargebacks()).order_by(F("internal_due_at").asc(nulls_last=True), "id")[:limit])
+
+
+def chargebacks_waiting(*, now: datetime) -> tuple[int, int]:
+    """How many wait for an answer, and how many of them are past our own deadline, the provider's included."""
+    late = Count("id", filter=Q(internal_due_at__lte=now))
+    found = _waiting(Chargeback.objects.all()).aggregate(all=Count("id"), late=late)
+    return found["all"], found["late"]
+
+
+def _waiting(rows: QuerySet[Chargeback]) -> QuerySet[Chargeback]:
+    return rows.filter(
+        closed_at__isnull=True,
+        status__in=[*rules.ANSWERABLE, *rules.APPEALABLE],
+        submitted_at=None,
+        accepted_at=None,
+    )
 
 
 def chargeback_workers() -> list[tuple[int, str]]:
@@ -230,6 +245,7 @@ def urgency_of(*, chargeback: Chargeback, now: datetime) -> rules.Urgency:
 def chargebacks_to_remind(*, now: datetime, limit: int = 100) -> list[Chargeback]:
     """Those whose internal deadline has passed without an answer, and the provider's has not, and of which nobody was told."""
     rows = chargebacks().filter(
+        closed_at__isnull=True,
         status__in=rules.ANSWERABLE,
         submitted_at=None,
         accepted_at=None,
@@ -242,7 +258,7 @@ def chargebacks_to_remind(*, now: datetime, limit: int = 100) -> list[Chargeback
 
 def chargebacks_to_ask_about(*, older_than: datetime, limit: int = 100) -> list[str]:
     """Provider ids of the open ones that were last asked about before then, the longest ago first."""
-    rows = Chargeback.objects.exclude(status__in=rules.CLOSED).filter(seen_at__lt=older_than)
+    rows = Chargeback.objects.filter(closed_at__isnull=True, seen_at__lt=older_than)
     return list(rows.order_by("seen_at", "id").values_list("provider_id", flat=True)[:limit])
 
 
@@ -255,7 +271,7 @@ def unanswered_claims(*, older_than: datetime, limit: int = 100) -> list[str]:
     """Codes of those that a person submitted or accepted and the provider has not been heard to have: the answer was lost,
     or the process died before or after the call."""
     claimed = Q(submitted_at__lt=older_than) | Q(accepted_at__lt=older_than)
-    rows = Chargeback.objects.filter(claimed, status__in=rules.ANSWERABLE)
+    rows = Chargeback.objects.filter(claimed, closed_at__isnull=True, status__in=rules.ANSWERABLE)
     return list(rows.order_by("id").values_list("code", flat=True)[:limit])
 
 
@@ -347,17 +363,18 @@ class ChargebackFigures:
 
 
 def chargeback_figures(*, now: datetime) -> ChargebackFigures:
-    """See ChargebackFigures; a handful of statements, each on an index."""
-    waiting = [row for row in deadlines(now=now, limit=1000) if row.submitted_at is None and row.accepted_at is None]
-    rows = Chargeback.objects.filter(kind="chargeback").exclude(status__in=rules.CLOSED)
+    """See ChargebackFigures; a handful of statements over what is open and what two months brought, each on an index."""
+    in_all, late = chargebacks_waiting(now=now)
+    following = deadlines(limit=1)
+    rows = Chargeback.objects.filter(kind="chargeback", closed_at__isnull=True)
     sums = rows.order_by().values("currency").annotate(total=Sum("amount")).order_by("currency")
     this_month = now.date().replace(day=1)
     found = [*chargeback_ratios(month=this_month), *chargeback_ratios(month=this_month - timedelta(days=1))]
     return ChargebackFigures(
-        waiting=len(waiting),
-        late=sum(1 for row in waiting if urgency_of(chargeback=row, now=now) in {"late", "overdue"}),
-        next_due=waiting[0].internal_due_at if waiting else None,
-        next_code=waiting[0].code if waiting else "",
+        waiting=in_all,
+        late=late,
+        next_due=following[0].internal_due_at if following else None,
+        next_code=following[0].code if following else "",
         open_amounts=tuple(Money(row["total"], row["currency"]) for row in sums),
         ratios=tuple(found),
         standing=rules.worst(found),
