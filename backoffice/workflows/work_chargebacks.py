@@ -1,7 +1,7 @@
 """Chargebacks from the first news to the last: taken over from the provider, their money followed, answered once.
 
-The provider is called between two transactions: what a person decided is written down first, under a key that makes the
-repeat of a lost call the same call."""
+The provider is called between two transactions: what a person decided is written down first. An answer whose call was lost
+is looked for at the dispute itself and given again only where it has none, under a new key (decision 12)."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def upload(*, code: str, field: str, name: str, content: bytes, actor: Actor, no
 
 def submit(*, code: str, version: int, actor: Actor, now: datetime) -> Chargeback:
     """Hand the evidence to the issuer: once, by a person who may, before the deadline. Whoever else does it at the same
-    moment is refused. When the answer is lost it is asked for again with the same key."""
+    moment is refused. When the answer is lost the dispute is asked how it stands, and answered again only where it has none."""
     row = payments.claim_answer(code=code, answer="submit", version=version, actor=actor, now=now)
     return _answer(row, "submit", actor, now)
 
