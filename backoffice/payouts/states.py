@@ -33,7 +33,7 @@ PAYOUT: Final = StateTable(
         "return_from_bank": {"paid": "transferred"},
         "fail": {"in_transfer": "failed", "transferred": "failed", "paid": "failed"},
         "reverse": {"transferred": "reversed", "paid": "reversed"},
-        "net": {"releasable": "netted"},
+        "net": {"releasable": "netted", "failed": "netted"},
         "void": {"scheduled": "void", "held": "void", "releasable": "void"},
     },
 )

@@ -168,6 +168,23 @@ def test_every_cent_of_a_stay_is_somewhere_and_reaches_the_host_once(nights: int
         transaction.set_rollback(True)
 
 
+def test_what_a_host_comes_to_owe_is_kept_from_what_is_sent_again() -> None:
+    life = Life(3)
+    life.take("pass", 45)
+    (row,) = Payout.objects.filter(booking=life.booking)
+    for owed in (20_000, 1_000, 100_000):
+        life.take("refuse", 0)
+        life.take("owe", owed)
+        life.take("pass", 1)
+        life.check()
+    life.take("release", 0)
+    life.check()
+    row.refresh_from_db()
+    assert (row.status, row.tries, row.transfer_amount, row.netted) == ("netted", 3, 0, row.held)
+    owed_still = ledger.balance(account="1310", key=life.host.code, currency="EUR")
+    assert owed_still == 20_000 + 1_000 + 100_000 - row.held
+
+
 def test_a_refund_of_all_after_a_partial_release_is_owed_in_full() -> None:
     """A walk spelled out: held in part, released in part, refunded whole."""
     life = Life(3)

@@ -226,6 +226,15 @@ class _Send(Dialog):
         return said(f"{status_words(payout).capitalize()}:", payout)
 
 
+def _less_debt(row: Payout, label: str, payable: Money) -> list[tuple[str, SafeString]]:
+    """What is payable, less what the host owes of the same currency."""
+    taken = min(payouts.owed(host_code=row.host.code, currency=payable.currency), payable)
+    lines = [(label, cells.of(payable))]
+    if taken.amount > 0:
+        lines += [("Kept for what the host owes", cells.of(-taken)), ("Sent", cells.of(payable - taken))]
+    return lines
+
+
 class ReleaseNow(_Send):
     name, label = "release", "Release now"
     icon = "send"
@@ -245,15 +254,9 @@ class ReleaseNow(_Send):
         if self.row.status not in UNRELEASED:
             return {"money": [("Released already", amount(self.row))]}
         part = payouts.share_of(payout=self.row, now=self.desk.now)
-        owed = payouts.owed(host_code=self.row.host.code, currency=part.released.currency)
-        taken = min(owed, part.released.held)
-        lines = [("Released for the host", cells.of(part.released.held))]
-        if part.kept.held:
-            lines.append(("Stays held back", cells.of(part.kept.held)))
-        if taken.amount > 0:
-            lines.append(("Kept for what the host owes", cells.of(-taken)))
-            lines.append(("Sent", cells.of(part.released.held - taken)))
-        return {"money": lines}
+        kept = [("Stays held back", cells.of(part.kept.held))] if part.kept.held else []
+        first, *rest = _less_debt(self.row, "Released for the host", part.released.held)
+        return {"money": [first, *kept, *rest]}
 
 
 class RetryTransfer(_Send):
@@ -269,7 +272,9 @@ class RetryTransfer(_Send):
         return self.row.status == "failed" and super().offered()
 
     def preview(self, form: DialogForm) -> dict[str, Any]:
-        return {"money": [("Sent to the host", amount(self.row))]}
+        return {
+            "money": _less_debt(self.row, "Sent again", Money(self.row.transfer_amount, self.row.transfer_currency))
+        }
 
 
 class ClawBackForm(ReasonForm):
@@ -582,7 +587,7 @@ def _settled(row: Payout, made: Explanation, journals: list[Journal], may: bool)
     figures = []
     if made.rate:
         figures.append(Figure("Converted", cells.of(made.settled), _rate_words(row)))
-    kept = trail.of_event(journals, f"netting:{row.code}")
+    kept = [journal for journal in journals if (journal.kind, journal.reference) == ("netting", row.code)]
     netted = trail.postings(kept, "1310") if may and row.netted else None
     words = "of the same currency" if made.netted else "the host owes nothing"
     figures.append(Figure("Kept for what the host owes", cells.of(-made.netted), words, False, netted))

@@ -55,7 +55,7 @@ def release(*, payout_code: str, actor: Actor, now: datetime) -> Released:
             return Released(payout, claimed=False)
         waits = queries.waits(payout=payout, now=now)
         if waits is None and payout.status == "failed":
-            _claim(payout, Money(payout.transfer_amount, payout.transfer_currency), actor, now)
+            _send(payout, Money(payout.transfer_amount, payout.transfer_currency), actor, now)
         elif waits is None and payout.weight == 0:
             _release_payable(payout, actor, now)
         elif waits is None:
@@ -139,11 +139,17 @@ def _release_payable(payout: Payout, actor: Actor, now: datetime) -> None:
     settled = payment_queries.settled_of(charge=payout.source_charge)
     if settled is not None and settled.currency != amount.currency:
         amount = _converted(payout, amount, settled.currency, actor, now)
-    taken = nettable(payable=amount, owed=queries.owed(host_code=payout.host.code, currency=amount.currency))
-    left = amount - taken
     if PAYOUT.allows(payout.status, "ripen"):
         move(payout, "ripen", actor, now)
-    payout.netted, payout.transfer_amount, payout.transfer_currency = taken.amount, left.amount, left.currency
+    _send(payout, amount, actor, now)
+
+
+def _send(payout: Payout, amount: Money, actor: Actor, now: datetime) -> None:
+    """Send what is payable already, less what the host owes by now."""
+    taken = nettable(payable=amount, owed=queries.owed(host_code=payout.host.code, currency=amount.currency))
+    left = amount - taken
+    payout.netted += taken.amount
+    payout.transfer_amount, payout.transfer_currency = left.amount, left.currency
     payout.waits_for, payout.waits_until = "", None
     payout.save(update_fields=["netted", "transfer_amount", "transfer_currency", "rate", "waits_for", "waits_until"])
     _net(payout, taken, actor, now)
@@ -245,8 +251,9 @@ def _net(payout: Payout, taken: Money, actor: Actor, now: datetime) -> None:
     if not taken:
         return
     code, booking = payout.code, payout.booking
+    again = f":{payout.tries}" if payout.tries else ""  # what is sent again is netted again
     ledger.post(
-        key=f"netting:{code}", kind="netting", lines=money.netted(host=payout.host.code, amount=taken),
+        key=f"netting:{code}{again}", kind="netting", lines=money.netted(host=payout.host.code, amount=taken),
         subject=booking.code, reference=code, effective_at=now, actor=actor, now=now,
     )  # fmt: skip
     # A clawback or a write-off at the same moment: the posting locked the debt's row, so this reads what is left after both.
