@@ -47,7 +47,6 @@ class Chargeback(models.Model):
         max_length=8, choices=[(bearer, bearer) for bearer in LOSS_BEARERS], default="platform"
     )
     loss_posted_at = models.DateTimeField(null=True)
-    recovered_after_loss = models.BooleanField(default=False, help_text="an appeal was won after the loss was posted")
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
     notes = models.TextField(blank=True, default="")
     opened_at = models.DateTimeField(help_text="the provider's")

@@ -166,7 +166,7 @@ def claim_answer(
     *, code: str, answer: Answer, version: int, actor: Actor, now: datetime, reason: str = ""
 ) -> Chargeback:
     """Claim the one answer to a chargeback: to submit its evidence, or to accept it as lost. The provider is called after
-    the commit, with a key that makes a repeat the same answer.
+    the commit; the claim is what keeps a second person out, and a dispute takes one answer.
 
     Raises NotAllowed, Conflict when it has been answered, is decided or its deadline has passed, Refused without evidence
     (submit) or a reason (accept), StaleVersion."""
@@ -443,8 +443,6 @@ def _settle(row: Chargeback, actor: Actor, now: datetime) -> None:
     left = _left(row)
     if row.loss_posted_at is not None and (row.status == "won" or left.amount < 0):
         _reverse_loss(row, f"given back: {row.status.replace('_', ' ')}", actor, now)
-        row.recovered_after_loss = True
-        row.save(update_fields=["recovered_after_loss"])
         left = _left(row)
     if row.status == "lost" and left.amount > 0 and row.loss_posted_at is None:
         _post_loss(row, left, actor, now)
