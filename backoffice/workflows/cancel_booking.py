@@ -174,33 +174,20 @@ def _money(payment: Payment, booking: Booking, decision: CancellationDecision) -
     Of a long stay the instalments that are still to come are given up first; what they do not cover goes back from the
     last one that was paid, then from the one before. What the policy keeps beyond that is not charged any more."""
     to_come = payment_queries.parts_to_come(booking=booking)
-    sources: list[tuple[ExtraCharge | None, payment_policies.RefundLimits]] = [
-        (charge, payment_queries.charge_limits(charge=charge, payment=payment))
-        for charge in reversed(payment_queries.captured_instalments(booking=booking))
-    ]
-    sources.append((None, payment_queries.refund_limits(payment=payment)))
-    paid = sum((limits.parts for _, limits in sources), payment_policies.Parts.none(booking.currency))
+    sources = payment_queries.refund_sources(payment=payment)
+    limits = [source.limits for source in sources]
+    paid = payment_policies.most_of(limits).parts
     wanted = payment_policies.parts_of_cancellation(remaining=paid + to_come, decision=decision).minus(to_come)
-    gives, left = [], wanted
-    for charge, limits in sources:
-        taken = left.within(limits.parts)
-        left = left.minus(taken)
-        give = _give(charge, limits, taken)
-        if give.refund:
-            gives.append(give)
+    portions = payment_policies.spread_parts(limits=limits, parts=wanted)
+    gives = tuple(
+        Give(charge=source.charge, refund=portion.amount, parts=portion.parts)
+        for source, portion in zip(sources, portions, strict=True)
+        if portion.amount
+    )
     if not to_come.total and len(sources) == 1:
-        return tuple(gives), decision.host_keeps
+        return gives, decision.host_keeps
     kept = paid.minus(wanted)
-    return tuple(gives), min(decision.host_keeps, kept.held + kept.host_fee)
-
-
-def _give(charge: ExtraCharge | None, limits: payment_policies.RefundLimits, parts: payment_policies.Parts) -> Give:
-    refund = limits.in_charge(amount=parts.total)
-    if refund > limits.charged:  # an earlier goodwill refund came out of our pocket, not out of the parts
-        refund = limits.charged
-        given = min(limits.from_charge(amount=refund), parts.total)
-        parts = payment_policies.pro_rata(remaining=parts, amount=given)
-    return Give(charge=charge, refund=refund, parts=parts)
+    return gives, min(decision.host_keeps, kept.held + kept.host_fee)
 
 
 def _penalty(booking: Booking, now: datetime) -> HostPenalty:

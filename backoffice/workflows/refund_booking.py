@@ -3,7 +3,7 @@ sending."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
@@ -22,10 +22,22 @@ from backoffice.payments import policies
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway import submit
 from backoffice.payments.gateway.stripe import gateway
-from backoffice.payments.models import Payment, Refund
+from backoffice.payments.models import ExtraCharge, Payment, Refund
 from backoffice.payments.policies import PART_NAMES
 from backoffice.payouts import operations as payouts
 from backoffice.people import operations as people
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Give:
+    """What one charge gives back: `amount` in its currency, made of `parts` and of what we bear (`share`) in the
+    listing's. Without an instalment it is the payment of the booking."""
+
+    charge: ExtraCharge | None
+    amount: Money
+    parts: policies.Parts
+    share: Money
+    lines: dict[str, Money]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +45,8 @@ class RefundPreview:
     """What a refund would do. `amount` and `maximum` are in the charge's currency, the rest in the listing's.
 
     The guest receives `amount`; the host gives up `host`, we give up `platform` (fees, and what we bear ourselves), the tax
-    office `tax`. `lines` are those asked for with the taxes that follow them, `line_limits` the most of each.
+    office `tax`. `lines` are those asked for with the taxes that follow them, `line_limits` the most of each; `gives` says
+    through which charges it goes back, the last instalment that was paid first.
     `payment_version` goes back with the request, so that a change in between is noticed."""
 
     maximum: Money
@@ -47,6 +60,7 @@ class RefundPreview:
     payment_version: int
     lines: dict[str, Money]
     line_limits: dict[str, Money]
+    gives: tuple[Give, ...]
 
 
 def preview(
@@ -65,25 +79,23 @@ def preview(
     booking = booking_queries.booking(code=booking_code, actor=actor)
     bookings.not_for_oneself(booking=booking, actor=actor)
     payment = _captured_payment(booking)
-    payment_queries.assert_refundable(payment=payment)
-    limits = payment_queries.refund_limits(payment=payment)
-    wanted = limits.charged if amount is None else amount
-    taken: dict[str, Money] = {}
-    if lines:
-        wanted, taken = _of_lines(payment, lines)
-    parts, platform_share = _shares(payment, wanted, bearer, taken)
+    most = _most(payment)
+    gives, taken = _gives(payment, amount, bearer, lines or {})
+    wanted = _total(give.amount for give in gives)
+    parts, share = _whole(gives)
     return RefundPreview(
-        maximum=limits.charged,
+        maximum=most.charged,
         amount=wanted,
         guest=wanted,
         host=parts.held,
-        platform=parts.host_fee + parts.guest_fee + platform_share,
+        platform=parts.host_fee + parts.guest_fee + share,
         tax=parts.vat + parts.occupancy_tax,
         parts=dict(zip(PART_NAMES, parts.amounts, strict=True)),
         needs_second_person=not _within(actor, wanted, now),
         payment_version=payment.version,
         lines=taken,
         line_limits=payment_queries.line_limits(payment=payment),
+        gives=gives,
     )
 
 
@@ -100,7 +112,8 @@ def request(
     now: datetime,
     lines: Mapping[str, Money] | None = None,
 ) -> Refund:
-    """Refund part or all of a booking: an `amount`, or `lines` whose preview said that amount.
+    """Refund part or all of a booking: an `amount`, or `lines` whose preview said that amount. Each charge that gives some
+    of it back has a refund of its own; the first is returned, the others are part of it and decided with it.
 
     Within the actor's limits it is approved and sent; over them it waits for a second person (status requested). The same
     key again returns the same refund. Raises NotAllowed, Refused without a reason, RefundTooLarge, StaleVersion when the
@@ -118,34 +131,34 @@ def request(
         payment = _captured_payment(booking)
         payment = payments.lock_payment(payment_id=payment.id)
         payment.booking = booking
-        repeated = payment.refunds.filter(idempotency_key=idempotency_key).first()
+        repeated = payment.refunds.filter(idempotency_key=idempotency_key, part_of=None).first()
         if repeated is not None:
             return _same(repeated, amount=amount, cause=cause, bearer=bearer)
         if payment.version != version:
             raise StaleVersion(kind="payment")
-        payment_queries.assert_refundable(payment=payment)
-        taken: dict[str, Money] = {}
-        if lines:
-            wanted, taken = _of_lines(payment, lines)
-            if wanted != amount:
-                raise Invalid(f"amount: these lines come to {wanted}; look at the preview again.", field="amount")
-        parts, platform_share = _shares(payment, amount, bearer, taken)
-        made = payments.open_refund(
-            payment=payment,
-            lines={name: money.amount for name, money in taken.items()},
-            amount=amount,
-            parts=parts,
-            platform_share=platform_share,
-            cause=cause,
-            bearer=bearer,
-            reason=reason,
-            idempotency_key=idempotency_key,
-            approved=_within(actor, amount, now),
-            actor=actor,
-            now=now,
-        )
+        gives, _ = _gives(payment, amount, bearer, lines or {})
+        approved, first = _within(actor, amount, now), None
+        for number, give in enumerate(gives):
+            made = payments.open_refund(
+                payment=payment,
+                charge=give.charge,
+                part_of=first,
+                lines={name: money.amount for name, money in give.lines.items()},
+                amount=give.amount,
+                parts=give.parts,
+                platform_share=give.share,
+                cause=cause,
+                bearer=bearer,
+                reason=reason,
+                idempotency_key=f"{idempotency_key}:{number + 1}" if number else idempotency_key,
+                approved=approved,
+                actor=actor,
+                now=now,
+            )
+            first = first or made
+        assert first is not None  # an amount above zero comes from somewhere
         payouts.schedule(booking=booking, now=now)  # what goes back to the guest is not sent to the host
-        return made
+        return first
 
 
 def approve(*, refund_code: str, version: int, actor: Actor, now: datetime) -> Refund:
@@ -216,38 +229,97 @@ def _within(actor: Actor, amount: Money, now: datetime) -> bool:
     return True
 
 
-def _of_lines(payment: Payment, lines: Mapping[str, Money]) -> tuple[Money, dict[str, Money]]:
-    """Lines with the taxes that follow them, and what they come to in the charge's currency."""
-    limits = payment_queries.refund_limits(payment=payment)
-    most = payment_queries.line_limits(payment=payment)
-    policies.parts_of_lines(remaining=limits.parts, lines=lines, limits=most)  # raises for what cannot be
-    taken = policies.with_taxes(price=payment_queries.price_of(payment=payment), lines=lines, limits=most)
-    return limits.in_charge(amount=Money.sum(taken.values(), payment.booking.currency)), taken
+def _most(payment: Payment) -> policies.RefundLimits:
+    """The most that can go back of all that was paid. Raises Conflict, saying why, where a card network has the money."""
+    most = policies.most_of([source.limits for source in payment_queries.refund_sources(payment=payment)])
+    if not most.charged:
+        payment_queries.assert_refundable(payment=payment)
+    return most
 
 
-def _shares(payment: Payment, amount: Money, bearer: str, lines: Mapping[str, Money]) -> tuple[policies.Parts, Money]:
-    """Who gives what of an amount (charge's currency), in the booking's currency: from the lines that were named, else pro
-    rata from what is left of each part (worked posting B), or all of it ours when the platform bears it."""
-    if amount.currency != payment.currency:
+def _gives(
+    payment: Payment, amount: Money | None, bearer: str, lines: Mapping[str, Money]
+) -> tuple[tuple[Give, ...], dict[str, Money]]:
+    """Which charges give how much of an amount (charge's currency; None: all that is left), or of lines, for which an
+    amount must be what they come to; and the lines with the taxes that follow them."""
+    sources, most = payment_queries.refund_sources(payment=payment), _most(payment)
+    limits = [source.limits for source in sources]
+    ours = bearer == "platform"
+    taken: dict[str, Money] = {}
+    if amount is not None and amount.currency != payment.currency:
         raise Invalid(f"amount: this booking was charged in {payment.currency}.", field="amount")
-    limits = payment_queries.refund_limits(payment=payment)
-    if amount.amount <= 0:
-        raise Invalid("amount: must be above zero.", field="amount")
-    if amount > limits.charged:
-        raise RefundTooLarge(maximum=str(limits.charged), amount=str(amount))
-    currency = payment.booking.currency
-    if bearer == "platform":
-        whole = Money(payment.booking.total, currency)
-        share = amount if amount.currency == currency else whole.share(Fraction(amount.amount, payment.amount))
-        return policies.Parts.none(currency), share
     if lines:
-        most = payment_queries.line_limits(payment=payment)
-        return policies.parts_of_lines(remaining=limits.parts, lines=lines, limits=most), Money.zero(currency)
-    return policies.pro_rata(remaining=limits.parts, amount=limits.from_charge(amount=amount)), Money.zero(currency)
+        taken = _with_taxes(payment, most, lines)
+        portions = _of_lines(payment, most, limits, taken)
+        wanted = _total(portion.amount for portion in portions)
+        if amount is not None and amount != wanted:
+            raise Invalid(f"amount: these lines come to {wanted}; look at the preview again.", field="amount")
+    else:
+        wanted = most.charged if amount is None else amount
+    if wanted.amount <= 0:
+        raise Invalid("amount: must be above zero.", field="amount")
+    if wanted > most.charged:
+        raise RefundTooLarge(maximum=str(most.charged), amount=str(wanted))
+    if ours or not lines:
+        portions = policies.spread_amount(limits=limits, amount=wanted, borne_by_us=ours)
+    weights = [portion.amount.amount for portion in portions]
+    shares = _share(payment, wanted, ours).allocate(weights)
+    named = policies.spread_lines(lines=taken, portions=portions)
+    found = zip(sources, portions, shares, named, strict=True)
+    return tuple(
+        Give(charge=source.charge, amount=portion.amount, parts=portion.parts, share=share, lines=given)
+        for source, portion, share, given in found
+        if portion.amount
+    ), taken
+
+
+def _with_taxes(payment: Payment, most: policies.RefundLimits, lines: Mapping[str, Money]) -> dict[str, Money]:
+    limits = payment_queries.line_limits(payment=payment)
+    policies.parts_of_lines(remaining=most.parts, lines=lines, limits=limits)  # raises for what cannot be
+    return policies.with_taxes(price=payment_queries.price_of(payment=payment), lines=lines, limits=limits)
+
+
+def _of_lines(
+    payment: Payment, most: policies.RefundLimits, limits: list[policies.RefundLimits], lines: Mapping[str, Money]
+) -> tuple[policies.Portion, ...]:
+    """What each charge gives of lines, whole or not at all: an earlier refund that we bore may have left less of a charge
+    than of what it was for."""
+    parts = policies.parts_of_lines(
+        remaining=most.parts, lines=lines, limits=payment_queries.line_limits(payment=payment)
+    )
+    portions = policies.spread_parts(limits=limits, parts=parts)
+    if _total(portion.parts.total for portion in portions) != parts.total:
+        raise RefundTooLarge(maximum=str(most.charged), amount=str(most.in_charge(amount=parts.total)))
+    return portions
+
+
+def _share(payment: Payment, amount: Money, ours: bool) -> Money:
+    """What we bear of an amount (charge's currency), in the booking's currency: all of it or nothing."""
+    booking = payment.booking
+    if not ours:
+        return Money.zero(booking.currency)
+    if amount.currency == booking.currency:
+        return amount
+    return Money(booking.total, booking.currency).share(Fraction(amount.amount, booking.charge_total))
+
+
+def _whole(gives: tuple[Give, ...]) -> tuple[policies.Parts, Money]:
+    first, *others = gives
+    parts, share = first.parts, first.share
+    for give in others:
+        parts, share = parts + give.parts, share + give.share
+    return parts, share
+
+
+def _total(amounts: Iterable[Money]) -> Money:
+    first, *others = amounts
+    return Money.sum([first, *others], first.currency)
 
 
 def _same(earlier: Refund, *, amount: Money, cause: str, bearer: str) -> Refund:
     """The repeat of a request is answered with its first outcome; another request under its key is refused."""
-    if (Money(earlier.amount, earlier.currency), earlier.cause, earlier.bearer) != (amount, cause, bearer):
+    together = payment_queries.asked_together(refund=earlier)
+    whole = _total(Money(row.amount, row.currency) for row in together)
+    if (whole, earlier.cause, earlier.bearer) != (amount, cause, bearer):
         raise KeyReused(key=earlier.idempotency_key)
     return earlier

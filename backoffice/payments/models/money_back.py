@@ -27,6 +27,13 @@ class Refund(models.Model):
         related_name="refunds",
         help_text="the instalment it gives back; empty: the payment of the booking",
     )
+    part_of = models.ForeignKey(
+        "self",
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="rest",
+        help_text="the first refund of the same request, which several charges give back: one decision for all of them",
+    )
     status = models.CharField(max_length=16, choices=REFUND.choices, default=REFUND.initial)
     amount = minor_units()
     currency = currency_code()

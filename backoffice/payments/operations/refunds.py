@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 
 from backoffice.audit import operations as audit
 from backoffice.bookings import operations as bookings
@@ -58,10 +59,12 @@ def open_refund(
     now: datetime,
     lines: Mapping[str, int] | None = None,
     charge: ExtraCharge | None = None,
+    part_of: Refund | None = None,
 ) -> Refund:
     """Open one refund of a payment that the caller has locked with its booking. `amount` is in the charge's currency,
     `parts`, `platform_share` (what we bear ourselves) and `lines` (where it was asked for by line) in the booking's.
-    Approved at once, or waiting for a second person. With a `charge` it is that instalment that goes back.
+    Approved at once, or waiting for a second person. With a `charge` it is that instalment that goes back; where several
+    charges give back what was asked for, all but the first are `part_of` that and decided with it.
 
     The same key with the same content returns the first refund; with other content it raises KeyReused. Raises
     RefundTooLarge when it is more than what is left, pending refunds counted."""
@@ -88,6 +91,7 @@ def open_refund(
     refund = Refund.objects.create(
         payment=payment,
         charge=charge,
+        part_of=part_of,
         amount=amount.amount,
         currency=amount.currency,
         **parts.as_dict(),
@@ -123,30 +127,35 @@ def open_refund(
 
 
 def approve_refund(*, refund_code: str, version: int, actor: Actor, now: datetime) -> Refund:
-    """A second person says yes: never the maker, and only to whom their role may (DOMAIN.md, roles).
+    """A second person says yes: never the maker, and only to whom their role may (DOMAIN.md, roles). What was asked for
+    together is approved together.
 
     The refund is sent to the provider after the commit."""
     actor.must("refunds.approve")
     with transaction.atomic():
         refund, payment = _lock_refund(refund_code, version)  # two approvers at once: the second finds it approved
         check_second_person(refund=refund, actor=actor)
-        _approve(refund, payment, actor, now)
+        for each in _together(refund):
+            _approve(each, payment, actor, now)
     return refund
 
 
 def reject_refund(*, refund_code: str, version: int, reason: str, actor: Actor, now: datetime) -> Refund:
-    """A second person says no, and why. The amount can be refunded otherwise again."""
+    """A second person says no, and why, to all that was asked for together. It can be refunded otherwise again."""
     actor.must("refunds.approve")
     if not reason.strip():
         raise Refused(missing="a reason")
     with transaction.atomic():
         refund, _ = _lock_refund(refund_code, version)
         check_second_person(refund=refund, actor=actor)
-        return _move_refund(refund, "reject", actor=actor.because(reason), now=now)
+        for each in _together(refund):
+            _move_refund(each, "reject", actor=actor.because(reason), now=now)
+    return refund
 
 
 def cancel_refund(*, refund_code: str, version: int, actor: Actor, now: datetime) -> Refund:
-    """Take back a refund that waits for a second person; what is approved is on its way and stays so."""
+    """Take back a refund that waits for a second person, with what was asked for together with it; what is approved is on
+    its way and stays so."""
     actor.must("refunds.cancel")
     with transaction.atomic():
         refund, _ = _lock_refund(refund_code, version)
@@ -154,7 +163,9 @@ def cancel_refund(*, refund_code: str, version: int, actor: Actor, now: datetime
             raise Conflict("This refund is approved already and on its way to the guest.")
         if refund.requested_by_id != actor.id:
             raise NotAllowed(verb="take back a refund that somebody else asked for")
-        return _move_refund(refund, "cancel", actor=actor, now=now)
+        for each in _together(refund):
+            _move_refund(each, "cancel", actor=actor, now=now)
+    return refund
 
 
 def stop_refund(*, refund: Refund, actor: Actor, now: datetime) -> None:
@@ -325,6 +336,16 @@ def _lock_refund(refund_code: str, version: int | None) -> tuple[Refund, Payment
     return refund, payment
 
 
+def _together(refund: Refund) -> list[Refund]:
+    """A refund that was locked with its booking, and what else of its request still waits: one decision for all."""
+    first = refund.part_of_id or refund.pk
+    rows = Refund.objects.select_for_update(of=("self",)).filter(Q(pk=first) | Q(part_of=first), status="requested")
+    others = list(rows.exclude(pk=refund.pk).order_by("id"))
+    for other in others:
+        other.payment = refund.payment
+    return [refund, *others]
+
+
 def check_second_person(*, refund: Refund, actor: Actor) -> None:
     """Raise unless the actor may say the second yes or no to this refund now; the console's buttons ask it too."""
     if refund.status != "requested":
@@ -335,7 +356,7 @@ def check_second_person(*, refund: Refund, actor: Actor) -> None:
     check_approver(
         what="refund",
         verb="refunds.approve",
-        amount=Money(refund.amount, refund.currency),
+        amount=queries.amount_asked(refund=refund),
         maker_id=refund.requested_by_id,
         actor=actor,
     )
