@@ -41,6 +41,7 @@ from backoffice.workflows import (
     cancel_booking,
     import_balance_transactions,
     keep_time,
+    mark_no_show,
     onboard_host,
     pay_booking,
     refund_booking,
@@ -452,7 +453,7 @@ class _Story:
         booking = self._booking(planned)
         if booking is not None and booking.status in {"confirmed", "checked_in"}:
             agent = _actor(self._by_role["support_l2"], now)
-            bookings.mark_no_show(
+            mark_no_show.mark(
                 booking_code=booking.code, reason="The host waited; the guest never came.", actor=agent, now=now
             )
 

@@ -23,6 +23,7 @@ from backoffice.workflows import (
     collect_charges,
     import_balance_transactions,
     keep_time,
+    mark_no_show,
     refund_booking,
 )
 from backoffice.workflows.pay_booking import pay
@@ -312,6 +313,31 @@ def test_an_instalment_that_fails_after_its_stay_ended_is_owed_by_nobody(
     share = payouts.share_of(payout=kept, now=now())
     assert share.waits is None and share.released.held.amount == kept.held > 0
     assert taken(sandbox)[-1] == booking.payment.amount
+    explained(sandbox)
+
+
+@pytest.mark.parametrize("under_way", [False, True])
+def test_of_a_long_stay_that_nobody_came_to_the_host_keeps_what_was_paid_and_waits_for_nothing(
+    sandbox: RunningSandbox, under_way: bool
+) -> None:
+    booking = long_stay()
+    row, last = due(booking)
+    sandbox.advance((booking.check_in_at - now()).total_seconds() + 86_400)
+    keep_time.complete_stays(now=now())
+    if under_way:
+        until(sandbox, row.due_at)
+        sandbox.fault("error_500_after_commit", method="POST", path="/v1/payment_intents", times=1)
+        collect_charges.collect_due(now=now())
+    junior = factories.acting(factories.staff("support_l1", now=now()), now=now())
+    mark_no_show.mark(booking_code=booking.code, reason="The host waited.", actor=junior, now=now())
+    until(sandbox, last.due_at)
+    collect_charges.run(now=now())
+    paid = booking.payment.held + (row.held if under_way else 0)
+    assert [one.status for one in due(booking)] == ["captured" if under_way else "cancelled", "cancelled"]
+    assert not Refund.objects.exists() and len(taken(sandbox)) == (2 if under_way else 1)
+    planned = list(payouts.payouts_of_booking(booking_id=booking.pk))
+    assert sum(one.held for one in planned) == paid
+    assert {payouts.share_of(payout=one, now=now()).waits for one in planned} == {None}
     explained(sandbox)
 
 

@@ -292,7 +292,7 @@ def lock_charge(*, charge_code: str) -> ExtraCharge:
 
 def cancel_instalments(*, booking: Booking, actor: Actor, now: datetime) -> None:
     """A booking that the caller has locked has ended: what was still to be charged is not. A charge that is with the
-    provider at this moment is given back when it comes."""
+    provider at this moment is given back when it comes (after a no-show it is kept)."""
     for charge in ExtraCharge.objects.select_for_update().filter(booking=booking, kind="instalment").order_by("id"):
         if charge.status in UNDER_WAY or not CHARGE.allows(charge.status, "lapse"):
             continue
@@ -346,7 +346,9 @@ def _asked(charge: ExtraCharge, seen: SeenPayment, actor: Actor, now: datetime) 
 def _captured(charge: ExtraCharge, seen: SeenPayment, actor: Actor, now: datetime) -> str:
     if not CHARGE.allows(charge.status, "capture"):
         return ""
-    late = charge.status in {"cancelled", "covered"} or not queries.is_wanted(charge=charge)
+    # What was under way while a stay became a no-show is its host's like all that was paid for it.
+    ended = not queries.is_wanted(charge=charge) and charge.booking.status != "no_show"
+    late = charge.status in {"cancelled", "covered"} or ended
     charge.charge_id = seen.charge_id
     charge.captured_at = now
     charge.next_try_at = None
