@@ -74,7 +74,7 @@ class BookingOut(PricedOut):
         return queries.pending_reason(booking=booking) or None
 
     def get_available_actions(self, booking: Any) -> list[str]:
-        return list(queries.available_actions(booking=booking, actor=self.context["actor"], now=self.context["now"]))
+        return list(payments.available_actions(booking=booking, actor=self.context["actor"], now=self.context["now"]))
 
 
 class BookingMoneyOut(serializers.Serializer[Any]):
@@ -184,7 +184,7 @@ class Bookings(Endpoint):
             else queries.bookings_of(guest_id=self.person_id)
         )
         pages = CursorPages()
-        rows = pages.paginate_queryset(own, request)
+        rows = pages.paginate_queryset(payments.with_payments(own), request)
         return pages.get_paginated_response(BookingOut(rows, many=True, context=_context(self)).data)
 
     @documented(

@@ -20,7 +20,8 @@ BOOKING: Final = StateTable(
         "no_show",
     ),
     steps={
-        "pay": {"awaiting_payment": "awaiting_payment"},
+        # A stay that stands is paid by the guest when its saved card could not be charged.
+        "pay": {"awaiting_payment": "awaiting_payment", "confirmed": "confirmed", "checked_in": "checked_in"},
         "request": {"awaiting_payment": "requested"},
         "confirm": {"awaiting_payment": "confirmed"},
         "accept": {"requested": "confirmed"},
@@ -35,7 +36,7 @@ BOOKING: Final = StateTable(
         },
         "check_in": {"confirmed": "checked_in"},
         "complete": {"checked_in": "completed"},
-        # A stay is completed at check-out; a host may say until two days later that nobody came.
+        # A stay is completed at check-out; staff may say until two days later that nobody came.
         "mark_no_show": {"confirmed": "no_show", "checked_in": "no_show", "completed": "no_show"},
     },
 )

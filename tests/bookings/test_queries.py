@@ -13,10 +13,11 @@ from backoffice.bookings.models import Booking
 from backoffice.bookings.states import BOOKING
 from backoffice.core.actor import Actor
 from backoffice.core.errors import NotFound, StaydeskError
+from backoffice.payments import queries as payment_queries
 from backoffice.people.models import User
 from backoffice.people.queries import cli_actor
 from backoffice.people.states import ROLES
-from backoffice.workflows import cancel_booking, decide_request
+from backoffice.workflows import cancel_booking, decide_request, mark_no_show
 from tests import factories
 from tests.factories import NOW
 
@@ -71,7 +72,7 @@ def _do(action: str, booking: Booking, actor: Actor, at: datetime) -> None:
         shown = cancel_booking.preview(booking_code=booking.code, actor=actor, now=at)
         cancel_booking.confirm(booking_code=booking.code, token=shown.token, reason="x", actor=actor, now=at)
     elif action == "mark_no_show":
-        bookings.mark_no_show(booking_code=booking.code, reason="x", actor=actor, now=at)
+        mark_no_show.mark(booking_code=booking.code, reason="x", actor=actor, now=at)
     elif action == "accept":  # what is reserved is taken at the provider; whether the host may say yes is asked here
         bookings.for_host_to_decide(booking=bookings.lock(code=booking.code), actor=actor, now=at)
     elif action == "decline":
@@ -106,7 +107,7 @@ def test_what_is_offered_can_be_done_and_what_is_not_is_refused(who: str, moment
         "charlie": lambda: factories.person("Charlie", is_host=True),
     }.get(who, lambda: factories.staff(who))()
     actor = factories.acting(person)
-    offered = queries.available_actions(booking=queries.booking(code=booking.code), actor=actor, now=at)
+    offered = payment_queries.available_actions(booking=queries.booking(code=booking.code), actor=actor, now=at)
     assert set(offered) <= {"pay", "accept", "decline", "cancel", "mark_no_show"}
     for action in ("pay", "accept", "decline", "cancel", "mark_no_show"):
         from django.db import transaction

@@ -21,6 +21,7 @@ from backoffice.core.errors import (
 )
 from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import OutboxMessage
+from backoffice.payments import queries as payments
 from backoffice.payments.models import Payment, Refund
 from backoffice.reconciliation.provider import reconcile_stripe
 from backoffice.workflows import apply_provider_event as events
@@ -237,6 +238,8 @@ def test_a_capture_whose_answer_was_lost_is_found_and_made_once(sandbox: Running
         decide_request.decline(booking_code=booking.code, reason="No", actor=host(booking), now=now())
     with pytest.raises(Conflict, match="being taken"):
         cancel_booking.preview(booking_code=booking.code, actor=guest(booking), now=now())
+    for person in (host(booking), guest(booking)):
+        assert payments.available_actions(booking=fresh(booking), actor=person, now=now()) == ()
     assert decide_request.expire_unanswered(now=now() + timedelta(days=2)) == 0
     assert decide_request.sweep(now=now() + timedelta(minutes=2)) == 1
     assert fresh(booking).status == "confirmed"

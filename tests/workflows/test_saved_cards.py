@@ -13,6 +13,7 @@ from backoffice.bookings.models import Booking
 from backoffice.core.errors import Conflict, PaymentDeclined
 from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import OutboxMessage
+from backoffice.payments import queries as payments
 from backoffice.payments.gateway import submit
 from backoffice.payments.models import Payment, PaymentAttempt, Refund
 from backoffice.reconciliation.provider import reconcile_stripe
@@ -56,6 +57,11 @@ def guest(booking: Booking) -> Any:
     return factories.acting(booking.guest, now=now())
 
 
+def may(booking: Booking) -> tuple[str, ...]:
+    """What the guest is offered."""
+    return payments.available_actions(booking=fresh(booking), actor=guest(booking), now=now())
+
+
 def told(topic: str) -> int:
     return OutboxMessage.objects.filter(topic=topic).count()
 
@@ -85,6 +91,7 @@ def test_the_card_is_saved_and_the_stay_stands_without_a_charge(sandbox: Running
     # Held from the charge to the release, a day after check-in: 90 days.
     assert payment.charge_at == booking.check_in_at + timedelta(hours=24) - timedelta(days=90) == payment.next_try_at
     assert charges(sandbox) == [] and told("card_saved") == 1 and booking.hold.expires_at is None
+    assert may(booking) == ("cancel",)
     with pytest.raises(Conflict, match="charged to the saved card on"):
         pay(booking_code=booking.code, payment_method="pm_card_visa", actor=guest(booking), now=now())
     assert charge_later.charge_due(now=now()) == 0
@@ -196,11 +203,12 @@ def test_a_bank_that_wants_to_see_the_guest_is_not_asked_again_without(sandbox: 
     charge_later.charge_due(now=now())
     payment = Payment.objects.get(booking=booking)
     assert payment.next_try_at is None and payment.pay_by is not None and told("charge_failed") == 1
+    assert may(booking) == ("pay", "cancel")
     asked = pay(booking_code=booking.code, payment_method="", actor=guest(booking), now=now())
     assert asked.status == "requires_action" and asked.next_action_url
     sandbox.complete_challenge(asked.provider_id)
     hear()
-    assert fresh(booking).payment.status == "captured"
+    assert fresh(booking).payment.status == "captured" and may(booking) == ("cancel",)
     explained(sandbox)
 
 

@@ -75,7 +75,8 @@ def booked_as(*, quote_id: int) -> str | None:
 
 
 def available_actions(*, booking: Booking, actor: Actor, now: datetime) -> tuple[str, ...]:
-    """What this actor may do with the booking now: the state table, then the grants, then whose it is."""
+    """What this actor may do with the booking now: the state table, then the grants, then whose it is. What its money allows
+    of it is for `payments.queries.available_actions` to say, which doors ask."""
     may = {
         action
         for action in BOOKING.available(booking.status)

@@ -15,7 +15,6 @@ from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from backoffice.bookings import operations as bookings
 from backoffice.bookings import queries as booking_queries
 from backoffice.bookings.models import Booking
 from backoffice.bookings.policies import LineOutcome
@@ -38,7 +37,7 @@ from backoffice.ledger.models import Journal, JournalLine
 from backoffice.payments import queries as money
 from backoffice.payments.models import Payment, Refund
 from backoffice.people import queries as people
-from backoffice.workflows import cancel_booking, refund_booking
+from backoffice.workflows import cancel_booking, mark_no_show, refund_booking
 
 LINE_WORDS: Final = {
     "nights": "Nights",
@@ -76,7 +75,7 @@ class Cancel(Dialog):
         return f"Cancel {self.row.code}?"
 
     def offered(self) -> bool:
-        return "cancel" in booking_queries.available_actions(booking=self.row, actor=self.desk.actor, now=self.desk.now)
+        return "cancel" in money.available_actions(booking=self.row, actor=self.desk.actor, now=self.desk.now)
 
     def initial(self) -> dict[str, Any]:
         return {**super().initial(), "on_behalf_of": "guest"}
@@ -279,7 +278,10 @@ def _refund_shares(preview: refund_booking.RefundPreview) -> list[tuple[str, Saf
 class NoShow(Dialog):
     name, label, verb = "no_show", "Mark no-show", "bookings.mark_no_show"
     icon = "person_off"
-    intro = "The guest did not come. The host is paid as booked; nothing goes back by itself."
+    intro = (
+        "The guest did not come. The host is paid what the guest has paid; nothing goes back by itself, and instalments that "
+        "are not paid yet are given up."
+    )
 
     @property
     def heading(self) -> str:
@@ -293,7 +295,7 @@ class NoShow(Dialog):
     def perform(self, form: DialogForm) -> str:
         if self.row.version != form.cleaned_data["version"]:
             raise StaleVersion(kind="booking")
-        bookings.mark_no_show(
+        mark_no_show.mark(
             booking_code=self.row.code,
             reason=form.cleaned_data["reason"],
             actor=self.desk.actor,

@@ -7,12 +7,14 @@ from typing import Final
 
 from django.db.models import Q, QuerySet
 
+from backoffice.bookings import queries as booking_queries
 from backoffice.bookings.models import Booking
 from backoffice.bookings.policies import PriceBreakdown
 from backoffice.core.actor import Actor
 from backoffice.core.errors import NotFound
 from backoffice.payments.models import ExtraCharge, Payment
 from backoffice.payments.policies import Parts, charges
+from backoffice.payments.states import PAYMENT
 from backoffice.rulebook import queries as rulebook
 from backoffice.rulebook.policies import CollectionRules
 
@@ -47,6 +49,27 @@ def later_instalments(*, payment: Payment) -> tuple[charges.Instalment, ...]:
 
 
 # Payments -------------------------------------------------------------------------------------------------------------
+
+
+def with_payments(rows: QuerySet[Booking]) -> QuerySet[Booking]:
+    """Bookings read together with their payments, for a list that says what may be done with each."""
+    return rows.select_related("payment")
+
+
+def available_actions(*, booking: Booking, actor: Actor, now: datetime) -> tuple[str, ...]:
+    """What this actor may do with the booking now: what its room offers, without what its money forbids."""
+    offered = booking_queries.available_actions(booking=booking, actor=actor, now=now)
+    forbidden = _forbidden(booking, getattr(booking, "payment", None), now) if offered else frozenset()
+    return tuple(action for action in offered if action not in forbidden)
+
+
+def _forbidden(booking: Booking, payment: Payment | None, now: datetime) -> frozenset[str]:
+    if payment is None:
+        return frozenset() if booking.status == "awaiting_payment" else frozenset({"pay"})
+    if payment.status == "authorised" and payment.capture_asked_at is not None:
+        return frozenset({"pay", "accept", "decline", "cancel"})  # the host said yes: the provider's answer decides
+    waits = booking.status == "awaiting_payment" or payment.charge_at is None or payment.charge_at <= now
+    return frozenset() if waits and PAYMENT.allows(payment.status, "attempt") else frozenset({"pay"})
 
 
 def was_accepted(*, booking: Booking) -> bool:
