@@ -44,7 +44,8 @@ def make_quote(
     """Price a stay for a guest, good for the minutes of the rulebook; nothing is held.
 
     Raises Invalid naming `check_in`, `check_out`, `guests` or `currency` (also for a total that cards cannot be charged);
-    NightsTaken when the nights are not free now; NotFound for a home that guests may not see."""
+    NightsTaken when the nights are not free now; Conflict when its host would be asked and can no longer answer; NotFound for
+    a home that guests may not see."""
     actor.must("bookings.quote")
     jobs.assert_not_stopped(scope="bookings")
     if actor.id is None:
@@ -60,6 +61,9 @@ def make_quote(
     )
     if not price.charge_total:
         raise Conflict("These nights have no price yet.")
+    check_answerable(
+        listing=listing, check_in_at=instant(stay.check_in, listing.check_in_time, listing.time_zone), now=now
+    )
     rulebook.check_chargeable(amount=price.charge_total, on=now.date(), field="currency")
     cancellation = rulebook.cancellation(on=now.date())
     with transaction.atomic():
@@ -213,6 +217,15 @@ def request(*, booking: Booking, answer_by: datetime, actor: Actor, now: datetim
     _tell(booking.guest, "request_sent", said, now)
     _tell(booking.host, "request_received", {**said, "guest": booking.guest.first_name}, now)
     return booking
+
+
+def check_answerable(*, listing: Listing, check_in_at: datetime, now: datetime) -> None:
+    """Raise Conflict for a stay that would have to be asked for when it has begun: nobody can answer before check-in."""
+    if not listing.instant_book and check_in_at <= now:
+        raise Conflict(
+            "This home's host is asked first and can no longer answer before check-in: choose a later day, or a home that "
+            "is booked at once."
+        )
 
 
 def of_its_host(*, booking: Booking, actor: Actor) -> None:

@@ -27,6 +27,7 @@ from backoffice.core.errors import (
 from backoffice.listings import operations as listings
 from backoffice.listings.models import CalendarHold, Listing
 from backoffice.notifications.models import OutboxMessage
+from backoffice.payments import operations as payments
 from backoffice.people.models import User
 from backoffice.people.states import ROLES
 from tests import factories
@@ -375,3 +376,27 @@ def test_when_a_no_show_can_be_marked(home: Listing, alice: User, at: datetime, 
     else:
         with pytest.raises(Conflict):
             mark(reason="x", actor=junior)
+
+
+@pytest.mark.parametrize(
+    ("instant_book", "at", "offered"),
+    [
+        (False, datetime(2027, 3, 1, 13, 59, tzinfo=UTC), True),
+        (False, datetime(2027, 3, 1, 14, 0, tzinfo=UTC), False),  # check-in is at 15:00 in Brussels
+        (True, datetime(2027, 3, 1, 20, 0, tzinfo=UTC), True),
+    ],
+)
+def test_a_stay_that_its_host_can_no_longer_answer_for_is_not_offered(
+    instant_book: bool, at: datetime, offered: bool, alice: User
+) -> None:
+    home = factories.listing(instant_book=instant_book)
+    if not offered:
+        with pytest.raises(Conflict, match="no longer answer before check-in"):
+            factories.quote(home, alice, check_in=MARCH, now=at)
+        return
+    booking = book(factories.quote(home, alice, check_in=MARCH, now=at), now=at)
+    ask = partial(payments.begin_attempt, booking=booking, payment_method="pm_card_visa", actor=factories.acting(alice))
+    if not instant_book:
+        with pytest.raises(Conflict, match="no longer answer before check-in"):
+            ask(now=at + timedelta(minutes=2))
+    assert ask(now=at).payment.capture_method == ("automatic" if instant_book else "manual")

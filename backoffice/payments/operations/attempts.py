@@ -264,6 +264,7 @@ def _is_another_setup(payment: Payment, seen: SeenSetup, attempt_id: int | None)
 
 def _check_waits(booking: Booking, payment: Payment | None, now: datetime) -> None:
     if booking.status == "awaiting_payment" and not (booking.hold.expires_at and booking.hold.expires_at <= now):
+        bookings.check_answerable(listing=booking.listing, check_in_at=booking.check_in_at, now=now)
         return
     if booking.status in {"confirmed", "checked_in"} and payment is not None and payment.status != "captured":
         if payment.charge_at is not None and payment.charge_at > now:
