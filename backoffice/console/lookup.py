@@ -1,6 +1,6 @@
 """Finding a thing by what it is called: a code, an e-mail address or a provider's id leads straight to its page.
 
-The palette (Ctrl+K) and the search box on the first page both ask here: one indexed lookup, by the grants, never cached.
+The palette (Ctrl+K) and the search box on the first page both ask here: by an index, by the grants, never cached.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from backoffice.bookings.models import Booking
 from backoffice.console import cells, navigation
 from backoffice.console.door import may
 from backoffice.listings.models import Listing
-from backoffice.payments.models import BalanceTransaction, Payment, Refund, WebhookEvent
+from backoffice.payments.models import BalanceTransaction, Chargeback, ExtraCharge, Payment, Refund, WebhookEvent
 from backoffice.payouts.models import BankPayout, Clawback, HostAccount, Payout, PayoutHold, WriteOff
 from backoffice.people.models import User
 from backoffice.reconciliation.models import Break
 
-# How a term begins -> what it names, by which column, and the verb that shows it.
+# How a term begins -> what it names, by which column, and the verb that shows it; the first that is so called is it.
 _KNOWN: Final[tuple[tuple[str, type[Model], str, str], ...]] = (
     ("BK-", Booking, "code", "bookings.view"),
     ("LS-", Listing, "code", "listings.view"),
@@ -35,8 +35,14 @@ _KNOWN: Final[tuple[tuple[str, type[Model], str, str], ...]] = (
     ("CW-", Clawback, "code", "payouts.view"),
     ("WO-", WriteOff, "code", "payouts.view"),
     ("BP-", BankPayout, "code", "payouts.view"),
+    ("CH-", ExtraCharge, "code", "payments.view"),
+    ("CB-", Chargeback, "code", "chargebacks.view"),
     ("pi_", Payment, "provider_id", "payments.view"),
+    ("pi_", ExtraCharge, "provider_id", "payments.view"),
     ("ch_", Payment, "charge_id", "payments.view"),
+    ("ch_", ExtraCharge, "charge_id", "payments.view"),
+    ("du_", Chargeback, "provider_id", "chargebacks.view"),
+    ("dp_", Chargeback, "provider_id", "chargebacks.view"),
     ("re_", Refund, "provider_id", "refunds.view"),
     ("txn_", BalanceTransaction, "provider_id", "payments.view"),
     ("tr_", Payout, "transfer_id", "payouts.view"),
@@ -48,7 +54,7 @@ _KNOWN: Final[tuple[tuple[str, type[Model], str, str], ...]] = (
 
 
 def find(request: HttpRequest) -> HttpResponse:
-    """Go to the page of what the term names; one indexed lookup, asked of the grants like any page."""
+    """Go to the page of what the term names, asked of the grants like any page."""
     if request.method not in {"GET", "HEAD"}:
         return HttpResponseNotAllowed(["GET", "HEAD"])
     term = _term(request, "q")
@@ -84,7 +90,9 @@ def _find(request: HttpRequest, term: str) -> Any:
     if "@" in term:
         return User.objects.filter(email=term.lower()).first() if may(request, "people.view") else None
     for prefix, model, column, verb in _KNOWN:
-        if term.lower().startswith(prefix.lower()):
+        if term.lower().startswith(prefix.lower()) and may(request, verb):
             wanted = term.upper() if prefix.isupper() else term
-            return model._default_manager.filter(**{column: wanted}).first() if may(request, verb) else None
+            found = model._default_manager.filter(**{column: wanted}).first()
+            if found is not None:
+                return found
     return None

@@ -29,6 +29,7 @@ _ICONS: Final = {
     "people": "person",
     "webhooks": "inbox",
     "chargebacks": "gavel",
+    "charges": "add_card",
 }
 _MOST: Final = 60
 
@@ -101,6 +102,18 @@ _DONE: Final = {
     "refunds.submit": "Refund {} sent",
     "refunds.succeed": "Refund {} reached the guest",
     "refunds.fail": "Refund {} failed",
+    "charges.schedule": "Charge {} planned",
+    "charges.request": "Charge {} asked for",
+    "charges.approve": "Charge {} approved",
+    "charges.reject": "Charge {} rejected",
+    "charges.submit": "Charge {} tried",
+    "charges.lose_sight": "Charge {} not answered",
+    "charges.ask_guest": "Charge {} asks the guest’s bank",
+    "charges.capture": "Charge {} paid",
+    "charges.fail": "Charge {} declined",
+    "charges.cover": "Charge {} borne by us",
+    "charges.cancel": "Charge {} not asked for any more",
+    "charges.lapse": "Charge {} lapsed",
     "breaks.accept": "Break {} accepted for a while",
     "breaks.propose": "Write-off of break {} proposed",
     "breaks.reject": "Write-off of break {} refused",
@@ -205,6 +218,7 @@ def _step(before: Any, after: Any) -> str:
 _PLACES: Final = {
     "booking": "bookings_booking",
     "break": "reconciliation_break",
+    "charge": "payments_extracharge",
     "chargeback": "payments_chargeback",
     "listing": "listings_listing",
     "payment": "payments_payment",
