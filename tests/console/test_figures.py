@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,15 +14,15 @@ from backoffice.core.actor import Actor
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
 from backoffice.payments import operations as payments
-from backoffice.payments.models import Refund
-from backoffice.payments.policies.seen import SeenBalanceTransaction, SeenTransfer
+from backoffice.payments.models import ExtraCharge, Payment, Refund
+from backoffice.payments.policies.seen import SeenBalanceTransaction, SeenPayment, SeenTransfer
 from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries
 from backoffice.payouts.models import Payout
 from backoffice.workflows import release_payouts
 from tests import factories
 from tests.console.test_payouts import minor, owe, page, past, seated
-from tests.console.world import SYSTEM, host_account, movement, now, paid, refund
+from tests.console.world import SYSTEM, damage, host_account, movement, now, paid, refund
 
 pytestmark = pytest.mark.django_db
 _number = itertools.count(1)
@@ -151,3 +152,48 @@ def test_what_was_kept_for_a_debt_and_what_was_taken_back_are_their_own_postings
     for figure in (shown["Taken back"], figures(claw)["Asked back by this"]):
         assert minor(figure.amount) == -1_500 and len(figure.postings or ()) == 1
     assert ledger.balance(account="1170", key=claw.code, currency="EUR") == 0
+
+
+def test_an_instalment_and_the_payment_each_unfold_into_their_own_capture() -> None:
+    booking = paid(nights=56, check_in=now().date() + timedelta(days=3))
+    row = ExtraCharge.objects.filter(booking=booking, kind="instalment").order_by("number")[0]
+    Payment.objects.filter(booking=booking).update(saved_method="pm_kept", customer_id="cus_kept")
+    ExtraCharge.objects.filter(pk=row.pk).update(next_try_at=now())
+    assert payments.claim_charge(charge_code=row.code, actor=SYSTEM, now=now())
+    seen = SeenPayment(
+        id="pi_later",
+        status="captured",
+        amount=Money(row.amount, row.currency),
+        reference=row.code,
+        charge_id="ch_later",
+    )
+    payments.record_charge(charge_code=row.code, seen=seen, actor=SYSTEM, now=now())
+    moved("charge", "ch_later", row.code, row.amount, booking)
+    row.refresh_from_db()
+    for thing in (row, booking.payment):
+        shown = figures(thing)
+        for label in ("Charged", "Host’s share", "Host fee", "Guest fee"):
+            assert len(shown[label].postings or ()) == 1, label
+    assert any("ch_later" in source for source in sources(row))
+
+
+def test_damage_adds_up_from_the_yes_to_the_host() -> None:
+    booking, maker = paid(), factories.staff("support_l2", now=now())
+    row = damage(booking, maker)
+    assert [*figures(row)] == ["Asked for"]
+    payments.approve_damage(charge_code=row.code, version=row.version, actor=finance(), now=now())
+    row.refresh_from_db()
+    assert minor(figures(row)["Still owed by the guest"].amount) == row.amount
+    ExtraCharge.objects.filter(pk=row.pk).update(status="failed")
+    facts = {"charge_code": row.code, "version": row.version, "reason": "The guest does not pay"}
+    payments.cover_damage(**facts, actor=finance(), now=now())
+    row.refresh_from_db()
+    shown = figures(row)
+    assert {label: minor(each.amount) for label, each in shown.items()} == {
+        "Asked for": row.amount,
+        "Owed by the guest": row.amount,
+        "Borne by us": row.amount,
+        "Payable to the host": row.amount,
+        "Still owed by the guest": 0,
+    }
+    assert all(each.postings for label, each in shown.items() if label != "Asked for")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from django.contrib import admin
 from django.utils.html import format_html
@@ -10,17 +10,18 @@ from django.utils.safestring import SafeString
 from import_export.fields import Field
 from unfold.decorators import display
 
-from backoffice.console import cells, exports, filters, story
-from backoffice.console.admin.refunds import PART_WORDS
+from backoffice.console import cells, exports, filters, story, trail
+from backoffice.console.admin.payments import Collected, made_of
+from backoffice.console.admin.refunds import refunds_table
 from backoffice.console.base import StaffAdmin
 from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm, amount_field, amount_of, said
 from backoffice.console.door import Desk
-from backoffice.console.lists import Search
-from backoffice.console.page import Column, Fact, Page, Row, Table
+from backoffice.console.page import Fact, Figure, Figures, Page, Panel
 from backoffice.core.errors import StaydeskError
 from backoffice.core.money import Money
+from backoffice.ledger.models import Journal
 from backoffice.payments import operations as payments
-from backoffice.payments.models import PARTS, ExtraCharge
+from backoffice.payments.models import ExtraCharge, Refund
 from backoffice.payments.states import CHARGE
 
 
@@ -177,20 +178,13 @@ class ChargesExport(exports.Resource):
 
 
 @admin.register(ExtraCharge)
-class ChargeAdmin(StaffAdmin):
+class ChargeAdmin(Collected, StaffAdmin):
     verb, export_verb = "payments.view", "payments.export"
     singular, plural = "charge", "charges"
     list_words = (
         "Instalments of long stays and damage, charged to the card that paid. Damage waits for a second person."
     )
     empty_words = "A charge appears when a long stay is paid by the month, or when staff ask for damage."
-    searches = (
-        Search("booking__guest__email__startswith", "@", str.lower),
-        Search("booking__code", r"^BK-", str.upper),
-        Search("provider_id", r"^pi_"),
-        Search("charge_id", r"^ch_"),
-        Search("code__startswith", case=str.upper),
-    )
     search_help_text = "CH- or BK- code, pi_ or ch_ id, guest’s e-mail"
     list_display = ("charge", "guest", "charge_status", "money_amount", "due", "last_try")
     list_filter = (
@@ -198,7 +192,6 @@ class ChargeAdmin(StaffAdmin):
         ("kind", filters.Choices),
         ("due_at", filters.Days),
     )
-    lookups = ("booking__code", "currency")
     list_select_related = ("booking__guest", "booking__host", "requested_by", "approved_by", "covered_by")
     dialogs = (Approve, Reject, Cover, Withdraw)
     resource_classes = (ChargesExport,)
@@ -207,17 +200,9 @@ class ChargeAdmin(StaffAdmin):
     def charge(self, row: ExtraCharge) -> SafeString:
         return cells.two(cells.code(row.code), f"{row.kind} of {row.booking.code}")
 
-    @display(description="Guest")
-    def guest(self, row: ExtraCharge) -> str:
-        return row.booking.guest.name
-
     @display(description="Status")
     def charge_status(self, row: ExtraCharge) -> SafeString:
         return status(row)
-
-    @display(description="Amount")
-    def money_amount(self, row: ExtraCharge) -> SafeString:
-        return cells.money(row.amount, row.currency)
 
     @display(description="Due")
     def due(self, row: ExtraCharge) -> SafeString:
@@ -230,6 +215,18 @@ class ChargeAdmin(StaffAdmin):
         return cells.two(cells.instant(row.submitted_at), row.last_error or f"try {row.tries}")
 
     def page(self, row: ExtraCharge, desk: Desk) -> Page:
+        refunds = list(Refund.objects.filter(charge=row).select_related("requested_by", "approved_by").order_by("-id"))
+        journals = trail.journals_about([row.code, row.charge_id or ""])
+        named = (row.charge_id, *(each.provider_id for each in refunds), *trail.sources_of(journals))
+        sources = list(dict.fromkeys(each for each in named if each))
+        panels: list[Panel] = [_damage(row, journals, desk) if row.kind == "damage" else made_of(row, journals, desk)]
+        if refunds and desk.actor.may("refunds.view"):
+            panels.append(refunds_table(refunds))
+        panels.append(trail.movements_table(sources))
+        if desk.actor.may("ledger.view"):
+            panels.append(trail.journals_table(journals))
+        if desk.actor.may("webhooks.view"):
+            panels.append(trail.webhooks_table([row.provider_id or "", *sources]))
         return Page(
             title=row.code,
             subtitle=format_html("{} of {}", cells.money(row.amount, row.currency), row.booking.guest.name),
@@ -250,10 +247,14 @@ class ChargeAdmin(StaffAdmin):
                 Fact("Approved by", row.approved_by.name if row.approved_by else ""),
                 Fact("Covered by", row.covered_by.name if row.covered_by else ""),
                 Fact("Payable to the host", cells.instant(row.released_at)),
+                Fact("Payment of the booking", cells.link(getattr(row.booking, "payment", None))),
                 Fact("At the provider", cells.code(row.provider_id)),
                 Fact("Charge there", cells.code(row.charge_id)),
             ),
-            panels=(_parts(row), story.audit_panel([("charge", row.code)], desk)),
+            panels=(
+                *panels,
+                story.audit_panel([("charge", row.code), *(("refund", each.code) for each in refunds)], desk),
+            ),
         )
 
 
@@ -270,14 +271,25 @@ def _warnings(row: ExtraCharge) -> tuple[str, ...]:
     return ()
 
 
-def _parts(row: ExtraCharge) -> Table:
-    return Table(
-        title="What it is made of",
-        columns=(Column("Part"), Column("Amount", "money")),
-        rows=[
-            Row((PART_WORDS[part], cells.money(row.parts[part], row.booking.currency)))
-            for part in PARTS
-            if row.parts[part]
-        ],
-        empty="All of it is for the host.",
-    )
+# What is posted of a damage, as the account that says it of this charge.
+_OF_DAMAGE: Final = (
+    ("damage-approved", "Owed by the guest", "since a second person approved it", "1300", False),
+    ("damage-captured", "Paid by the guest", "by the card that paid for the stay", "1300", True),
+    ("damage-covered", "Borne by us", "the guest did not pay", "5210", False),
+    ("damage-released", "Payable to the host", "with the next payout", "2120", False),
+)
+
+
+def _damage(row: ExtraCharge, journals: list[Journal], desk: Desk) -> Figures:
+    """What was asked for, and what became of it as far as it is posted."""
+    may = desk.actor.may("ledger.view")
+    figures = [Figure("Asked for", cells.money(row.amount, row.currency), "all of it is for the host", True)]
+    for kind, label, words, code, credited in _OF_DAMAGE:
+        own = trail.of_event(journals, f"{kind}:{row.code}")
+        if own:
+            found = trail.postings(own, code, key=row.code, credited=credited)
+            figures.append(trail.figure(label, found, words=words, currency=row.currency, open=may))
+    owed = trail.postings(journals, "1300", key=row.code)
+    if owed:
+        figures.append(trail.figure("Still owed by the guest", owed, strong=True, currency=row.currency, open=may))
+    return Figures(title="How it adds up", figures=figures)

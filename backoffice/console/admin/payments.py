@@ -19,7 +19,7 @@ from backoffice.console.page import Column, Fact, Figure, Figures, Page, Panel, 
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
 from backoffice.ledger.models import Journal
-from backoffice.payments.models import PARTS, BalanceTransaction, Chargeback, Payment, Refund
+from backoffice.payments.models import PARTS, BalanceTransaction, Chargeback, ExtraCharge, Payment, Refund
 from backoffice.payouts.models import Payout
 
 
@@ -38,11 +38,9 @@ class PaymentsExport(exports.Resource):
         return exports.amount(row.amount, row.currency)
 
 
-@admin.register(Payment)
-class PaymentAdmin(StaffAdmin):
-    verb, export_verb = "payments.view", "payments.export"
-    singular, plural = "payment", "payments"
-    empty_words = "A payment appears when a guest begins to pay a booking."
+class Collected:
+    """What the lists of payments and of the charges beside them share: how a row is searched for, and whose it is."""
+
     searches = (
         Search("booking__guest__email__startswith", "@", str.lower),
         Search("booking__code", r"^BK-", str.upper),
@@ -50,10 +48,25 @@ class PaymentAdmin(StaffAdmin):
         Search("charge_id", r"^ch_"),
         Search("code__startswith", case=str.upper),
     )
+    lookups = ("booking__code", "currency")
+
+    @display(description="Guest")
+    def guest(self, row: Payment | ExtraCharge) -> str:
+        return row.booking.guest.name
+
+    @display(description="Amount")
+    def money_amount(self, row: Payment | ExtraCharge) -> SafeString:
+        return cells.money(row.amount, row.currency)
+
+
+@admin.register(Payment)
+class PaymentAdmin(Collected, StaffAdmin):
+    verb, export_verb = "payments.view", "payments.export"
+    singular, plural = "payment", "payments"
+    empty_words = "A payment appears when a guest begins to pay a booking."
     search_help_text = "PY- or BK- code, pi_ or ch_ id, guest’s e-mail"
     list_display = ("payment", "guest", "payment_status", "money_amount", "created", "captured")
     list_filter = (("status", filters.Choices), ("created_at", filters.Days), ("captured_at", filters.Days))
-    lookups = ("booking__code", "currency")
     list_select_related = ("booking__guest",)
     resource_classes = (PaymentsExport,)
 
@@ -61,17 +74,9 @@ class PaymentAdmin(StaffAdmin):
     def payment(self, row: Payment) -> SafeString:
         return cells.two(cells.code(row.code), f"for {row.booking.code}")
 
-    @display(description="Guest")
-    def guest(self, row: Payment) -> str:
-        return row.booking.guest.name
-
     @display(description="Status")
     def payment_status(self, row: Payment) -> SafeString:
         return cells.status(row.status)
-
-    @display(description="Amount")
-    def money_amount(self, row: Payment) -> SafeString:
-        return cells.money(row.amount, row.currency)
 
     @display(description="Begun")
     def created(self, row: Payment) -> SafeString:
@@ -145,10 +150,10 @@ def open_dispute(row: Chargeback) -> str:
 _ACCOUNT_OF: Final = {"held": "2100", "host_fee": "2111", "guest_fee": "2110", "vat": "2310", "occupancy_tax": "2300"}
 
 
-def _money(row: Payment, journals: list[Journal], desk: Desk) -> list[Panel]:
-    """What was captured and of what it is made; then what became of it. Each figure unfolds into its postings."""
+def made_of(row: Payment | ExtraCharge, journals: list[Journal], desk: Desk) -> Figures:
+    """What was charged and of what it is made, each unfolding into its postings once it is captured."""
     currency, may = row.booking.currency, desk.actor.may("ledger.view")
-    captures = trail.of_event(journals, f"capture:{row.charge_id}")
+    captures = captures_of(row, journals)
 
     def part(name: str) -> Figure:
         found = trail.postings(captures, _ACCOUNT_OF[name], credited=True) if may else None
@@ -161,7 +166,7 @@ def _money(row: Payment, journals: list[Journal], desk: Desk) -> list[Panel]:
         True,
         trail.postings(captures, "1150") if may else None,
     )
-    made_of = Figures(
+    return Figures(
         title="What it is for",
         note=f"In the home’s currency, {currency}." if currency != row.currency else "",
         figures=(
@@ -170,8 +175,18 @@ def _money(row: Payment, journals: list[Journal], desk: Desk) -> list[Panel]:
             Figure("Together", cells.money(sum(row.parts.values()), currency), "host, us and taxes", True),
         ),
     )
-    if not captures:
-        return [made_of]
+
+
+def captures_of(row: Payment | ExtraCharge, journals: list[Journal]) -> list[Journal]:
+    """The journal by which this very charge was captured; a long stay has several."""
+    return trail.of_event(journals, f"capture:{row.charge_id}") if row.charge_id else []
+
+
+def _money(row: Payment, journals: list[Journal], desk: Desk) -> list[Panel]:
+    """What was captured and of what it is made; then what became of it. Each figure unfolds into its postings."""
+    may, first = desk.actor.may("ledger.view"), made_of(row, journals, desk)
+    if not captures_of(row, journals):
+        return [first]
 
     def became(label: str, words: str, found: list[Posting]) -> Figure:
         return trail.figure(label, found, words=words, currency=row.currency, open=may)
@@ -180,7 +195,7 @@ def _money(row: Payment, journals: list[Journal], desk: Desk) -> list[Panel]:
     given = [journal for journal in journals if not trail.postings([journal], "2410")]
 
     return [
-        made_of,
+        first,
         Figures(
             title="What became of it",
             note="As the ledger holds it now, all of this booking’s journals together.",
