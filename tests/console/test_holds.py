@@ -9,10 +9,12 @@ from django.urls import reverse
 
 from backoffice.audit.models import AuditEntry
 from backoffice.console import cells
-from backoffice.payouts.models import PayoutHold
+from backoffice.console.page import Figures
+from backoffice.payouts.models import Payout, PayoutHold
 from tests.console.test_dialogs import answers
 from tests.console.test_pages import text_of
-from tests.console.world import World, hold, now
+from tests.console.test_payouts import minor
+from tests.console.world import World, hold, now, payout
 
 LIST = "/console/payouts/payouthold/"
 
@@ -47,6 +49,18 @@ def test_a_page_says_who_why_and_until_when(world: World, row: PayoutHold) -> No
     shown = text_of(world.client("support_l1").get(cells.address_of(row)))
     for words in ("There was no heating".lower(), world.booking.code, world.staff["support_l2"].name, "50.00 EUR"):
         assert words in shown.lower() if words.islower() else words in shown, words
+
+
+def test_a_page_explains_what_is_held_and_what_the_holds_keep_of_it(world: World, row: PayoutHold) -> None:
+    other = hold(world.booking, world.staff["support_l2"], amount=2_000)
+    aside = payout(world.booking, status="held", remainder_of=world.rows[Payout], held=5_000)
+    panels = world.client("auditor").get(cells.address_of(row)).context["page"].panels
+    (panel,) = (panel for panel in panels if isinstance(panel, Figures))
+    held, own, theirs, left, set_aside = panel.figures
+    assert held.together == held.amount and held.postings
+    assert minor(own.amount) == -5_000 and (minor(theirs.amount), theirs.href) == (-2_000, cells.address_of(other))
+    assert minor(left.amount) == minor(held.amount) - 7_000
+    assert (minor(set_aside.amount), set_aside.href) == (5_000, cells.address_of(aside))
 
 
 def test_what_ran_out_says_that_the_sweep_ends_it(world: World) -> None:

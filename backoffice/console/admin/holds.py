@@ -12,14 +12,16 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
-from backoffice.console import cells, filters, story
-from backoffice.console.admin.payouts import everything, hold_amount, hold_status, hours_help, payouts_table
+from backoffice.console import cells, filters, story, trail
+from backoffice.console.admin.payouts import amount, everything, hold_amount, hold_status, hours_help, payouts_table
 from backoffice.console.base import StaffAdmin
 from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm, said
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search, View
-from backoffice.console.page import Fact, Page, Text
+from backoffice.console.page import Fact, Figure, Figures, Page, Text
 from backoffice.core.errors import StaydeskError
+from backoffice.core.money import Money
+from backoffice.ledger import queries as ledger
 from backoffice.payouts import operations
 from backoffice.payouts import queries as payouts
 from backoffice.payouts.models import Payout, PayoutHold
@@ -191,6 +193,7 @@ class HoldAdmin(StaffAdmin):
             warnings=warnings,
             facts=(
                 Fact("Booking", cells.link(row.booking)),
+                Fact("Payment", cells.link(getattr(row.booking, "payment", None))),
                 Fact("Host", cells.link(row.booking.host, row.booking.host.name)),
                 Fact("Kept back", hold_amount(row)),
                 Fact("Cause", cells.words(row.cause).capitalize()),
@@ -204,10 +207,36 @@ class HoldAdmin(StaffAdmin):
             ),
             panels=(
                 Text(title="Why it is held", text=row.reason),
+                _adds_up(row, stay, desk),
                 payouts_table(stay, title="Payouts of this stay"),
                 story.audit_panel([("payout_hold", row.code)], desk),
             ),
         )
+
+
+def _adds_up(row: PayoutHold, stay: list[Payout], desk: Desk) -> Figures:
+    """What of the stay's money is held for the host, what holds keep of it, and what is left to be released."""
+    currency, may = row.booking.currency, desk.actor.may("ledger.view")
+    journals = ledger.trace(row.booking.code)
+    held = trail.postings(journals, "2100", key=row.booking.code, credited=True)
+    left = Money.sum((each.money for each in held if each.money.currency == currency), currency)
+    figures = [
+        trail.figure("Held for the host", held, words="not released yet", strong=True, currency=currency, open=may)
+    ]
+    for each in PayoutHold.objects.filter(booking=row.booking, status="active").order_by("id"):
+        kept = left if each.amount is None else min(Money(each.amount, currency), left)
+        left = left - kept
+        own = each.pk == row.pk
+        label, words = ("Kept by this hold", "") if own else ("Kept by another hold", each.code)
+        figures.append(Figure(label, cells.of(-kept), words, href="" if own else cells.address_of(each)))
+    figures.append(Figure("Left to be released", cells.of(left), "when its payout is due", True))
+    figures += [
+        Figure("Set aside", amount(each), f"{each.code}: what a hold kept", href=cells.address_of(each))
+        for each in stay
+        if each.remainder_of_id is not None
+    ]
+    note = "" if row.status == "active" else "As it is now: this hold has ended and keeps nothing."
+    return Figures(title="How it adds up", note=note, figures=figures)
 
 
 def _person(person: Any) -> SafeString | str:

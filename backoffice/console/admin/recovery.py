@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib import admin
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
@@ -18,6 +19,7 @@ from backoffice.console.lists import Search, View
 from backoffice.console.page import Fact, Figure, Figures, Page, Panel, Text
 from backoffice.core.errors import StaydeskError
 from backoffice.core.money import Money
+from backoffice.ledger.models import Journal
 from backoffice.payouts import operations
 from backoffice.payouts import queries as payouts
 from backoffice.payouts.models import Clawback, WriteOff
@@ -268,9 +270,9 @@ class WriteOffAdmin(StaffAdmin):
         return cells.two(cells.instant(row.decided_at), row.decided_by.name if row.decided_by else "")
 
     def page(self, row: WriteOff, desk: Desk) -> Page:
-        panels: list[Panel] = [Text(title="Why it is given up", text=row.reason)]
-        if desk.actor.may("ledger.view"):
-            journals = trail.journals_about([row.code])
+        may, journals = desk.actor.may("ledger.view"), trail.journals_about([row.code])
+        panels: list[Panel] = [_given_up(row, journals, may), Text(title="Why it is given up", text=row.reason)]
+        if may:
             panels.append(trail.journals_table(journals, empty="It is posted when a second person approves it."))
         waiting = ["It waits for a second person in finance, never whoever proposed it."]
         return Page(
@@ -286,6 +288,23 @@ class WriteOffAdmin(StaffAdmin):
             ),
             panels=(*panels, story.audit_panel([("write_off", row.code)], desk)),
         )
+
+
+def _given_up(row: WriteOff, journals: list[Journal], may: bool) -> Figures:
+    """What is given up, with the loss it was posted as; and what the host then still owes."""
+    own = trail.of_event(journals, f"write-off:{row.code}")
+    loss = trail.postings(own, "5220") if may else None
+    owed = payouts.owed(host_code=row.host.code, currency=row.currency)
+    account = reverse("admin:payouts_hostaccount_change", args=[row.host.code])
+    return Figures(
+        title="How it adds up",
+        figures=(
+            Figure(
+                "Given up", cells.money(row.amount, row.currency), "a loss of ours" if own else "not posted", True, loss
+            ),
+            Figure("The host owes us now", cells.of(owed), "of the same currency", href=account),
+        ),
+    )
 
 
 def write_off_status(row: WriteOff) -> SafeString:
