@@ -25,8 +25,8 @@ from backoffice.payouts.states import UNRELEASED
 from backoffice.people import queries as people
 from backoffice.reporting.policies import movement
 
-# A statement is read by a person; what is longer is asked for in parts.
 LOST: Final = "dispute-lost"  # the kind of the journal that posts a lost chargeback
+# A statement is read by a person; what is longer is asked for in parts.
 LONGEST: Final = timedelta(days=366)
 
 
