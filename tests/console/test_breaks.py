@@ -11,11 +11,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from backoffice.ledger import queries as ledger
+from backoffice.payments.models import WebhookEvent
 from backoffice.reconciliation import operations, queries
 from backoffice.reconciliation.models import Break
 from tests import factories
 from tests.console.test_dialogs import answers
-from tests.reconciliation.steps import DAY, arrived, bank, compared, post, swept
+from tests.reconciliation.steps import DAY, arrived, bank, compared, imported, moved, post, swept
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -58,6 +59,40 @@ def test_a_write_off_is_shown_before_it_is_proposed_and_decided_by_another(lost:
     shown = page(chad, lost)
     for words in ("Postings behind it", "Its life", "write off", "missing external", "At risk"):
         assert words in shown, words
+
+
+def test_the_difference_unfolds_into_its_postings_and_leads_to_the_provider(lost: Break) -> None:
+    now = timezone.now()
+    imported(moved("txn_part", source="ch_lost", net=4_000, created=now), at=now)
+    WebhookEvent.objects.create(
+        event_id="evt_lost",
+        type="charge.updated",
+        object_id="ch_lost",
+        payload=b"{}",
+        created=now,
+        received_at=now,
+        next_attempt_at=now,
+    )
+    compared("state", now=now)
+    finance = signed_in("finance", "Mia")
+    shown = page(finance, lost)
+    find = reverse("admin:find")
+    assert f'href="{find}?q=ch_lost"' in shown  # the key leads to what it names
+    for words in (
+        "Posted by what we did",
+        "Posted by the provider’s movements",
+        "Stands on 1150 now",
+        "txn_part",
+        "evt_lost",
+        "charge.updated",
+    ):
+        assert words in shown, words
+    figures = shown[shown.index("How it adds up") : shown.index("Both sides")]
+    assert figures.count("<details") == 3 and "−10.00" in figures and "40.00" in figures
+    run = finance.get(reverse("admin:reconciliation_run_change", args=[Break.objects.get().last_seen_id]))
+    assert f'href="{find}?q=ch_lost"' in run.content.decode()
+    support = signed_in("auditor", "Ada")
+    assert "How it adds up" in page(support, lost)
 
 
 def test_a_write_off_is_rejected_and_a_break_accepted_for_a_while(lost: Break) -> None:

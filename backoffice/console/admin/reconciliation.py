@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -21,9 +22,10 @@ from backoffice.console.base import StaffAdmin
 from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search
-from backoffice.console.page import Column, Fact, Page, Panel, Row, Table, Text
+from backoffice.console.page import Column, Fact, Figure, Figures, Page, Panel, Row, Table, Text
 from backoffice.core.errors import StaydeskError
 from backoffice.core.money import Money
+from backoffice.ledger.models import Journal
 from backoffice.reconciliation import operations as reconciliation
 from backoffice.reconciliation import policies, queries
 from backoffice.reconciliation.models import Break, Run
@@ -355,7 +357,7 @@ class BreakAdmin(StaffAdmin):
 
     @display(description="About")
     def about(self, row: Break) -> SafeString:
-        return cells.two(cells.code(row.key), row.subject or f"{row.leg} leg")
+        return cells.two(about(row), row.subject or f"{row.leg} leg")
 
     @display(description="Difference")
     def money_difference(self, row: Break) -> SafeString:
@@ -376,23 +378,20 @@ class BreakAdmin(StaffAdmin):
         sides = row.detail if isinstance(row.detail, dict) else {}
         what = policies.advice(row.cls)
         proposal = WriteOff.from_dict(row.proposal) if row.proposal else None
-        risk = row.at_risk_eur
+        journals = queries.journals_behind(found=row)
+        sources = _sources(row, sides, journals)
         return Page(
             title=row.code,
             subtitle=f"{row.get_cls_display().capitalize()} on {row.key}",
             status=cells.status(row.status),
             facts=(
-                Fact("Difference", cells.money(row.difference, row.currency, signed=True)),
-                Fact(
-                    "At risk", cells.money(risk, "EUR") if risk is not None else cells.money(row.at_risk, row.currency)
-                ),
                 Fact("Class", row.get_cls_display()),
                 Fact("Also", ", ".join(cells.words(flag) for flag in row.flags)),
                 Fact("Severity", what.severity),
                 Fact("Do first", what.action),
                 Fact("Command", cells.code(_command(row))),
                 Fact("Leg", row.leg),
-                Fact("Key", cells.code(row.key)),
+                Fact("Key", about(row)),
                 Fact("Booking", subject(row.subject)),
                 Fact("Owner", cells.link(row.owner, row.owner.name) if row.owner else ""),
                 Fact("Occurred", cells.instant(row.occurred_at)),
@@ -409,8 +408,11 @@ class BreakAdmin(StaffAdmin):
                 Fact("Cause", " · ".join(filter(None, [cells.words(row.cause).capitalize(), row.ticket]))),
             ),
             panels=(
+                _adds_up(row, sides, journals, desk),
                 _sides(row, sides),
-                *((_behind(row),) if desk.actor.may("ledger.view") else ()),
+                *((_behind(journals),) if desk.actor.may("ledger.view") else ()),
+                trail.movements_table(sources),
+                *((trail.webhooks_table(sources),) if desk.actor.may("webhooks.view") else ()),
                 _proposals(row),
                 Text(title="Notes", text=row.notes or "Nobody has written anything yet."),
                 _history(row),
@@ -426,9 +428,57 @@ def _command(row: Break) -> str:
     )
 
 
-def _behind(row: Break) -> Panel:
+def about(row: Break) -> SafeString:
+    """What a break is about: the account it stands on, if it does, and what its key names, which leads there."""
+    account, _, name = row.key.rpartition(" ")
+    named = cells.lead(name.removeprefix("bank:"))
+    return format_html("{} {}", cells.code(account), named) if account else named
+
+
+def _sources(row: Break, sides: dict[str, Any], journals: Sequence[Journal]) -> list[str]:
+    """The provider's objects that a break is about."""
+    named = [sides.get("source"), sides.get("key"), row.fact, row.key]
+    return list(dict.fromkeys([*(str(name) for name in named if name), *trail.sources_of(journals)]))
+
+
+def _adds_up(row: Break, sides: dict[str, Any], journals: Sequence[Journal], desk: Desk) -> Figures:
+    """How the difference comes about: what was posted, by whose word, each part unfolding into its postings."""
+    may, account = desk.actor.may("ledger.view"), sides.get("account")
+    figures = []
+    if account:
+        posted = trail.postings(journals, account, key=sides.get("key"))
+        for label, told in _TELLERS.items():
+            part = [posting for posting in posted if told(posting.journal.kind)]
+            if part:
+                figures.append(trail.figure(label, part, currency=row.currency, open=may))
+        figures.append(trail.figure(f"Stands on {account} now", posted, strong=True, currency=row.currency, open=may))
+    theirs = sides.get("provider") or {}
+    if theirs.get("net") is not None:
+        net = cells.money(theirs["net"], theirs.get("currency", row.currency))
+        figures.append(Figure("At the provider", net, cells.words(sides.get("category", ""))))
+    if row.leg == "line":
+        ours = trail.postings(journals, "1100")
+        figures.append(trail.figure("In our ledger", ours, currency=row.currency, open=may))
+    risk = cells.money(row.at_risk, row.currency)
+    euro = f"{Money(row.at_risk_eur, 'EUR')} at the day’s rate" if row.at_risk_eur and row.currency != "EUR" else ""
+    difference = cells.money(row.difference, row.currency, signed=True)
+    figures += [
+        Figure("Difference", difference, f"as run #{row.last_seen_id} saw it: the provider’s side less ours", True),
+        Figure("At risk", risk, euro or "what may be lost of it"),
+    ]
+    return Figures(title="How it adds up", figures=figures)
+
+
+_TELLERS: dict[str, Callable[[str], bool]] = {
+    "Posted by what we did": lambda kind: not kind.startswith(("bt.", "bank")),
+    "Posted by the provider’s movements": lambda kind: kind.startswith("bt."),
+    "Posted by the bank’s lines": lambda kind: kind.startswith("bank"),
+}
+
+
+def _behind(journals: Sequence[Journal]) -> Panel:
     return trail.journals_table(
-        queries.journals_behind(found=row),
+        journals,
         title="Postings behind it",
         note="What the ledger was told of it: both sides of the clearing account, or the movement’s journal.",
         empty="The ledger was told nothing of it.",
@@ -593,7 +643,7 @@ class RunAdmin(StaffAdmin):
                             (
                                 cells.link(each, each.code),
                                 cells.two(each.get_cls_display().capitalize(), cells.status(each.status)),
-                                cells.code(each.key),
+                                about(each),
                                 cells.money(each.difference, each.currency, signed=True),
                             )
                         )
