@@ -22,8 +22,20 @@ ON_REQUESTS: Final = (
     "error_429",
     "lock_timeout",
     "slow",
+    "truncated_body",
+    "webhook_before_answer",
+    "extra_field",
 )
-ON_EVENTS: Final = ("duplicate_webhook", "drop_webhook", "delay_webhook", "reorder_webhook")
+ON_EVENTS: Final = (
+    "duplicate_webhook",
+    "drop_webhook",
+    "delay_webhook",
+    "reorder_webhook",
+    "unknown_event_type",
+    "stale_webhook",
+    "replay_signature",
+    "wrong_api_version",
+)
 RULES: Final = (
     Column("id", "Rule", right=True),
     Column("effect"),

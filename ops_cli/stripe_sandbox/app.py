@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import HTTPException
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 assert resources.__all__  # importing the package registers its operations
 
 
+LONGEST_WAIT = 5.0  # seconds for an event to arrive before the answer
+UNHEARD_OF = "unheard_of"
 _CONTENTS = re.compile(r"/v1/files/(\w+)/contents")
 
 # Refusals before execution, by the fault rule that asks for them.
@@ -66,12 +68,13 @@ _REFUSALS: dict[str | None, Callable[[], ApiError]] = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes back: status, body text, and what the headers say about it."""
+    """What goes back: status, body text, and what the headers say about it. ``sent`` bytes of the body, else all."""
 
     status: int
     body: str
     replay_of: str | None = None
     retry: bool | None = None
+    sent: int | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,12 @@ class Sandbox(World):
                 time.sleep(pause)
             answer = self._execute(asked, account, request_id, key, effect)
         self.deliveries.wake()
+        if effect == "webhook_before_answer":
+            self.deliveries.flush(pause or LONGEST_WAIT)
+        if effect == "truncated_body":
+            return replace(answer, sent=len(answer.body.encode()) // 2)
+        if effect == "extra_field":
+            return replace(answer, body=_json({**json.loads(answer.body), UNHEARD_OF: {"since": "tomorrow"}}))
         if effect == "timeout_after_commit":
             time.sleep(pause)
             _hang_up(request)
@@ -275,6 +284,10 @@ def _json(body: Json) -> str:
 
 def _response(answer: Answer, request_id: str, request: Request) -> Response:
     response = Response(answer.body, status=answer.status, content_type="application/json")
+    if answer.sent is not None:  # the length still announces all of it
+        length = len(response.data)
+        response.set_data(response.data[: answer.sent])
+        response.headers["Content-Length"] = str(length)
     response.headers["Request-Id"] = request_id
     response.headers["Stripe-Version"] = API_VERSION
     response.headers["Cache-Control"] = "no-cache, no-store"

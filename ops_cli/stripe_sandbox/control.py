@@ -18,10 +18,12 @@ from . import API_VERSION, acts, drift, faults, intents, pages, setups
 from .context import Context, run_due
 from .errors import ApiError, Json, missing_resource
 from .money import CURRENCIES
+from .resources import webhook_endpoints
 from .store import Record
 from .world import World
 
 MOST_REDELIVERIES = 200
+ROLLED_SECONDS = 86_400
 
 
 class Control:
@@ -44,6 +46,7 @@ class Control:
             ("GET", "/_sim/deliveries", self.list_deliveries),
             ("POST", "/_sim/webhooks/redeliver", self.redeliver),
             ("POST", "/_sim/webhooks/flush", self.flush),
+            ("POST", "/_sim/webhook_endpoints/<endpoint>/roll", self.roll_secret),
             ("POST", "/_sim/3ds/<intent>/complete", self.complete_challenge),
         ]
         page_routes: list[tuple[str, str, Callable[..., Response]]] = [
@@ -207,6 +210,14 @@ class Control:
         """Wait until everything due has been attempted (``{"timeout": seconds}``, 30 by default)."""
         acts.only(given, "timeout")
         return {"flushed": self._world.deliveries.flush(_number({"timeout": 30, **given}, "timeout"))}
+
+    def roll_secret(self, given: Json, endpoint: str) -> Json:
+        """``{"expires_in": seconds}``: a new signing secret, beside which the old one still signs for so long (a day)."""
+        acts.only(given, "expires_in")
+        seconds = _number({"expires_in": ROLLED_SECONDS, **given}, "expires_in")
+        with self._world.store.transaction() as tx:
+            ctx = self._world.context(tx)
+            return {"id": endpoint, "secret": webhook_endpoints.roll(ctx, endpoint, until=ctx.now + seconds)}
 
     def complete_challenge(self, given: Json, intent: str) -> Json:
         """``{"outcome": "succeed" | "fail"}``: answer a 3-D Secure challenge; the PaymentIntent afterwards."""

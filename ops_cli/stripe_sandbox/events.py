@@ -10,12 +10,20 @@ from .context import Context
 from .errors import Json
 from .faults import Rule
 
+UNHEARD_OF = "unheard_of.happened"
 # Not delivered to endpoints that listen to "*"; they have to name them.
 _ONLY_WHEN_NAMED = frozenset({"reporting.report_type.updated"})
 
 
 def emit(ctx: Context, type: str, subject: Json, previous: Json | None = None) -> str:
     """Record an event about ``subject`` as it is now, with the values it had before; the event's id."""
+    id, fault = _record(ctx, type, subject, previous)
+    if fault is not None and fault.effect == "unknown_event_type":
+        _record(ctx, UNHEARD_OF, subject, None)
+    return id
+
+
+def _record(ctx: Context, type: str, subject: Json, previous: Json | None) -> tuple[str, Rule | None]:
     id = ctx.tx.new_id("evt_")
     data: Json = {"object": subject}
     if previous is not None:
@@ -40,8 +48,7 @@ def emit(ctx: Context, type: str, subject: Json, previous: Json | None = None) -
         type,
         json.dumps(doc),
     )
-    _enqueue(ctx, id, type)
-    return id
+    return id, _enqueue(ctx, id, type)
 
 
 def changes(before: Json, after: Json) -> Json:
@@ -68,12 +75,13 @@ def listening(ctx: Context, *, connect: bool) -> list[Any]:
     )
 
 
-def _enqueue(ctx: Context, event: str, type: str) -> None:
+def _enqueue(ctx: Context, event: str, type: str) -> Rule | None:
     endpoints = listening(ctx.platform, connect=not ctx.on_platform)
     wanting = [row["id"] for row in endpoints if _wants(json.loads(row["doc"]), type)]
     fault = faults.for_event(ctx.tx, type) if wanting else None
     for endpoint in wanting:
         _deliver(ctx, event, endpoint, fault)
+    return fault
 
 
 def _wants(endpoint: Json, type: str) -> bool:
@@ -96,6 +104,8 @@ def _deliver(ctx: Context, event: str, endpoint: str, fault: Rule | None) -> Non
             due_at,
             due_at,
         )
+        if fault and effect in faults.ON_DELIVERIES:
+            ctx.tx.run("INSERT INTO disturbed VALUES (?, ?, ?)", delivery, effect, fault.seconds)
     if state != "held":
         # What was held back to arrive out of order goes out once the event after it has been tried.
         ctx.tx.run(

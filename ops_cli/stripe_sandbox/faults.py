@@ -24,13 +24,25 @@ ON_REQUESTS = (
     "error_429",
     "lock_timeout",
     "slow",
+    "truncated_body",
+    "webhook_before_answer",
+    "extra_field",
 )
-ON_EVENTS = ("duplicate_webhook", "drop_webhook", "delay_webhook", "reorder_webhook")
+# What becomes of an event's first delivery. A repetition comes as it should.
+ON_DELIVERIES = ("stale_webhook", "replay_signature", "wrong_api_version")
+ON_EVENTS = (
+    "duplicate_webhook",
+    "drop_webhook",
+    "delay_webhook",
+    "reorder_webhook",
+    "unknown_event_type",
+    *ON_DELIVERIES,
+)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One fault. ``seconds`` is wall-clock time for requests and virtual time for ``delay_webhook``."""
+    """One fault. ``seconds`` is wall-clock time for requests and signatures, and virtual time for ``delay_webhook``."""
 
     effect: str
     method: str = "*"

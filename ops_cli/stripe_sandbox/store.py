@@ -60,6 +60,7 @@ CREATE TABLE IF NOT EXISTS idempotency (
     status INTEGER NOT NULL, body TEXT NOT NULL, request_id TEXT NOT NULL, created REAL NOT NULL,
     PRIMARY KEY (account, key));
 CREATE TABLE IF NOT EXISTS blobs (id TEXT PRIMARY KEY, content BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS disturbed (delivery INTEGER PRIMARY KEY, effect TEXT NOT NULL, seconds REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS faults (
     id INTEGER PRIMARY KEY AUTOINCREMENT, rule TEXT NOT NULL, seen INTEGER NOT NULL DEFAULT 0,
     fired INTEGER NOT NULL DEFAULT 0);
@@ -72,6 +73,7 @@ _DATA_TABLES = (
     "deferred",
     "idempotency",
     "blobs",
+    "disturbed",
     "faults",
     "counters",
 )

@@ -9,8 +9,8 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +21,8 @@ from .store import Store
 
 GIVE_UP_SECONDS = 3 * 86400
 _LONGEST_PAUSE = 86400
+STALE_SECONDS = 3600.0  # older than any receiver tolerates
+OLD_VERSION = "2020-08-27"
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,19 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Letter:
-    """One event for one endpoint."""
+    """One event for one endpoint; ``secrets`` are two while one of them is being rolled."""
 
     url: str
-    secret: str
+    secrets: tuple[str, ...]
     body: bytes
+    signed_before: float = 0.0
+    copies: int = 1
 
 
-def sign(secret: str, body: bytes, at: int) -> str:
-    """The ``Stripe-Signature`` header."""
-    mac = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256)
-    return f"t={at},v1={mac.hexdigest()}"
+def sign(secrets: Iterable[str], body: bytes, at: int) -> str:
+    """The ``Stripe-Signature`` header, with one v1 for each secret."""
+    macs = [hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest() for secret in secrets]
+    return ",".join([f"t={at}", *(f"v1={mac}" for mac in macs)])
 
 
 def pause_after(attempts: int) -> float:
@@ -57,7 +61,15 @@ def pause_after(attempts: int) -> float:
 
 
 def send(letter: Letter, timeout: float) -> Outcome:
-    """One attempt. Signed with the wall clock, as the receiver's tolerance is about transport, not about the demo."""
+    """One attempt. Signed with the wall clock, as the receiver's tolerance is about transport, not about the demo. Several
+    copies are the very same message, and the last one's answer counts."""
+    signature = sign(letter.secrets, letter.body, int(time.time() - letter.signed_before))
+    for _ in range(letter.copies):
+        outcome = _post(letter, signature, timeout)
+    return outcome
+
+
+def _post(letter: Letter, signature: str, timeout: float) -> Outcome:
     parts = urlsplit(letter.url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     host = parts.hostname or ""
@@ -69,7 +81,7 @@ def send(letter: Letter, timeout: float) -> Outcome:
     headers = {
         "Content-Type": "application/json; charset=utf-8",
         "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
-        "Stripe-Signature": sign(letter.secret, letter.body, int(time.time())),
+        "Stripe-Signature": signature,
     }
     try:
         connection.request(
@@ -201,6 +213,8 @@ class Deliverer:
                 if not rows:  # forgotten by a reset since it was picked
                     return
                 letter = self._letter(self._context(tx), rows[0]["event"], rows[0]["endpoint"])
+                for row in tx.rows("DELETE FROM disturbed WHERE delivery = ? RETURNING effect, seconds", delivery):
+                    letter = _disturbed(letter, row["effect"], row["seconds"])
             outcome = send(letter, self._timeout)
             with self._store.transaction() as tx:
                 self._record(self._context(tx), delivery, outcome)
@@ -212,11 +226,10 @@ class Deliverer:
     def _letter(self, ctx: Context, event: str, endpoint: str) -> Letter:
         shown = show(ctx, ctx.tx.rows("SELECT * FROM events WHERE id = ?", event)[0])
         target = ctx.tx.rows("SELECT doc, private FROM objects WHERE id = ?", endpoint)[0]
-        return Letter(
-            json.loads(target["doc"])["url"],
-            json.loads(target["private"])["secret"],
-            json.dumps(shown, indent=2).encode(),
-        )
+        private = json.loads(target["private"])
+        rolled = private.get("rolled") or {}
+        old = [rolled["secret"]] if rolled and ctx.now < rolled["until"] else []
+        return Letter(json.loads(target["doc"])["url"], (private["secret"], *old), json.dumps(shown, indent=2).encode())
 
     @staticmethod
     def _record(ctx: Context, delivery: int, outcome: Outcome) -> None:
@@ -239,3 +252,12 @@ class Deliverer:
             outcome.error,
             delivery,
         )
+
+
+def _disturbed(letter: Letter, effect: str, seconds: float) -> Letter:
+    """What a fault rule makes of a delivery."""
+    if effect == "stale_webhook":
+        return replace(letter, signed_before=seconds or STALE_SECONDS)
+    if effect == "replay_signature":
+        return replace(letter, copies=2)
+    return replace(letter, body=json.dumps({**json.loads(letter.body), "api_version": OLD_VERSION}, indent=2).encode())

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import stripe
 
+from tests.stripe_sandbox.receiver import Receiver
 from tests.stripe_sandbox.server import ControlError, RunningSandbox
 
 INTENT: Any = {"amount": 1000, "currency": "eur"}
@@ -21,6 +22,7 @@ CASES = [
     ("timeout_before_commit", stripe.APIConnectionError, 0, True, 1),
     ("timeout_after_commit", stripe.APIConnectionError, 1, True, 1),
     ("reset_after_commit", stripe.APIConnectionError, 1, True, 1),
+    ("truncated_body", stripe.APIConnectionError, 1, True, 1),
     ("error_500_before_commit", stripe.APIError, 0, False, 0),
     ("error_500_after_commit", stripe.APIError, 1, False, 1),
     ("error_409", stripe.APIError, 0, True, 1),
@@ -57,6 +59,19 @@ def test_reset_is_a_reset(sandbox: RunningSandbox, client: stripe.StripeClient) 
     sandbox.fault("reset_after_commit")
     with pytest.raises(stripe.APIConnectionError, match="reset by peer"):
         client.v1.payment_intents.create(INTENT)
+
+
+def test_the_webhook_comes_before_the_answer(sandbox: RunningSandbox, receiver: Receiver) -> None:
+    sandbox.fault("webhook_before_answer", path="/v1/customers")
+    sandbox.client().v1.customers.create()
+    assert receiver.types() == ["customer.created"]  # nobody waited for it
+
+
+def test_a_field_that_nobody_knows_is_the_answers_alone(sandbox: RunningSandbox) -> None:
+    sandbox.fault("extra_field", path="/v1/customers")
+    client, key = sandbox.client(), {"idempotency_key": "k1"}
+    first, again = (client.v1.customers.create({}, key).to_dict() for _ in range(2))  # type: ignore[arg-type]
+    assert first.pop("unheard_of") and first == again
 
 
 def test_a_held_socket_outlasts_the_callers_patience(sandbox: RunningSandbox) -> None:

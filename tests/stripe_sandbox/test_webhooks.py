@@ -40,7 +40,7 @@ def test_deliveries_carry_a_signature_the_sdk_accepts(
 def test_signature_is_the_sdks_own() -> None:
     body = b'{"id": "evt_1"}'
     expected = stripe.WebhookSignature.generate_signature_header(body.decode(), "whsec_x", timestamp=1_700_000_000)
-    assert sign("whsec_x", body, 1_700_000_000) == expected
+    assert sign(["whsec_x"], body, 1_700_000_000) == expected
 
 
 def test_event_keeps_the_object_as_it_was(client: stripe.StripeClient, pay: Pay) -> None:
@@ -212,6 +212,58 @@ def test_disturbed_deliveries(
     client.v1.customers.create()
     sandbox.flush()
     assert len(receiver.received) == max(arrives, 1) + 1
+
+
+@pytest.mark.parametrize("effect", ["stale_webhook", "replay_signature", "wrong_api_version"])
+def test_a_first_delivery_that_is_odd_and_the_next_as_it_should_be(
+    sandbox: RunningSandbox, receiver: Receiver, client: stripe.StripeClient, effect: str
+) -> None:
+    sandbox.fault(effect, event="customer.created")
+    receiver.status = 500
+    client.v1.customers.create()
+    sandbox.flush()
+    first, *more = receiver.received
+    secret = sandbox.webhook_secret
+    if effect == "stale_webhook":
+        with pytest.raises(stripe.SignatureVerificationError, match="tolerance"):
+            client.construct_event(first.body, first.signature, secret)
+    else:
+        client.construct_event(first.body, first.signature, secret)
+    assert [(item.signature, item.body) for item in more] == (
+        [(first.signature, first.body)] if effect == "replay_signature" else []
+    )
+    assert (first.event["api_version"] == "2026-10-28.endive") == (effect != "wrong_api_version")
+    known = len(receiver.received)
+    sandbox.advance(15)
+    sandbox.flush()
+    (again,) = receiver.received[known:]
+    assert client.construct_event(again.body, again.signature, secret).api_version == "2026-10-28.endive"
+
+
+def test_an_event_of_a_kind_that_nobody_knows_stands_beside_the_one_that_was_to_come(
+    sandbox: RunningSandbox, receiver: Receiver, client: stripe.StripeClient
+) -> None:
+    sandbox.fault("unknown_event_type", event="customer.created")
+    client.v1.customers.create()
+    sandbox.flush()
+    assert sorted(receiver.types()) == ["customer.created", "unheard_of.happened"]
+    assert [event.type for event in client.v1.events.list().data] == ["unheard_of.happened", "customer.created"]
+
+
+def test_a_rolled_secret_signs_beside_the_old_one_until_that_has_run_out(
+    sandbox: RunningSandbox, receiver: Receiver, client: stripe.StripeClient
+) -> None:
+    with run_receiver() as second:
+        made = client.v1.webhook_endpoints.create({"url": second.url, "enabled_events": ["customer.created"]})
+        rolled = sandbox.control("POST", f"/_sim/webhook_endpoints/{made.id}/roll", {"expires_in": 3600})["secret"]
+        for seconds, signed_by in ((0, [made.secret, rolled]), (3600, [rolled])):
+            sandbox.advance(seconds)
+            client.v1.customers.create()
+            sandbox.flush()
+            last = second.received[-1]
+            assert last.signature.count("v1=") == len(signed_by)
+            for secret in signed_by:
+                client.construct_event(last.body, last.signature, secret)
 
 
 def test_reordered_delivery_arrives_after_the_next(

@@ -68,7 +68,7 @@ def create_endpoint(ctx: Context, params: Values) -> Json:
         raise ApiError(400, f"You have reached the maximum of {MOST_ENDPOINTS} test webhook endpoints.")
     _check_url(params["url"])
     _check_events(params["enabled_events"])
-    secret = "whsec_" + token(ctx.settings.seed, "whsec", ctx.tx.new_id("whsec_"), length=32)
+    secret = _new_secret(ctx)
     record = create(
         ctx,
         url=params["url"],
@@ -80,6 +80,14 @@ def create_endpoint(ctx: Context, params: Values) -> Json:
         connect=params.get("connect", False),
     )
     return {**record.doc, "secret": secret}
+
+
+def roll(ctx: Context, id: str, *, until: float) -> str:
+    """Give an endpoint a new secret; until then its deliveries are signed with the old one too."""
+    record = _load(ctx, id)
+    rolled = {"secret": record.private["secret"], "until": until}
+    record.private = {**record.private, "secret": _new_secret(ctx), "rolled": rolled}
+    return str(ctx.tx.save(record).private["secret"])
 
 
 @operation("GET", "/v1/webhook_endpoints", listing())
@@ -130,6 +138,10 @@ def delete_endpoint(ctx: Context, params: Values, webhook_endpoint: str) -> Json
         record.id,
     )
     return {"id": record.id, "object": "webhook_endpoint", "deleted": True}
+
+
+def _new_secret(ctx: Context) -> str:
+    return "whsec_" + token(ctx.settings.seed, "whsec", ctx.tx.new_id("whsec_"), length=32)
 
 
 def _load(ctx: Context, id: str) -> Record:
