@@ -36,7 +36,10 @@ class StatementLine(models.Model):
             models.UniqueConstraint(name="statement_line_once", fields=["account", "reference", "digest"]),
             models.CheckConstraint(name="statement_line_not_zero", condition=~models.Q(amount=0)),
         ]
-        indexes = [models.Index(name="statement_line_newest", fields=["-id", "booked_on"])]
+        indexes = [
+            models.Index(name="statement_line_newest", fields=["-id", "booked_on"]),
+            models.Index(name="statement_line_reference", fields=["reference"]),
+        ]
 
     def __str__(self) -> str:
         return self.code
