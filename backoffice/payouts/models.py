@@ -126,6 +126,7 @@ class Payout(models.Model):
             models.Index(
                 name="payout_due", fields=["due_at"], condition=Q(status__in=["scheduled", "held", "releasable"])
             ),
+            models.Index(name="payout_refused", fields=["due_at"], condition=Q(status="failed")),
             models.Index(name="payout_under_way", fields=["submitted_at"], condition=Q(status="in_transfer")),
         ]
 

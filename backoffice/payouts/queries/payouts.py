@@ -324,13 +324,11 @@ def plan(*, now: datetime, limit: int | None = None) -> list[Planned]:
 
 def counts(*, now: datetime) -> dict[str, int]:
     """How many payouts are due, wait although they are due, are under way, and were refused."""
-    sums: dict[str, int] = Payout.objects.aggregate(
-        due=Count("pk", filter=Q(status__in=UNRELEASED, due_at__lte=now)),
-        waiting=Count("pk", filter=Q(status__in=UNRELEASED, due_at__lte=now) & ~Q(waits_for="")),
-        in_transfer=Count("pk", filter=Q(status="in_transfer")),
-        failed=Count("pk", filter=Q(status="failed")),
+    # Each by an index of its own that holds nothing else: nearly every payout was sent long ago.
+    sums: dict[str, int] = Payout.objects.filter(status__in=UNRELEASED, due_at__lte=now).aggregate(
+        due=Count("pk"), waiting=Count("pk", filter=~Q(waits_for=""))
     )
-    return sums
+    return {**sums, **{status: Payout.objects.filter(status=status).count() for status in ("in_transfer", "failed")}}
 
 
 def _too_little(payout: Payout, amount: Money, now: datetime) -> Waiting | None:
