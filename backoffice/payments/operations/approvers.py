@@ -18,7 +18,7 @@ def check_approver(*, what: str, verb: str, amount: Money, maker_id: int | None,
     """Raise NotAllowed unless the actor may decide `what` (a refund, a charge) that the maker asked for: never the maker,
     and only whom their role may; OverLimit above what they may decide."""
     if maker_id is not None and maker_id == actor.id:
-        raise NotAllowed(f"You asked for this {what} yourself: a colleague must decide it.")
+        raise NotAllowed(f"You asked for this {what} yourself: another person must decide it.")
     roles = people.roles_of(person_id=actor.id) if actor.id is not None else ()
     allowed = people_policies.may_approve(
         approver_roles=roles,
