@@ -20,7 +20,7 @@ from tests.provider import sandbox, sandbox_process  # noqa: F401 — fixtures o
 WRITTEN_BY_DJANGO = {"django_content_type", "auth_permission"}
 
 # Test processes share one Redis; what one of them caches (badges, sessions) is not the other's.
-django_settings.CACHES["default"]["KEY_PREFIX"] = f"desk-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
+django_settings.CACHES["default"]["KEY_PREFIX"] = f"desk-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}-{os.getpid()}"
 
 
 @pytest.fixture(autouse=True)

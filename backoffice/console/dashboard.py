@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 from django.conf import settings
 from django.core.cache import cache
-from django.db.models import Count, Sum
+from django.db.models import Count, Q, Sum
 from django.db.models.functions import TruncDate
 from django.http import HttpRequest
 from django.urls import reverse
@@ -94,12 +94,23 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def gather(now: datetime) -> dict[str, Any]:
-    """Everything the page shows, as plain numbers; a dozen statements."""
+    """Everything the page shows, as plain numbers; some thirty statements, for everybody who looks in half a minute."""
     today = now.date()
     week = today - timedelta(days=6)
     since = today - timedelta(days=_DAYS - 1)
-    staying = Booking.objects.filter(status__in=_STAYS, check_in__lte=today, check_out__gt=today).count()
-    homes = Listing.objects.filter(status="published").count()
+    # One walk of the stays around today: who stays tonight, who comes, who goes.
+    stays = Booking.objects.filter(status__in=_STAYS, check_in__lte=today, check_out__gte=today).aggregate(
+        staying=Count("pk", filter=Q(check_out__gt=today)),
+        arriving=Count("pk", filter=Q(check_in=today)),
+        leaving=Count("pk", filter=Q(check_out=today)),
+    )
+    listed = dict(
+        Listing.objects.filter(status__in=["published", "in_review"])
+        .order_by()
+        .values_list("status")
+        .annotate(n=Count("pk"))
+    )
+    homes = listed.get("published", 0)
     made = _by_day(Booking.objects.filter(created_at__gte=_midnight(since)), "created_at")
     return {
         "now": now,
@@ -108,11 +119,9 @@ def gather(now: datetime) -> dict[str, Any]:
         "made": [(day, made.get(day, 0)) for day in _days(since, today)],
         "gmv_days": _gmv_days(since, today),
         "gmv": _gmv_sums(week),
-        "staying": staying,
+        **stays,
         "homes": homes,
-        "arriving": Booking.objects.filter(status__in=_STAYS, check_in=today).count(),
-        "leaving": Booking.objects.filter(status__in=_STAYS, check_out=today).count(),
-        "in_review": Listing.objects.filter(status="in_review").count(),
+        "in_review": listed.get("in_review", 0),
         "clearing": [(item.account, item.due <= now) for item in ledger.clearing_open(now=now)],
         "empty": not homes and not Booking.objects.exists() and not Listing.objects.exists(),
         **{name: count(now) for name, count in BACKLOGS.items()},
@@ -125,8 +134,10 @@ _SOON: Final = timedelta(hours=24)
 
 def _holds(now: datetime) -> tuple[int, int]:
     """Active holds, and how many of them end within a day."""
-    active = PayoutHold.objects.filter(status="active")
-    return active.count(), active.filter(expires_at__lte=now + _SOON).count()
+    counted = PayoutHold.objects.filter(status="active").aggregate(
+        all=Count("pk"), ending=Count("pk", filter=Q(expires_at__lte=now + _SOON))
+    )
+    return counted["all"], counted["ending"]
 
 
 def _debts(now: datetime) -> tuple[int, int, str]:

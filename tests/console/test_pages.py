@@ -272,7 +272,7 @@ def test_staff_without_a_role_are_told_so(world: World) -> None:
 
 def test_today_costs_the_same_whatever_the_rows(world: World, django_assert_max_num_queries: Any) -> None:
     client = world.client("finance")
-    with django_assert_max_num_queries(52):
+    with django_assert_max_num_queries(47):
         client.get(reverse(FINANCE_INDEX))
     with django_assert_max_num_queries(9):  # counted once in half a minute for everybody
         client.get(reverse(FINANCE_INDEX))

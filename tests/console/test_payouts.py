@@ -134,8 +134,12 @@ def test_what_waits_says_why_and_until_when(db: None) -> None:
     booking = past(paid())
     movement(booking)
     (row,) = payouts.schedule(booking=booking, now=now())
-    shown = text_of(seated("support_l1").get(cells.address_of(row)))
-    assert "Payouts are not set up yet" in shown
+    client = seated("support_l1")
+    assert "Payouts are not set up yet" in text_of(client.get(cells.address_of(row)))
+    host_account(booking)
+    kept = hold(booking, factories.staff("support_l2", now=now()), amount=None)
+    shown = text_of(client.get(cells.address_of(row)))
+    assert "It is held back" in shown and f"Until {cells.when(kept.expires_at)}." in shown
 
 
 def test_a_transfer_that_was_refused_says_so_and_the_list_puts_it_forward(db: None) -> None:
