@@ -152,7 +152,7 @@ def _whole(name: str) -> str:
 
 # What `find` knows to lead to: our codes, and the provider's ids of things we keep.
 LEADS: Final = (
-    *("BK-", "LS-", "PN-", "PY-", "RF-", "CH-", "CB-", "PO-", "HD-", "CW-", "WO-", "BP-", "BR-"),
+    *("BK-", "LS-", "PN-", "PY-", "RF-", "CH-", "CB-", "PO-", "HD-", "CW-", "WO-", "BP-", "BR-", "BL-"),
     *("pi_", "ch_", "re_", "txn_", "tr_", "trr_", "po_", "acct_", "du_", "dp_", "evt_"),
 )
 

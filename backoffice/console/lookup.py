@@ -20,7 +20,7 @@ from backoffice.listings.models import Listing
 from backoffice.payments.models import BalanceTransaction, Chargeback, ExtraCharge, Payment, Refund, WebhookEvent
 from backoffice.payouts.models import BankPayout, Clawback, HostAccount, Payout, PayoutHold, WriteOff
 from backoffice.people.models import User
-from backoffice.reconciliation.models import Break
+from backoffice.reconciliation.models import Break, StatementLine
 
 # How a term begins -> what it names, by which column, and the verb that shows it; the first that is so called is it.
 _KNOWN: Final[tuple[tuple[str, type[Model], str, str], ...]] = (
@@ -30,6 +30,7 @@ _KNOWN: Final[tuple[tuple[str, type[Model], str, str], ...]] = (
     ("PY-", Payment, "code", "payments.view"),
     ("RF-", Refund, "code", "refunds.view"),
     ("BR-", Break, "code", "breaks.view"),
+    ("BL-", StatementLine, "code", "breaks.view"),
     ("PO-", Payout, "code", "payouts.view"),
     ("HD-", PayoutHold, "code", "payouts.view"),
     ("CW-", Clawback, "code", "payouts.view"),

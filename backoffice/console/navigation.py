@@ -79,6 +79,7 @@ GROUPS: Final[tuple[tuple[str, tuple[Item, ...]], ...]] = (
         "Control",
         (
             Item("Breaks", "heart_broken", "reconciliation_break", "breaks.view", badge="breaks"),
+            Item("Bank lines", "receipt_long", "reconciliation_statementline", "breaks.view"),
             Item("Reconciliation", "balance", "reconciliation_run", "breaks.view"),
             Item("Webhook inbox", "inbox", "payments_webhookevent", "webhooks.view", badge="webhooks"),
             Item("Outbox", "outbox", "notifications_outboxmessage", "jobs.view", badge="outbox"),

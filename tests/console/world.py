@@ -39,7 +39,9 @@ from backoffice.payouts.models import (
     WriteOff,
 )
 from backoffice.people.models import User
-from backoffice.reconciliation.models import Break, Run
+from backoffice.reconciliation import operations as reconciliation
+from backoffice.reconciliation.models import Break, Run, StatementLine
+from backoffice.reconciliation.policies import SeenStatementLine
 from backoffice.workflows import refund_booking
 from backoffice.workflows.settle_payment import settle
 from tests import factories
@@ -316,6 +318,21 @@ def chargeback(booking: Booking, **seen: Any) -> Chargeback:
     return payments.record_dispute(seen=SeenDispute(**facts), actor=SYSTEM, now=at)[0]
 
 
+def bank_line(amount: int = 8_485, **facts: Any) -> StatementLine:
+    """A line of our bank's statement, as it was read; nothing is posted for it yet."""
+    day = now().date()
+    seen = SeenStatementLine(
+        account="BE68539007547034",
+        reference=facts.pop("reference", f"REF-{next(_number)}"),
+        amount=Money(amount, "EUR"),
+        booked_on=day,
+        value_on=day,
+        **facts,
+    )
+    reconciliation.import_lines(lines=[seen], actor=SYSTEM, now=now())
+    return StatementLine.objects.latest("id")
+
+
 @dataclass
 class World:
     """The desk; `rows` names one row for every page there is."""
@@ -376,6 +393,7 @@ def build() -> World:
         Break: found,
         Chargeback: chargeback(paid()),
         Run: found.first_seen,
+        StatementLine: bank_line(),
         Payout: planned,
         PayoutHold: hold(booking, staff["support_l2"]),
         HostAccount: host_account(booking),

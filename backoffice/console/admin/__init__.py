@@ -17,6 +17,7 @@ from backoffice.console.admin import (
     reconciliation,
     recovery,
     refunds,
+    statements,
     stops,
     webhooks,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "reconciliation",
     "recovery",
     "refunds",
+    "statements",
     "stops",
     "webhooks",
 ]

@@ -26,6 +26,7 @@ from backoffice.reconciliation.queries.breaks import (
 )
 from backoffice.reconciliation.queries.score import GOALS, WHOLE, Score, percent, score
 from backoffice.reconciliation.queries.statements import (
+    WITH_MATCHES,
     line_left,
     open_lines,
     open_payouts,
@@ -33,7 +34,6 @@ from backoffice.reconciliation.queries.statements import (
     proposals,
     proposals_for,
     refused_pairs,
-    statement_lines,
     suspended,
 )
 from backoffice.reconciliation.queries.write_offs import rounded
@@ -41,6 +41,7 @@ from backoffice.reconciliation.queries.write_offs import rounded
 __all__ = [
     "GOALS",
     "WHOLE",
+    "WITH_MATCHES",
     "Difference",
     "Mirror",
     "Score",
@@ -73,7 +74,6 @@ __all__ = [
     "runs",
     "score",
     "staged",
-    "statement_lines",
     "suspended",
     "unfinished",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Final
 
@@ -14,12 +15,10 @@ from backoffice.reconciliation.models import BankMatch, StatementLine
 from backoffice.reconciliation.policies import OpenLine, OpenPayout
 
 _LINE_KEY: Final = "bank:"  # the key of a line in suspense, before its code
-
-
-def statement_lines() -> QuerySet[StatementLine]:
-    """The bank's lines with what they were matched with, newest first."""
-    matches = BankMatch.objects.select_related("bank_payout").order_by("id")
-    return StatementLine.objects.prefetch_related(Prefetch("matches", queryset=matches)).order_by("-booked_on", "-id")
+# A line's matches with their payouts and who decided them, in one statement each.
+WITH_MATCHES: Final = Prefetch(
+    "matches", queryset=BankMatch.objects.select_related("bank_payout", "decided_by").order_by("id")
+)
 
 
 def proposals() -> QuerySet[BankMatch]:
@@ -34,12 +33,15 @@ def proposals_for(*, account: str, key: str) -> QuerySet[BankMatch]:
     return proposals().filter(bank_payout__provider_id=key) if account == "1160" else proposals().none()
 
 
-def suspended() -> dict[str, Money]:
-    """The codes of lines of which something stands in suspense (9900), with what stands, as the bank signs it. The ledger
-    says so: what was written off there is no longer open."""
+def suspended(*, codes: Collection[str] | None = None) -> dict[str, Money]:
+    """The codes of lines (of all, or of these) of which something stands in suspense (9900), with what stands, as the bank
+    signs it. The ledger says so: what was written off there is no longer open."""
+    accounts = ledger.balances(code="9900", open_only=True)
+    if codes is not None:
+        accounts = accounts.filter(key__in=[f"{_LINE_KEY}{code}" for code in codes])
     return {
         account.key.removeprefix(_LINE_KEY): Money(-account.amount, account.currency)  # type: ignore[attr-defined]
-        for account in ledger.balances(code="9900", open_only=True)  # annotated by the query
+        for account in accounts  # annotated by the query
         if account.key.startswith(_LINE_KEY)
     }
 
