@@ -16,7 +16,7 @@ from backoffice.payments.policies import (
     Parts,
     PostingKeys,
     refund_origin,
-    refunded_after_release,
+    refunded,
 )
 from backoffice.rulebook.policies import ExchangeRate
 
@@ -44,7 +44,7 @@ def posted(
 ) -> dict[tuple[str, str, str], int]:
     ours = share or Money.zero(asked.currency)
     origin = refund_origin(amount=amount, parts=asked, held=held, share=ours, settled=settled, rate=rate)
-    lines = refunded_after_release(
+    lines = refunded(
         refund="RF-1",
         amount=amount,
         held=origin.held,

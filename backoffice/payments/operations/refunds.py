@@ -295,7 +295,7 @@ def _lines(refund: Refund, payment: Payment, now: datetime) -> policies.Lines:
         settled=settled,
         rate=queries.release_rate(booking=booking, settled=settled, on=now.date()),
     )
-    return policies.refunded_after_release(
+    return policies.refunded(
         refund=refund.code,
         amount=amount,
         held=origin.held,

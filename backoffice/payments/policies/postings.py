@@ -120,30 +120,6 @@ def refunded(
     *,
     refund: str,
     amount: Money,
-    parts: Parts,
-    keys: PostingKeys,
-    charge: str,
-    released: bool,
-    platform_share: Money | None = None,
-) -> Lines:
-    """A refund of `amount` (currency of the charge) was approved; it is made of `parts` and of what we bear ourselves.
-
-    Before the release the parts come out of what is held; after it from the host (1310) and our revenue. Parts and
-    platform share are of one currency: the listing's, or after a release that converted, that of the settlement."""
-    share = platform_share or Money.zero(parts.currency)
-    taken = _recognised(parts, keys) if released else _reversed(_deferred(parts, keys))
-    return journal(
-        *taken,
-        debit(HOST_PROTECTION, refund, share),
-        *exchange(charge, amount, parts.total + share),
-        credit(REFUND, refund, amount),
-    )
-
-
-def refunded_after_release(
-    *,
-    refund: str,
-    amount: Money,
     held: Parts,
     released: Parts,
     of_released: Money,
@@ -151,8 +127,8 @@ def refunded_after_release(
     charge: str,
     platform_share: Money,
 ) -> Lines:
-    """A refund of `amount` (currency of the charge) that was approved after some of the booking's money was released: the
-    `held` parts come out of what is held, the `released` ones from the host (1310) and our revenue.
+    """A refund of `amount` (currency of the charge) was approved: the `held` parts come out of what is held, the `released`
+    ones from the host (1310) and our revenue, the rest is what we bear ourselves.
 
     The held parts are in the listing's currency. The others, and what we bear, are in the settlement's where the release had
     to convert; `of_released` is the part of `amount` that they stand for."""
@@ -163,11 +139,6 @@ def refunded_after_release(
     else:
         between = (*exchange(charge, amount - of_released, held.total), *exchange(charge, of_released, ours))
     return journal(*taken, debit(HOST_PROTECTION, refund, platform_share), *between, credit(REFUND, refund, amount))
-
-
-def goodwill(*, refund: str, amount: Money) -> Lines:
-    """A refund that we bear alone, in the currency of the charge."""
-    return journal(debit(HOST_PROTECTION, refund, amount), credit(REFUND, refund, amount))
 
 
 def repaid(*, returned: str, refund: str, amount: Money) -> Lines:
