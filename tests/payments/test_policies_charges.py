@@ -183,6 +183,32 @@ def test_what_the_provider_would_refuse_is_refused_before_it_is_asked(amount: Mo
     assert word in str(caught.value) and caught.value.facts["field"] == "amount"
 
 
+DAY, PAGE = timedelta(days=1), charges.PAGE_STAYS_OPEN
+
+
+@pytest.mark.parametrize(
+    ("planned", "due_at", "pay_by", "next_try", "last"),
+    [
+        (NOW + DAY, NOW + DAY, None, NOW + DAY, None),  # before its day
+        (NOW + PAGE / 2, NOW + PAGE / 2, None, NOW + PAGE, None),
+        (NOW - PAGE, NOW - PAGE, None, NOW + PAGE, NOW + 7 * DAY),  # on its day
+        (NOW + DAY, NOW - DAY, NOW + 6 * DAY, NOW + DAY, NOW + 6 * DAY),  # between two tries
+        (None, NOW - DAY, NOW + 6 * DAY, None, NOW + 6 * DAY),  # the guest must act
+        (NOW - DAY, NOW - 8 * DAY, NOW + PAGE / 2, NOW + PAGE / 2, NOW + PAGE / 2),  # never past the last date
+        (NOW - DAY, NOW - 9 * DAY, NOW - DAY, NOW - DAY, NOW - DAY),
+    ],
+)
+def test_a_page_of_the_bank_puts_off_the_next_try_and_not_the_last_date(
+    planned: datetime | None,
+    due_at: datetime,
+    pay_by: datetime | None,
+    next_try: datetime | None,
+    last: datetime | None,
+) -> None:
+    follows = charges.after_asking(planned=planned, due_at=due_at, pay_by=pay_by, rules=rules(), now=NOW)
+    assert (follows.next_try_at, follows.pay_by) == (next_try, last)
+
+
 def test_damage_has_its_time_and_its_limit() -> None:
     asked = {"check_in_at": NOW, "check_out_at": NOW + timedelta(days=3), "rules": rules()}
     charges.check_damage_window(now=NOW + timedelta(days=17), **asked)

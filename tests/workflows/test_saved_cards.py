@@ -341,9 +341,28 @@ def test_a_page_of_the_bank_opened_on_the_day_does_not_keep_the_card_from_being_
     sandbox.advance(6 * 3600 + 60)
     assert charge_later.charge_due(now=now()) == (0 if answered else 1)
     payment = Payment.objects.get(booking=booking)
-    assert (payment.status, payment.pay_by, told("charge_failed")) == ("captured", None, 0)
+    assert (payment.status, told("charge_failed")) == ("captured", 0)
     assert [taken for _, taken in charges(sandbox)].count(True) == 1
     explained(sandbox)
+
+
+def test_pages_opened_again_and_again_do_not_put_off_a_stay_for_ever(sandbox: RunningSandbox) -> None:
+    booking = far()
+    until(sandbox, booking.payment.charge_at)
+    began = now()
+    while fresh(booking).status == "confirmed" and now() < began + timedelta(days=9):
+        pay(
+            booking_code=booking.code,
+            payment_method="pm_card_threeDSecure2Required",
+            actor=guest(booking),
+            now=now(),
+        )
+        sandbox.advance(36 * 3600 if now() > began + timedelta(days=1) else 5 * 3600)
+        if now() < began + timedelta(days=1):
+            assert charge_later.charge_due(now=now()) == 0
+        charge_later.give_up_unpaid(now=now())
+    assert (fresh(booking).status, fresh(booking).cancelled_by) == ("cancelled", "system")
+    assert all(not taken for _, taken in charges(sandbox))
 
 
 def test_a_charge_that_comes_after_the_stay_was_had_is_not_given_back(sandbox: RunningSandbox) -> None:

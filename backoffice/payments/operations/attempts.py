@@ -378,9 +378,17 @@ def _asked(payment: Payment, seen: SeenPayment, actor: Actor, now: datetime) -> 
     if payment.status == "requires_action":
         payment.save(update_fields=["next_action_url"])
         return ""
-    payment.next_try_at = charges.after_asking(planned=payment.next_try_at, now=now)
+    if payment.saved_method and payment.charge_at is not None:
+        follows = charges.after_asking(
+            planned=payment.next_try_at,
+            due_at=payment.charge_at,
+            pay_by=payment.pay_by,
+            rules=queries.collection_rules(payment=payment),
+            now=now,
+        )
+        payment.next_try_at, payment.pay_by = follows.next_try_at, follows.pay_by
     _settle_open_attempts(payment, "ask_guest", "", None)
-    _move_payment(payment, "ask_guest", actor=actor, now=now, fields=["next_action_url", "next_try_at"])
+    _move_payment(payment, "ask_guest", actor=actor, now=now, fields=["next_action_url", "next_try_at", "pay_by"])
     return "asked"
 
 

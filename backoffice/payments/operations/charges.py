@@ -335,11 +335,17 @@ def _check_pays(charge: ExtraCharge, actor: Actor) -> None:
 def _asked(charge: ExtraCharge, seen: SeenPayment, actor: Actor, now: datetime) -> str:
     """A page that is never answered stays open for ever: what was planned before it goes on after some hours. Damage has
     nobody but that next try to close it; an instalment whose bank wants to see the guest has its last date."""
-    first = charge.pay_by is None or charge.kind == "damage"
-    planned = charge.next_try_at or (charge.due_at if first else None)
+    unplanned = charge.due_at if charge.pay_by is None or charge.kind == "damage" else None
+    follows = rules.after_asking(
+        planned=charge.next_try_at or unplanned,
+        due_at=charge.due_at,
+        pay_by=charge.pay_by,
+        rules=rulebook.collection(on=charge.created_at.date()).rules,
+        now=now,
+    )
     charge.next_action_url = seen.next_action_url
-    charge.next_try_at = rules.after_asking(planned=planned, now=now)
-    _move(charge, "ask_guest", actor=actor, now=now, fields=["next_action_url", "next_try_at"])
+    charge.next_try_at, charge.pay_by = follows.next_try_at, follows.pay_by
+    _move(charge, "ask_guest", actor=actor, now=now, fields=["next_action_url", "next_try_at", "pay_by"])
     return "asked"
 
 

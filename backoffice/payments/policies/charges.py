@@ -124,10 +124,26 @@ def after_failure(*, pay_by: datetime | None, must_act: bool, rules: CollectionR
     return AfterFailure(next_try_at=None if must_act else following, pay_by=last)
 
 
-def after_asking(*, planned: datetime | None, now: datetime) -> datetime | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AfterAsking:
+    """What follows when a guest was sent to a page of their bank: the next try of the saved card (None: the guest must
+    act), and the last date, once there is one."""
+
+    next_try_at: datetime | None
+    pay_by: datetime | None
+
+
+def after_asking(
+    *, planned: datetime | None, due_at: datetime, pay_by: datetime | None, rules: CollectionRules, now: datetime
+) -> AfterAsking:
     """When a saved card is tried again whose guest has just been sent to a page of their bank: as `planned`, but not while
-    they may still be at it. None where nothing is planned: the guest must act, by the last date."""
-    return None if planned is None else max(planned, now + PAGE_STAYS_OPEN)
+    they may still be at it. From the day it is due the first page sets the last date, as a failed charge does: pages opened
+    again and again put off what is due until then and no longer."""
+    last = now + timedelta(days=rules.pay_by_days) if pay_by is None and due_at <= now else pay_by
+    if planned is None:
+        return AfterAsking(next_try_at=None, pay_by=last)
+    following = max(planned, now + PAGE_STAYS_OPEN)
+    return AfterAsking(next_try_at=following if last is None else min(following, last), pay_by=last)
 
 
 # Requests and damage --------------------------------------------------------------------------------------------------
