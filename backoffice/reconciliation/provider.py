@@ -4,7 +4,7 @@ Like `payments/gateway`, this file is an extra beside the six: it calls the prov
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,6 +30,10 @@ AHEAD: Final = timedelta(minutes=5)
 BEGINNING: Final = timedelta(days=400)
 # The balance is asked before and after the movements: it must not have moved in between. A busy desk gets a few tries.
 TRIES: Final = 5
+# Whoever reads more differences than this reads the breaks.
+SHOWN: Final = 1_000
+# The provider's codes for what it does not know, or no longer lets us see.
+UNKNOWN: Final = frozenset({"resource_missing", "account_invalid"})
 
 
 class _DryRun(Exception):
@@ -38,14 +42,26 @@ class _DryRun(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """What a run compared and found; `findings` are the breaks that are not merely young."""
+    """What a run compared and found. `differences` are as many of them as anybody reads (`SHOWN`), findings before those that
+    are merely young; the run counts them all."""
 
     run: Run
     differences: list[Difference]
 
     @property
     def findings(self) -> list[Difference]:
+        """Those of `differences` that are not merely young."""
         return [difference for difference in self.differences if difference.cls != "late"]
+
+    @property
+    def young(self) -> int:
+        """How many are merely young, shown or not."""
+        return int(self.run.counts.get("late", 0))
+
+    @property
+    def found(self) -> int:
+        """How many findings there are, shown or not."""
+        return sum(int(count) for count in self.run.counts.values()) - self.young
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +100,6 @@ def reconcile(
     kept, and lines without a payout matched, before the bank's leg is compared. Raises Locked while a run of a
     scope that shares a leg is under way, and UpstreamUnavailable when the provider does not answer."""
     with _alone(scope, actor, now) as handle:
-        if not dry_run and "line" in SCOPES.get(scope, ()) and report is None:
-            handle.count(imported=import_balance_transactions.run(now=now))
         run = operations.begin(
             scope=scope,
             since=since or now - BEGINNING,
@@ -95,15 +109,11 @@ def reconcile(
             source="api" if report is None else "file",
             dry_run=dry_run,
         )
-
-        def bank() -> None:
-            if "bank" in SCOPES[scope]:
-                operations.import_lines(lines=statement, actor=actor, now=handle.now())
-                handle.count(**operations.match_lines(actor=actor, now=handle.now()))
-
         with _accounted(run, handle):
+            if not dry_run:  # kept first: whoever goes on with a run that was cut off has no file any more
+                _keep(statement, run, handle, actor)
             _stage(run, handle, report)
-            return _compare(run, handle, dry_run=dry_run, chunk=chunk, before=bank)
+            return _compare(run, handle, actor, chunk=chunk, statement=statement)
 
 
 def resume(*, scope: str, actor: Actor, now: datetime, chunk: int = operations.CHUNK) -> Reconciliation:
@@ -115,7 +125,7 @@ def resume(*, scope: str, actor: Actor, now: datetime, chunk: int = operations.C
         if run is None or not operations.is_staged(run=run):
             raise Conflict(f"No run of {scope} was cut off where it could go on; begin one: ops reconcile {scope}")
         with _accounted(run, handle):
-            return _compare(run, handle, dry_run=False, chunk=chunk)
+            return _compare(run, handle, actor, chunk=chunk)
 
 
 # Private --------------------------------------------------------------------------------------------------------------
@@ -149,57 +159,85 @@ def _accounted(run: Run, handle: jobs.Run) -> Iterator[None]:
         raise
 
 
+def _keep(statement: Iterable[SeenStatementLine], run: Run, handle: jobs.Run, actor: Actor) -> None:
+    if "bank" in SCOPES[run.scope]:
+        operations.import_lines(lines=statement, actor=actor, now=handle.now())
+
+
 def _compare(
-    run: Run, handle: jobs.Run, *, dry_run: bool, chunk: int, before: Callable[[], None] = lambda: None
+    run: Run, handle: jobs.Run, actor: Actor, *, chunk: int, statement: Iterable[SeenStatementLine] = ()
 ) -> Reconciliation:
     """From the checkpoint to the end. A dry run takes the same path, in a transaction that is rolled back."""
-    if not dry_run:
-        before()
-        return _steps(run, handle, chunk)
+    if not run.dry_run:
+        return _steps(run, handle, actor, chunk)
     try:
         with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            before()
-            outcome = _steps(run, handle, chunk)
+            _keep(statement, run, handle, actor)
+            outcome = _steps(run, handle, actor, chunk)
             raise _DryRun
     except _DryRun:
         operations.discard(run=run)
         return outcome
 
 
-def _steps(run: Run, handle: jobs.Run, chunk: int) -> Reconciliation:
+def _steps(run: Run, handle: jobs.Run, actor: Actor, chunk: int) -> Reconciliation:
     if run.checkpoint["step"] == "staged":
+        if "bank" in SCOPES[run.scope]:  # repeating it posts nothing again
+            handle.count(**operations.match_lines(actor=actor, now=handle.now()))
         operations.classify(run=run, now=handle.now())
     operations.write(run=run, now=handle.now(), chunk=chunk, tell=handle.progress)
-    differences = [found for _, found in queries.staged(run=run)]
+    differences = queries.shown(run=run, most=SHOWN)
     operations.finish(run=run, now=handle.now())
     outcome = Reconciliation(run, differences)
-    handle.count(lines=run.lines, matched=run.matched, breaks=len(outcome.findings))
+    handle.count(lines=run.lines, matched=run.matched, breaks=outcome.found)
     return outcome
 
 
 def _stage(run: Run, handle: jobs.Run, report: Report | None) -> None:
-    """Fetch what the legs of the run need of the provider. The balance is that of the moment of the movements."""
+    """Fetch what the legs of the run need of the provider. Its balance is that of the moment of the movements, and of what we
+    have imported: asked before and after, it must be the same; after some tries on a busy desk it is left out."""
     legs = SCOPES[run.scope]
     provider = gateway()
     states = list(_states(legs, run))
+    listing = "line" in legs and report is None
+    balance: Mapping[str, Money] | None = None
     for _ in range(TRIES):
         before = provider.balance() if "balance" in legs else None
+        balance = None if before is None else _imported(before, run, handle, listing)
         asked = handle.now()
-        rows: Iterable[SeenBalanceTransaction] = ()
-        if "line" in legs:
-            rows = provider.balance_transactions(since=run.since, until=run.until) if report is None else report.rows
+        if listing:
+            rows = provider.balance_transactions(since=run.since, until=run.until)
+            operations.stage(run=run, rows=rows, states=states, balances=balance, asked=asked)
+        moving = before is not None and provider.balance() != before
+        if not moving:
+            break
+    if not listing:
         operations.stage(
             run=run,
-            rows=rows,
+            rows=report.rows if report is not None else (),
             states=states,
-            balances=before,
+            balances=balance,
             asked=asked,
             left_out=report.left_out if report is not None else (),
         )
-        if report is not None or before is None or provider.balance() == before:
-            return
+    if moving:
+        operations.leave_out_balance(
+            run=run, why=f"The provider's balance moved each of the {TRIES} times it was asked; it was not compared."
+        )
+
+
+def _imported(balance: Mapping[str, Money], run: Run, handle: jobs.Run, listing: bool) -> Mapping[str, Money]:
+    """Have what moved it in our books before a balance is compared. A dry run imports nothing: where the movements are not
+    listed as well, it takes off the balance what it would have imported."""
+    if not run.dry_run:
+        handle.count(imported=import_balance_transactions.run(now=handle.now()))
+        return balance
+    known = dict(balance)
+    for row in () if listing else import_balance_transactions.waiting(now=handle.now()):
+        known[row.net.currency] = known.get(row.net.currency, Money.zero(row.net.currency)) - row.net
+    return known
 
 
 def _states(legs: Sequence[str], run: Run) -> Iterator[Sequence[Any]]:
@@ -229,8 +267,13 @@ def _state(kind: str, id: str, account: str, status: str, amount: Money, created
 
 
 def _known(ask: Any) -> Any:
-    """What the provider says of one object; one that it does not know is found by another leg."""
+    """What the provider says of one object; one that it does not know, or whose account has left us, is found by another leg.
+    Any other refusal is none of the object's: the run must not pass for one that has looked."""
     try:
         return ask()
-    except (NotFound, ProviderError):
+    except NotFound:
+        return None
+    except ProviderError as error:
+        if error.facts.get("provider_code") not in UNKNOWN:
+            raise
         return None

@@ -199,7 +199,7 @@ def _run(
 def _result(outcome: Reconciliation, dry_run: bool, now: datetime) -> Result:
     from backoffice.reconciliation import queries
 
-    kept = {} if dry_run else {found.identity: found for found in queries.breaks_of(run=outcome.run)}
+    kept = {} if dry_run else queries.breaks_of(differences=outcome.differences)
     findings_first = sorted(outcome.differences, key=lambda difference: difference.cls == "late")
     run = outcome.run
     return Result(
@@ -207,8 +207,9 @@ def _result(outcome: Reconciliation, dry_run: bool, now: datetime) -> Result:
         summary={
             "lines": run.lines,
             "matched": run.matched,
-            "findings": len(outcome.findings),
-            "young": len(outcome.differences) - len(outcome.findings),
+            "findings": outcome.found,
+            "young": outcome.young,
+            "shown": len(outcome.differences),
             "classes": run.counts,
             "since": run.since,
             "until": run.until,
@@ -225,8 +226,9 @@ def _result(outcome: Reconciliation, dry_run: bool, now: datetime) -> Result:
             "input_digest": run.input_digest,
             "digest": run.output_digest,
             "dry_run": dry_run,
+            "note": run.note or None,
         },
-        exit_code=Exit.FINDINGS if outcome.findings else Exit.DONE,
+        exit_code=Exit.FINDINGS if outcome.found else Exit.DONE,
     )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from django.db import connection
-from django.db.models import Q, QuerySet
+from django.db.models import Case, Exists, OuterRef, Q, QuerySet, When
 
 from backoffice.core.errors import NotFound
 from backoffice.ledger import queries as ledger
@@ -21,7 +21,7 @@ from backoffice.payouts.models import BankPayout
 from backoffice.reconciliation import policies
 from backoffice.reconciliation.models import BankMatch, Break, BreakEvent, Run, StagedDifference
 from backoffice.reconciliation.queries import statements
-from backoffice.reconciliation.states import FINDINGS, OPEN
+from backoffice.reconciliation.states import FINDINGS, OPEN, WINDOWED
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,10 @@ def open_breaks() -> QuerySet[Break]:
     return breaks().filter(status__in=FINDINGS)
 
 
-def breaks_of(*, run: Run) -> QuerySet[Break]:
-    """The breaks that this run saw, new ones and known ones."""
-    return breaks().filter(last_seen=run)
+def breaks_of(*, differences: Iterable[Difference]) -> dict[str, Break]:
+    """The breaks that some differences were written to, by identity."""
+    found = Break.objects.filter(identity__in=[difference.identity for difference in differences])
+    return {row.identity: row for row in found}
 
 
 def runs() -> QuerySet[Run]:
@@ -111,29 +112,82 @@ def books_digest(*, since: datetime | None = None, until: datetime | None = None
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
+# What a run has looked for and does not find any more: it is over. What it could not look at is not: movements of categories
+# that a report leaves out, and objects of which the provider was not asked, or did not answer.
+_GONE: Final = """
+SELECT found.id FROM reconciliation_break found
+WHERE found.status = ANY(%(open)s) AND found.leg = ANY(%(compared)s) AND found.last_seen_id <> %(run)s
+  AND found.id > %(after)s
+  AND (NOT found.leg = ANY(%(windowed)s) OR found.occurred_at >= %(since)s AND found.occurred_at < %(until)s)
+  AND NOT (found.leg = 'line' AND coalesce(found.detail ->> 'category', '') = ANY(%(left_out)s))
+  AND NOT (found.leg = 'status' AND EXISTS (
+      SELECT FROM (
+          SELECT 'payment' AS kind, code, provider_id FROM payments_payment
+          WHERE status NOT IN ('captured', 'failed', 'cancelled')
+          UNION ALL
+          SELECT 'refund', code, provider_id FROM payments_refund
+          WHERE status IN ('approved', 'submitted', 'indeterminate')
+      ) waiting
+      WHERE waiting.code = found.key AND NOT EXISTS (
+          SELECT FROM reconciliation_providerstate seen WHERE seen.run_id = %(run)s AND seen.kind = waiting.kind
+            AND seen.provider_id = waiting.provider_id)))
+  AND NOT (found.leg = 'payout' AND found.detail ->> 'account' <> '' AND jsonb_typeof(found.detail -> 'provider') = 'object'
+      AND NOT EXISTS (
+          SELECT FROM reconciliation_providerstate seen WHERE seen.run_id = %(run)s AND seen.kind = 'bank_payout'
+            AND seen.provider_id = found.key))
+ORDER BY found.id LIMIT %(limit)s
+"""
+
+
+def gone(*, run: Run, compared: Sequence[str], left_out: Sequence[str], after: int, limit: int) -> list[int]:
+    """Ids of the next open breaks that a run looked for and did not find, in their order."""
+    values: dict[str, Any] = {
+        "run": run.pk,
+        "since": run.since,
+        "until": run.until,
+        "open": list(OPEN),
+        "windowed": list(WINDOWED),
+        "compared": list(compared),
+        "left_out": list(left_out),
+        "after": after,
+        "limit": limit,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_GONE, values)
+        return [id for (id,) in cursor.fetchall()]
+
+
 # What the provider is asked about -----------------------------------------------------------------------------------------
 
-# Each is one call: what is under way is few, and what is older than all of these is found by its money.
+# Each is one call: what is under way is few, and what is older than all of these is found by its money. What has a break
+# already is asked first, so that it can be seen to be over.
 _MOST_ASKED: Final = 200
 
 
 def payments_under_way() -> list[str]:
-    """Provider ids of payments that have not ended, newest first."""
+    """Provider ids of payments that have not ended, those with a break first, then newest first."""
     rows = Payment.objects.filter(provider_id__isnull=False).exclude(status__in=["captured", "failed", "cancelled"])
-    return [str(id) for id in rows.order_by("-id").values_list("provider_id", flat=True)[:_MOST_ASKED]]
+    rows = rows.annotate(broken=_broken("status", "code")).order_by("-broken", "-id")
+    return [str(id) for id in rows.values_list("provider_id", flat=True)[:_MOST_ASKED]]
 
 
 def refunds_under_way() -> list[str]:
-    """Provider ids of refunds that have not ended, newest first."""
+    """Provider ids of refunds that have not ended, those with a break first, then newest first."""
     rows = Refund.objects.filter(provider_id__isnull=False, status__in=["approved", "submitted", "indeterminate"])
-    return [str(id) for id in rows.order_by("-id").values_list("provider_id", flat=True)[:_MOST_ASKED]]
+    rows = rows.annotate(broken=_broken("status", "code")).order_by("-broken", "-id")
+    return [str(id) for id in rows.values_list("provider_id", flat=True)[:_MOST_ASKED]]
 
 
 def host_payouts_under_way() -> list[tuple[str, str]]:
-    """Provider ids and accounts of bank payouts of hosts that have not ended, newest first."""
-    rows = BankPayout.objects.filter(provider_id__isnull=False, status__in=["pending", "in_transit"])
-    rows = rows.exclude(account="").order_by("-id")
+    """Provider ids and accounts of bank payouts of hosts that have a break, then of those that have not ended, newest first."""
+    rows = BankPayout.objects.filter(provider_id__isnull=False).exclude(account="")
+    rows = rows.annotate(broken=_broken("payout", "provider_id"))
+    rows = rows.filter(Q(broken=True) | Q(status__in=["pending", "in_transit"])).order_by("-broken", "-id")
     return [(str(id), account) for id, account in rows.values_list("provider_id", "account")[:_MOST_ASKED]]
+
+
+def _broken(leg: str, key: str) -> Exists:
+    return Exists(Break.objects.filter(leg=leg, key=OuterRef(key), status__in=OPEN))
 
 
 # What a run has found and not yet written ------------------------------------------------------------------------------
@@ -144,6 +198,13 @@ def staged(*, run: Run, after: int = 0, limit: int | None = None) -> Iterator[tu
     rows = StagedDifference.objects.filter(run=run, place__gt=after).order_by("place")
     for row in (rows[:limit] if limit else rows).iterator(chunk_size=1_000):
         yield row.place or 0, _difference(row)
+
+
+def shown(*, run: Run, most: int) -> list[Difference]:
+    """The first differences of a run in the order of writing; where there are more, findings before those that are young."""
+    young = Case(When(hits=["late"], then=1), default=0)
+    rows = StagedDifference.objects.filter(run=run, place__isnull=False).order_by(young, "place")[:most]
+    return [_difference(row) for row in sorted(rows, key=lambda row: row.place or 0)]
 
 
 def _difference(row: StagedDifference) -> Difference:
