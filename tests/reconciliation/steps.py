@@ -96,6 +96,7 @@ def compared(
     until: datetime | None = None,
     now: datetime = NOW,
     chunk: int = operations.CHUNK,
+    left_out: Sequence[str] = (),
 ) -> Run:
     """A run over what the provider is said to show; without rows its balance is that of our own mirror."""
     run = operations.begin(scope=scope, since=since or NOW - 400 * DAY, until=until or now + DAY, actor=ACTOR, now=now)
@@ -104,7 +105,7 @@ def compared(
         balances = balance_of(rows) if rows else mirror
     states = list(states)
     listed = any(state[0] == "bank_payout" for state in states)  # else the provider was not asked for its payouts
-    operations.stage(run=run, rows=rows, states=states, balances=balances, asked=now, listed=listed)
+    operations.stage(run=run, rows=rows, states=states, balances=balances, asked=now, listed=listed, left_out=left_out)
     operations.classify(run=run, now=now)
     operations.write(run=run, now=now, chunk=chunk)
     return operations.finish(run=run, now=now)

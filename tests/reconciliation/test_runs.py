@@ -8,15 +8,18 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
 from django.db import connection
 
 from backoffice.core.actor import system
-from backoffice.core.errors import Conflict, Invalid, Locked, NotAllowed
+from backoffice.core.errors import Conflict, Invalid, Locked, NotAllowed, ProviderError
 from backoffice.core.money import Money
 from backoffice.ledger.models import Journal
+from backoffice.payments.gateway.stripe import gateway
+from backoffice.payments.models import BalanceTransaction
 from backoffice.payments.policies.seen import SeenBalanceTransaction
 from backoffice.reconciliation import operations, provider, queries
 from backoffice.reconciliation.models import Break, BreakEvent, Match, ProviderLine, Run, StagedDifference
@@ -24,9 +27,11 @@ from backoffice.reconciliation.operations import runs
 from backoffice.reconciliation.parsers import provider_report
 from backoffice.reconciliation.provider import Report, reconcile, resume
 from backoffice.reconciliation.queries import legs
+from backoffice.workflows import import_balance_transactions
 from tests import factories
 from tests.factories import NOW
-from tests.reconciliation.steps import ACTOR, DAY, as_superuser, balance_of, compared, imported, moved
+from tests.reconciliation.steps import ACTOR, DAY, as_superuser, balance_of, bank, compared, imported, moved, post
+from tests.reconciliation.test_classes import Books
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.steps import now, paid
 
@@ -261,6 +266,146 @@ def test_a_run_that_is_broken_off_is_gone_on_with(sandbox: RunningSandbox, monke
 
 def interrupted(**_: Any) -> None:
     raise KeyboardInterrupt
+
+
+def test_what_a_statement_said_outlives_a_run_that_is_broken_off(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [bank(4_242, on=now().date(), text="Aunt Agatha")]
+    with monkeypatch.context() as patch:
+        patch.setattr(operations, "match_lines", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            reconcile(scope="bank", since=None, until=None, actor=ACTOR, now=now(), statement=said)
+    assert [found.cls for found in resume(scope="bank", actor=ACTOR, now=now()).differences] == ["bank_unidentified"]
+
+
+def test_a_dry_run_that_is_broken_off_is_never_gone_on_with(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(operations, "classify", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            reconcile(scope="bank", since=None, until=None, actor=ACTOR, now=now())
+        with pytest.raises(KeyboardInterrupt):
+            reconcile(scope="bank", since=None, until=None, actor=ACTOR, now=now(), dry_run=True)
+    cut = Run.objects.get()  # the dry run left nothing, and took nothing from the other
+    killed = operations.begin(scope="bank", since=NOW, until=NOW + DAY, actor=ACTOR, now=NOW, dry_run=True)
+    operations.stage(run=killed, asked=NOW)
+    assert resume(scope="bank", actor=ACTOR, now=now()).run == cut
+
+
+# What a run did not look at does not heal -----------------------------------------------------------------------------
+
+
+def test_what_a_report_leaves_out_is_not_healed_by_it() -> None:
+    row = imported(moved("txn_p", source="po_x", category="payout", net=-500))[0]
+    compared("stripe", rows=[])
+    assert status_of("txn_p") == "open"
+    compared("stripe", rows=[], left_out=["payout"])
+    assert status_of("txn_p") == "open"
+    compared("stripe", rows=[row])
+    assert status_of("txn_p") == "self_healed"
+
+
+def status_of(key: str) -> str:
+    return Break.objects.get(key=key).status
+
+
+def test_an_object_that_the_provider_was_not_asked_about_is_not_healed(monkeypatch: pytest.MonkeyPatch) -> None:
+    books = Books()
+    refund = books.refund(books.payment(), 100, status="submitted")
+    compared("state", states=[("refund", refund.provider_id, "", "succeeded", 100, "EUR", None)])
+    books.refund(books.payment(), 100, status="submitted")
+    monkeypatch.setattr(import_module("backoffice.reconciliation.queries.breaks"), "_MOST_ASKED", 1)
+    assert queries.refunds_under_way() == [refund.provider_id]  # not the newest: what has a break is asked first
+    compared("state", states=[])
+    assert status_of(refund.code) == "open"
+    compared("state", states=[("refund", refund.provider_id, "", "pending", 100, "EUR", None)])
+    assert status_of(refund.code) == "self_healed"
+
+
+def test_a_break_whose_fact_another_leg_takes_over_hands_on_its_owner_and_notes() -> None:
+    staff = factories.staff("finance")
+    acting = factories.acting(staff)
+    for name in ("a", "b"):
+        lines = [("1150", f"ch_{name}", 10_000), ("2100", f"BK-{name}", -10_000)]
+        post(f"capture:{name}", "capture", lines, at=NOW - 30 * DAY)
+    compared("stripe")
+    worked, proposed = Break.objects.order_by("key")
+    assert {worked.cls, proposed.cls} == {"missing_external"}
+    operations.take(code=worked.code, owner_id=staff.pk, actor=acting, now=NOW)
+    operations.note(code=worked.code, text="asked the bank", actor=acting, now=NOW)
+    Break.objects.filter(pk=proposed.pk).update(status="proposed")
+    theirs = [moved(f"txn_{name}", source=f"ch_{name}", net=9_000, created=NOW - DAY) for name in ("a", "b")]
+    for _ in range(2):
+        compared("stripe", rows=theirs)
+    heir = Break.objects.get(key="txn_a")
+    assert (heir.status, heir.owner_id, heir.at_risk) == ("investigating", staff.pk, 10_000)
+    assert heir.notes.count("asked the bank") == 1 and heir.flags == ["missing_external"]
+    # What a second person decides over stays before them.
+    assert (status_of("1150 ch_a"), status_of("1150 ch_b")) == ("self_healed", "proposed")
+
+
+# What may be late, and what may not -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_is_not_imported_yet_is_no_unexplained_difference(sandbox: RunningSandbox, dry_run: bool) -> None:
+    paid()
+    sandbox.advance(60)
+    assert not BalanceTransaction.objects.exists()
+    found = reconcile(scope="state", since=None, until=None, actor=ACTOR, now=now(), dry_run=dry_run)
+    assert found.run.explained["EUR"]["unexplained"] == 0 and found.findings == []
+    assert BalanceTransaction.objects.exists() is not dry_run
+    sandbox.drift(kind="extra", amount_delta=5)
+    file = reconcile(
+        scope="stripe", since=None, until=None, actor=ACTOR, now=now(), report=Report(rows=shown_by(sandbox))
+    )
+    assert file.run.explained["EUR"]["unexplained"] == 0
+
+
+def shown_by(sandbox: RunningSandbox) -> list[SeenBalanceTransaction]:
+    return list(gateway().balance_transactions(since=NOW - 400 * DAY))
+
+
+def test_a_balance_that_moves_whenever_it_is_asked_is_not_compared(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cents = itertools.count(1)
+    monkeypatch.setattr(type(gateway()), "balance", lambda _: {"EUR": Money(next(cents), "EUR")})
+    for scope in ("stripe", "state"):
+        found = reconcile(scope=scope, since=None, until=None, actor=ACTOR, now=now())
+        assert (found.differences, found.run.explained) == ([], {}) and "moved each" in found.run.note
+
+
+def test_a_provider_that_refuses_to_be_asked_has_not_been_asked(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that lost its rights is not an object that is unknown: the run fails and heals nothing."""
+    Books().payment(status="processing", captured_at=None)
+    reconcile(scope="state", since=None, until=None, actor=ACTOR, now=now())
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise ProviderError(message="Invalid API Key", provider_code=None)
+
+    monkeypatch.setattr(type(gateway()), "payment", refused)
+    with pytest.raises(ProviderError, match="Invalid API Key"):
+        reconcile(scope="state", since=None, until=None, actor=ACTOR, now=now())
+    assert Run.objects.latest("id").status == "failed"
+
+
+def test_of_very_many_differences_the_findings_are_shown_and_all_are_counted(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "SHOWN", 2)
+    sandbox.drift(kind="extra", amount_delta=500)
+    sandbox.drift(kind="extra", amount_delta=600)
+    sandbox.advance(3_600)
+    sandbox.drift(kind="extra", amount_delta=700)
+    monkeypatch.setattr(import_balance_transactions, "run", lambda **_: 0)
+    found = reconcile(scope="stripe", since=None, until=None, actor=ACTOR, now=now())
+    assert sorted(each.difference for each in found.differences) == [500, 600]
+    assert (found.found, found.young, Break.objects.count()) == (2, 1, 3)
 
 
 def test_a_run_that_died_is_not_gone_on_with_once_another_has_begun() -> None:

@@ -72,16 +72,18 @@ WHERE known.movement_id = differing.movement_id
 # One fact is one break: the first leg that sees it has it, unless that only waits; the classes of the others are flags.
 _ONE_FACT: Final = """
 WITH ranked AS (
-    SELECT id, leg, fact, hits,
+    SELECT id, leg, fact, hits, at_risk, currency,
            first_value(id) OVER best AS winner, first_value(leg) OVER best AS winning_leg
     FROM reconciliation_stageddifference WHERE run_id = %(run)s AND fact <> ''
     WINDOW best AS (PARTITION BY fact ORDER BY hits = '["late"]', array_position(%(legs)s::text[], leg::text), key)
 ), beaten AS (
     SELECT * FROM ranked WHERE leg <> winning_leg
 ), flagged AS (
-    UPDATE reconciliation_stageddifference kept SET hits = kept.hits || more.hits
-    FROM (SELECT winner, jsonb_agg(hit) AS hits FROM beaten, jsonb_array_elements(beaten.hits) hit
-          WHERE hit <> '"late"' GROUP BY winner) more
+    UPDATE reconciliation_stageddifference kept
+    SET hits = kept.hits || more.hits,
+        at_risk = greatest(kept.at_risk, CASE WHEN more.currency = kept.currency THEN more.at_risk END)
+    FROM (SELECT winner, jsonb_agg(hit) AS hits, max(at_risk) AS at_risk, min(currency) AS currency
+          FROM beaten, jsonb_array_elements(beaten.hits) hit WHERE hit <> '"late"' GROUP BY winner) more
     WHERE kept.id = more.winner
 )
 DELETE FROM reconciliation_stageddifference WHERE id IN (SELECT id FROM beaten)
@@ -267,7 +269,12 @@ def classify(*, run: Run, now: datetime) -> None:
         run.matched = (
             run.lines - found.filter(leg="line", detail__provider__isnull=False).exclude(detail__provider=None).count()
         )
-        run.checkpoint = {"step": "classified", "written": 0, "compared": list(compared)}
+        run.checkpoint = {
+            "step": "classified",
+            "written": 0,
+            "compared": list(compared),
+            "left_out": run.checkpoint["left_out"],
+        }
         run.save()
 
 
@@ -290,7 +297,7 @@ def write(*, run: Run, now: datetime, chunk: int = CHUNK, tell: Callable[[], Non
 def finish(*, run: Run, now: datetime) -> Run:
     """Heal what this run looked for and did not find, seal its digest, and clear what it had laid side by side."""
     with transaction.atomic():
-        heal(run=run, compared=run.checkpoint["compared"], now=now)
+        heal(run=run, compared=run.checkpoint["compared"], left_out=run.checkpoint["left_out"], now=now)
         run.output_digest, run.counts = queries.outcome(run=run)
         run.status, run.finished_at, run.checkpoint = "succeeded", now, {}
         run.save()

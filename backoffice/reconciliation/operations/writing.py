@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from django.db import connection
+from django.db.models import Q
 from psycopg.types.json import Jsonb
 
 from backoffice.core.errors import Invalid
 from backoffice.core.money import Money
+from backoffice.reconciliation import queries
 from backoffice.reconciliation.models import Break, BreakEvent, Run
 from backoffice.reconciliation.queries import Difference
-from backoffice.reconciliation.states import BREAK, OPEN, WINDOWED
+from backoffice.reconciliation.states import BREAK, FINDINGS, OPEN, WINDOWED
 from backoffice.rulebook import queries as rulebook
 
+# Of a break whose fact another leg has now, what only a person ends.
+_DECIDING = ("proposed", "accepted")
 _SEEN = ("cls", "flags", "difference", "at_risk", "detail", "fact", "subject")
 _COLUMNS = [column for column in Break._meta.concrete_fields if not column.primary_key]
 
@@ -62,21 +66,54 @@ def _make(run: Run, fresh: Sequence[Break], now: datetime) -> None:
         )
 
 
-def heal(*, run: Run, compared: Sequence[str], now: datetime) -> int:
-    """Breaks that this run looked for and did not find are over: both sides are equal now. Returns how many."""
-    gone = Break.objects.select_for_update().filter(status__in=OPEN, leg__in=compared).exclude(last_seen=run)
-    healed = [
-        found
-        for found in gone.order_by("id")
-        if found.leg not in WINDOWED or run.since <= found.occurred_at < run.until
-    ]
-    healed = [found for found in healed if BREAK.allows(found.status, "heal")]
-    for found in healed:
-        found.status, found.closed_at = BREAK.after(found.status, "heal"), now
-        found.version += 1
-    Break.objects.bulk_update(healed, ["status", "closed_at", "version"])
-    BreakEvent.objects.bulk_create([event(found, "healed", now, run=run) for found in healed])
-    return len(healed)
+def heal(*, run: Run, compared: Sequence[str], left_out: Sequence[str], now: datetime, chunk: int = 1_000) -> int:
+    """Breaks that this run looked for and did not find are over: both sides are equal now. Returns how many.
+
+    Where another leg has the fact now, owner and notes go over to its break; what was proposed or accepted stays until
+    somebody decides."""
+    healed, after = 0, 0
+    while ids := queries.gone(run=run, compared=compared, left_out=left_out, after=after, limit=chunk):
+        after = ids[-1]
+        # Somebody may be working one of them: whoever comes second waits, in the order of ids.
+        locked = Break.objects.select_for_update().filter(id__in=ids).order_by("id")
+        rows = [found for found in locked if BREAK.allows(found.status, "heal")]
+        heirs = _heirs(run, compared, rows)
+        rows = [found for found in rows if found.fact not in heirs or found.status not in _DECIDING]
+        events = []
+        for found in rows:
+            heir = heirs.get(found.fact)
+            found.status, found.closed_at = BREAK.after(found.status, "heal"), now
+            found.version += 1
+            events.append(event(found, "healed", now, run=run, why=f"{heir.code} has it now" if heir else ""))
+            if heir is not None and _hand_over(found, heir):
+                events.append(event(heir, "taken_over", now, run=run, why=f"from {found.code}"))
+        Break.objects.bulk_update(rows, ["status", "closed_at", "version"])
+        Break.objects.bulk_update(heirs.values(), ["owner", "notes", "status", "version"])
+        BreakEvent.objects.bulk_create(events)
+        healed += len(rows)
+    return healed
+
+
+def _heirs(run: Run, compared: Sequence[str], gone: Sequence[Break]) -> dict[str, Break]:
+    """Fact -> the open finding of another leg that has it: seen by this run, or of a leg that it did not look at."""
+    facts = {found.fact for found in gone if found.fact}
+    there = Q(last_seen=run) | ~Q(leg__in=compared)
+    there |= Q(leg__in=WINDOWED) & (Q(occurred_at__lt=run.since) | Q(occurred_at__gte=run.until))
+    rows = Break.objects.select_for_update().filter(there, fact__in=facts, status__in=FINDINGS).order_by("id")
+    return {found.fact: found for found in rows}
+
+
+def _hand_over(found: Break, heir: Break) -> bool:
+    """Whether there was anything to hand over. A second run finds it handed over and leaves it."""
+    if not (found.owner_id or found.notes):
+        return False
+    heir.notes = f"{found.notes}{heir.notes}"
+    if heir.owner_id is None and found.owner_id is not None:
+        heir.owner_id = found.owner_id
+        if BREAK.allows(heir.status, "take"):
+            heir.status = BREAK.after(heir.status, "take")
+    heir.version += 1
+    return True
 
 
 def event(
