@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from django.db import connection
-from django.db.models import Max, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 
 from backoffice.core.errors import NotFound
 from backoffice.core.money import Money
@@ -125,25 +125,28 @@ def receivables(*, now: datetime, host_code: str | None = None) -> list[Receivab
     return sorted(found, key=lambda one: (one.oldest, one.host_code, one.amount.currency))
 
 
-def reversible(*, host_id: int, currency: str) -> list[Reversible]:
-    """The host's payouts of a currency whose transfers can still be reversed in part or whole."""
-    refused = Max("clawbacks__settled_at", filter=Q(clawbacks__status="failed"))
+def reversible(*, host_id: int, currency: str, limit: int = 200) -> list[Reversible]:
+    """The host's payouts of a currency whose transfers can still be reversed in part or whole, the newest `limit` of them."""
+    own = Clawback.objects.filter(payout=OuterRef("pk"))
+    refused = own.filter(status="failed", settled_at__isnull=False).order_by("-settled_at")
     rows = (
-        Payout.objects.filter(host_id=host_id, transfer_currency=currency, status__in=SENT)
-        .annotate(refused_at=refused)
+        Payout.objects.filter(
+            host_id=host_id, transfer_currency=currency, status__in=SENT, transfer_amount__gt=F("reversed_amount")
+        )
+        .annotate(
+            under_way=Exists(own.filter(status__in=UNDER_WAY)), refused_at=Subquery(refused.values("settled_at")[:1])
+        )
         .order_by("-transferred_at", "-id")
     )
-    busy = set(Clawback.objects.filter(host_id=host_id, status__in=UNDER_WAY).values_list("payout_id", flat=True))
     return [
         Reversible(
             payout=row.code,
             sent_at=row.transferred_at or row.created_at,
             left=Money(row.transfer_amount - row.reversed_amount, currency),
-            under_way=row.id in busy,
+            under_way=row.under_way,
             refused_at=row.refused_at,
         )
-        for row in rows
-        if row.transfer_amount > row.reversed_amount
+        for row in rows[:limit]
     ]
 
 
