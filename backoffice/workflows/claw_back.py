@@ -76,7 +76,9 @@ def send(*, clawback_code: str, actor: Actor, now: datetime) -> Clawback | None:
         payouts.lose_sight_of_clawback(clawback_code=clawback_code, now=now)
         raise
     except ProviderError as error:
-        payouts.fail_clawback(clawback_code=clawback_code, failure=str(error), actor=actor, now=now)
+        payouts.fail_clawback(
+            clawback_code=clawback_code, failure=str(error), tries=claimed.tries, actor=actor, now=now
+        )
         raise
     return payouts.record_clawback(
         clawback_code=clawback_code, provider_id=seen.id, amount=seen.amount, actor=actor, now=now
@@ -147,6 +149,7 @@ def resolve(*, now: datetime, older_than: timedelta = LOST_AFTER) -> int:
 
 def _carry_out(proposal: Proposal, recovery: Recovery, actor: Actor, now: datetime) -> str:
     days = rulebook.recovery(on=now.date()).rules.netting_days
+    taken = f"{proposal.amount} of {recovery.host_code} from {proposal.payout}"
     try:
         clawback = request(
             payout_code=proposal.payout,
@@ -156,10 +159,16 @@ def _carry_out(proposal: Proposal, recovery: Recovery, actor: Actor, now: dateti
             actor=actor,
             now=now,
         )
-        send(clawback_code=clawback.code, actor=actor, now=now)
     except StaydeskError as error:
-        log.info("%s of %s was not taken back from %s: %s", proposal.amount, recovery.host_code, proposal.payout, error)
+        log.info("%s was not asked back: %s", taken, error)
         return "refused"
+    try:
+        send(clawback_code=clawback.code, actor=actor, now=now)
+    except ProviderError as error:
+        log.info("%s was not taken back: %s", taken, error)
+        return "refused"
+    except StaydeskError as error:  # not answered yet, or stopped: it is under way all the same
+        log.info("%s is asked back and not settled yet: %s", taken, error)
     return "requested"
 
 

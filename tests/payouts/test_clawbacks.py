@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,7 +12,8 @@ from django.db import transaction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backoffice.core.errors import Conflict, Invalid
+from backoffice.core.actor import Actor
+from backoffice.core.errors import Conflict, Invalid, NotAllowed
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
 from backoffice.payouts import operations, queries
@@ -208,7 +210,9 @@ class Story:
             ):
                 operations.claim_clawback(clawback_code=failed.code, now=at)
         elif clawback is not None and act == "refuse":
-            operations.fail_clawback(clawback_code=clawback.code, failure="insufficient", actor=SYSTEM, now=at)
+            operations.fail_clawback(
+                clawback_code=clawback.code, failure="insufficient", tries=clawback.tries, actor=SYSTEM, now=at
+            )
         elif clawback is not None:
             operations.record_clawback(
                 clawback_code=clawback.code, provider_id=f"trr_{self.number}", amount=eur(clawback.amount),
@@ -259,3 +263,31 @@ def test_what_is_owed_is_never_taken_twice_nor_below_nothing(acts: list[tuple[st
             story.step(act, amount)
             story.check()
         raise Rollback
+
+
+@pytest.mark.django_db
+def test_a_second_try_is_checked_as_the_first_was_and_old_news_does_not_end_it() -> None:
+    story = Story()
+    story.step("owe", 4_000)
+    story.step("ask", 1_000)
+    story.step("refuse", 0)
+    clawback, (finance, _) = Clawback.objects.get(), story.staff
+
+    def again(actor: Actor) -> Clawback:
+        return operations.retry_clawback(
+            clawback_code=clawback.code, version=clawback.version, actor=actor, now=NOW + 9 * DAY
+        )
+
+    with pytest.raises(NotAllowed, match="your own"):
+        again(replace(finance, id=story.host.pk))
+    Payout.objects.filter(pk=clawback.payout_id).update(status="failed")
+    with pytest.raises(Conflict, match="Nothing of payout"):
+        again(finance)
+    Payout.objects.filter(pk=clawback.payout_id).update(status="transferred")
+    again(finance)
+    operations.fail_clawback(clawback_code=clawback.code, failure="late", tries=1, actor=SYSTEM, now=NOW + 9 * DAY)
+    clawback.refresh_from_db()
+    assert (clawback.status, clawback.tries, story.owed) == ("indeterminate", 2, 3_000)
+    Payout.objects.filter(number=3).update(status="reversed", reversed_amount=3_000)
+    found = {one.payout: one.under_way for one in queries.reversible(host_id=story.host.pk, currency="EUR")}
+    assert len(found) == 2 and [code for code, busy in found.items() if busy] == [clawback.payout.code]

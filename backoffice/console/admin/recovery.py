@@ -23,6 +23,7 @@ from backoffice.ledger.models import Journal
 from backoffice.payouts import operations
 from backoffice.payouts import queries as payouts
 from backoffice.payouts.models import Clawback, WriteOff
+from backoffice.payouts.states import SENT
 from backoffice.workflows import claw_back
 
 
@@ -44,7 +45,7 @@ class RetryClawback(Dialog):
 
     def offered(self) -> bool:
         row, payout = self.row, self.row.payout
-        if row.status != "failed" or self.desk.actor.id == row.host_id:
+        if row.status != "failed" or self.desk.actor.id == row.host_id or payout.status not in SENT:
             return False
         busy = payout.clawbacks.filter(status__in=["requested", "submitted", "indeterminate"]).exists()
         owed = payouts.owed(host_code=row.host.code, currency=row.currency)

@@ -38,18 +38,7 @@ def request_clawback(
         payout = _lock_payout(payout_code)  # two members of staff at once: the second finds the version moved on
         if payout.version != version:
             raise StaleVersion(kind="payout")
-        if payout.host_id == actor.id:
-            raise NotAllowed(verb="decide about a payout of your own")
-        if payout.status not in SENT:
-            raise Conflict(f"Nothing of payout {payout.code} has been sent (it is {payout.status.replace('_', ' ')}).")
-        if payout.clawbacks.filter(status__in=UNDER_WAY).exists():
-            raise Conflict("A clawback of this payout is under way; wait for its outcome.")
-        currency = payout.transfer_currency
-        check_clawback(
-            amount=amount,
-            owed=queries.owed(host_code=payout.host.code, currency=currency),
-            left=Money(payout.transfer_amount - payout.reversed_amount, currency),
-        )
+        _check_payout(payout, amount, actor)
         clawback = Clawback.objects.create(
             payout=payout,
             host_id=payout.host_id,
@@ -67,7 +56,7 @@ def request_clawback(
 
 
 def retry_clawback(*, clawback_code: str, version: int, actor: Actor, now: datetime) -> Clawback:
-    """Ask again what the provider refused, under a new key. Raises StaleVersion, IllegalTransition, Conflict as
+    """Ask again what the provider refused, under a new key. Raises StaleVersion, NotAllowed and Conflict as
     `request_clawback` does."""
     actor.must("payouts.claw_back")
     with transaction.atomic():
@@ -76,14 +65,7 @@ def retry_clawback(*, clawback_code: str, version: int, actor: Actor, now: datet
             raise StaleVersion(kind="clawback")
         if clawback.status != "failed":
             raise Conflict(f"Clawback {clawback.code} was not refused; there is nothing to try again.")
-        if payout.clawbacks.filter(status__in=UNDER_WAY).exists():
-            raise Conflict("A clawback of this payout is under way; wait for its outcome.")
-        amount = Money(clawback.amount, clawback.currency)
-        check_clawback(
-            amount=amount,
-            owed=queries.owed(host_code=payout.host.code, currency=clawback.currency),
-            left=Money(payout.transfer_amount - payout.reversed_amount, clawback.currency),
-        )
+        _check_payout(payout, Money(clawback.amount, clawback.currency), actor)
         clawback.tries += 1
         clawback.settled_at, clawback.failure = None, ""
         _move(clawback, "submit", actor, now, fields=["tries", "settled_at", "failure"])
@@ -141,12 +123,12 @@ def record_clawback(*, clawback_code: str, provider_id: str, amount: Money, acto
     return clawback
 
 
-def fail_clawback(*, clawback_code: str, failure: str, actor: Actor, now: datetime) -> Clawback:
+def fail_clawback(*, clawback_code: str, failure: str, tries: int, actor: Actor, now: datetime) -> Clawback:
     """The provider refused, mostly since the host's balance there does not hold as much: nothing moved, our posting is
-    reversed and the host owes it as before."""
+    reversed and the host owes it as before. `tries` names the try that was refused; news of an earlier one changes nothing."""
     with transaction.atomic():
         clawback, _ = _lock(clawback_code)
-        if not CLAWBACK.allows(clawback.status, "fail"):
+        if clawback.tries != tries or not CLAWBACK.allows(clawback.status, "fail"):
             return clawback
         clawback.failure, clawback.settled_at = failure[:300], now
         _move(clawback, "fail", actor, now, fields=["failure", "settled_at"])
@@ -179,6 +161,22 @@ def _lock(clawback_code: str) -> tuple[Clawback, Payout]:
         raise NotFound(kind="clawback")
     payout = _lock_payout(found.payout.code)
     return Clawback.objects.select_for_update().get(id=found.id), payout
+
+
+def _check_payout(payout: Payout, amount: Money, actor: Actor) -> None:
+    """Raise unless this much may be asked back from this payout now; the caller has locked it."""
+    if payout.host_id == actor.id:
+        raise NotAllowed(verb="decide about a payout of your own")
+    if payout.status not in SENT:
+        raise Conflict(f"Nothing of payout {payout.code} has been sent (it is {payout.status.replace('_', ' ')}).")
+    if payout.clawbacks.filter(status__in=UNDER_WAY).exists():
+        raise Conflict("A clawback of this payout is under way; wait for its outcome.")
+    currency = payout.transfer_currency
+    check_clawback(
+        amount=amount,
+        owed=queries.owed(host_code=payout.host.code, currency=currency),
+        left=Money(payout.transfer_amount - payout.reversed_amount, currency),
+    )
 
 
 def _ask(clawback: Clawback, payout: Payout, actor: Actor, now: datetime) -> None:
