@@ -165,7 +165,7 @@ def test_wherever_the_power_is_cut_it_ends_as_if_nothing_had_happened(sandbox: R
     for number, moment in enumerate(uncut.moments):
         where = f"cut {moment} (moment {number + 1} of {len(uncut.moments)})"
         found = begin(sandbox)
-        with powered(Power(cut_at=number)), suppress(PowerCut):
+        with powered(Power(cut_at=number)), pytest.raises(PowerCut):
             act(found)
         recover(sandbox)
         if again(_row(found)).status == "needs_response":
