@@ -161,6 +161,33 @@ def request(
         return first
 
 
+def asked_before(
+    *,
+    booking_code: str,
+    amount: Money | None,
+    cause: str,
+    bearer: str,
+    idempotency_key: str,
+    actor: Actor,
+    lines: Mapping[str, Money] | None = None,
+) -> Refund | None:
+    """What was asked for under a key already: doors that preview before they ask look here first, since what went back is
+    not there to be previewed again. `amount` None, without lines, was all that was left.
+
+    Raises KeyReused when it was something else, NotFound."""
+    actor.must("refunds.request")
+    booking = booking_queries.booking(code=booking_code, actor=actor)
+    earlier = payment_queries.refund_asked(key=idempotency_key)
+    if earlier is None:
+        return None
+    together = payment_queries.asked_together(refund=earlier)
+    whole = _total(Money(row.amount, row.currency) for row in together)
+    named = {name: sum(row.lines.get(name, 0) for row in together) for name in lines or {}}
+    if earlier.payment.booking_id != booking.pk or named != {name: line.amount for name, line in (lines or {}).items()}:
+        raise KeyReused(key=idempotency_key)
+    return _same(earlier, amount=whole if amount is None else amount, cause=cause, bearer=bearer)
+
+
 def approve(*, refund_code: str, version: int, actor: Actor, now: datetime) -> Refund:
     """A second person's yes; the money leaves after the commit."""
     with transaction.atomic():

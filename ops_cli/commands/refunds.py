@@ -111,6 +111,8 @@ def show(actor: Actor, code: str) -> Result:
         "borne_by_us": str(Money(found.platform_share, own)),
         "lines": found.lines,
         "method": found.method,
+        "instalment": found.charge.code if found.charge is not None else None,
+        "asked_with": [one.code for one in queries.asked_together(refund=found) if one.pk != found.pk],
         "repays": found.repays.code if found.repays is not None else None,
         "reason": found.reason,
         "provider_id": found.provider_id,
@@ -196,29 +198,28 @@ def request(
 
     if dry_run:
         return _previewed(actor, booking, amount, lines, cause, bearer)
-    now, named = clock.now(), _of_lines(booking, amount, lines)
-    shown = refund_booking.preview(
-        booking_code=booking.upper(),
-        amount=_money(booking, amount),
-        lines=named,
-        cause=cause,
-        bearer=bearer,
-        actor=actor,
-        now=now,
-    )
-    made = refund_booking.request(
-        booking_code=booking.upper(),
-        amount=shown.amount,
-        lines=named,
-        cause=cause,
-        bearer=bearer,
-        reason=actor.reason,
-        idempotency_key=f"ops:{key or _key(actor, booking, amount or ' '.join(lines), cause, bearer, now)}",
-        version=shown.payment_version,
-        actor=actor,
-        now=now,
-    )
-    return Result(rows=[_row(_again(made.code), now)], summary={"waits_for_second_person": made.status == "requested"})
+    now, wanted, named = clock.now(), _money(booking, amount), _of_lines(booking, amount, lines)
+    what = " ".join([str(wanted or ""), *(f"{name}={money}" for name, money in sorted((named or {}).items()))])
+    asked: dict[str, Any] = {
+        "booking_code": booking.upper(),
+        "lines": named,
+        "cause": cause,
+        "bearer": bearer,
+        "actor": actor,
+    }
+    key = f"ops:{key or _key(actor, booking, what, cause, bearer, now)}"
+    made = refund_booking.asked_before(amount=wanted, idempotency_key=key, **asked)
+    if made is None:
+        shown = refund_booking.preview(amount=wanted, now=now, **asked)
+        made = refund_booking.request(
+            amount=shown.amount,
+            reason=actor.reason,
+            idempotency_key=key,
+            version=shown.payment_version,
+            now=now,
+            **asked,
+        )
+    return Result(rows=_rows(made.code, now), summary={"waits_for_second_person": made.status == "requested"})
 
 
 @refunds.command(short_help="Say yes to a refund that waits.")
@@ -226,8 +227,8 @@ def request(
 @renders("refunds.approve", LIST)
 @decides_in_person
 def approve(actor: Actor, code: str) -> Result:
-    """Say yes, as a second person, to refund CODE; it is sent at once. Never one's own, and only with --as: a second
-    person is somebody whom the desk knows.
+    """Say yes, as a second person, to refund CODE; it is sent at once, with what was asked for together with it. Never
+    one's own, and only with --as: a second person is somebody whom the desk knows.
 
     \b
     Example:
@@ -239,7 +240,7 @@ def approve(actor: Actor, code: str) -> Result:
 
     now, found = clock.now(), queries.refund(code=code.upper())
     done = refund_booking.approve(refund_code=found.code, version=found.version, actor=actor, now=now)
-    return Result(rows=[_row(_again(done.code), now)])
+    return Result(rows=_rows(done.code, now))
 
 
 @refunds.command(short_help="Say no to a refund that waits.")
@@ -261,7 +262,7 @@ def reject(actor: Actor, code: str) -> Result:
     done = refund_booking.reject(
         refund_code=found.code, reason=actor.reason, version=found.version, actor=actor, now=now
     )
-    return Result(rows=[_row(_again(done.code), now)])
+    return Result(rows=_rows(done.code, now))
 
 
 @refunds.command(short_help="Pay a refund that came back another way.")
@@ -349,6 +350,7 @@ def _previewed(
             "needs_second_person": shown.needs_second_person,
             "parts": {part: _shown(money) for part, money in shown.parts.items()},
             "lines": {name: _shown(money) for name, money in shown.lines.items()},
+            "charges": [_shown(give.amount) for give in shown.gives],
             "dry_run": True,
         },
         columns=PREVIEW,
@@ -393,10 +395,17 @@ def _parsed(text: str, currency: str, option: str) -> Money:
         raise Failed(f"{option}: write an amount in {currency} such as 50.00, not {text!r}", Exit.USAGE) from None
 
 
-def _key(actor: Actor, booking: str, amount: str, cause: str, bearer: str, now: datetime) -> str:
+def _key(actor: Actor, booking: str, what: str, cause: str, bearer: str, now: datetime) -> str:
     """Typing the same twice in a day is one refund; who means another gives it a key of its own."""
-    said = (actor.name, booking.upper(), amount, cause, bearer, actor.reason, now.date().isoformat())
+    said = (actor.name, booking.upper(), what, cause, bearer, actor.reason, now.date().isoformat())
     return hashlib.sha256("\x1f".join(said).encode()).hexdigest()[:40]
+
+
+def _rows(code: str, now: datetime) -> list[dict[str, Any]]:
+    """A refund and what was asked for with it: a stay paid in instalments gives back through each charge, decided as one."""
+    from backoffice.payments import queries
+
+    return [_row(one, now) for one in queries.asked_together(refund=_again(code))]
 
 
 def _again(code: str) -> Any:

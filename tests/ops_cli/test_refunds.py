@@ -7,7 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from backoffice.audit import queries as audit
+from backoffice.core.money import Money
 from backoffice.jobs import operations as jobs
+from backoffice.payments import queries
 from backoffice.payments.models import Refund
 from backoffice.payments.states import REFUND_CAUSES
 from backoffice.workflows import import_balance_transactions
@@ -57,6 +59,18 @@ def test_who_signs_in_refunds_within_their_limit_once(ops_as, ops: Ops, booking)
     shown = {row["fact"]: row["value"] for row in ops("refunds", "show", first.rows[0]["code"]).rows}
     assert shown["amount"] == "50.00 EUR" and shown["booking"] == booking.code
     assert len(ops("refunds", "list", "--booking", booking.code, "--open").rows) == 2
+
+
+@pytest.mark.parametrize("how", ["amount", "all", "lines"])
+def test_the_same_request_finds_the_first_when_nothing_is_left_to_preview(ops_as, booking, how: str) -> None:
+    fay, nights = factories.staff("finance", now=now()), queries.line_limits(payment=booking.payment)["nights"]
+    whole = Money(booking.charge_total, "EUR").decimal()
+    typed = {"amount": ("--amount", f"{whole}"), "all": (), "lines": ("--line", f"nights={nights.decimal()}")}[how]
+    ask = ("refunds", "request", booking.code, *typed, "--reason", "fire", "--key", "one")
+    first, again = ops_as(fay, *ask), ops_as(fay, *ask)
+    assert first.code == again.code == Exit.DONE, again.said
+    assert again.rows[0]["code"] == first.rows[0]["code"] and Refund.objects.count() == 1
+    assert "different request" in ops_as(fay, *ask, "--cause", "goodwill").said
 
 
 def test_lines_are_refunded_with_the_taxes_that_follow_them(ops_as, ops: Ops, booking) -> None:
