@@ -51,6 +51,8 @@ class HostAccount(models.Model):
     bank_approved_by = models.ForeignKey(_PERSON, on_delete=models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField()
     seen_at = models.DateTimeField(null=True, help_text="when the provider was last asked")
+    followed_at = models.DateTimeField(null=True, help_text="its payouts to the bank are known until then")
+    looked_at = models.DateTimeField(null=True, help_text="when they were last asked for, answered or not")
     version = models.PositiveIntegerField(default=1)
 
     class Meta:
@@ -284,6 +286,7 @@ class BankPayoutLine(models.Model):
     bank_payout = models.ForeignKey(BankPayout, on_delete=models.PROTECT, related_name="lines")
     provider_id = models.CharField(max_length=80, help_text="txn_…")
     source_id = models.CharField(max_length=80, blank=True, default="")
+    transfer_id = models.CharField(max_length=80, blank=True, default="", help_text="tr_… of ours that brought it")
     reporting_category = models.CharField(max_length=60)
     net = minor_units()
     currency = currency_code()

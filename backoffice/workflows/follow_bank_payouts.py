@@ -22,11 +22,11 @@ log = logging.getLogger(__name__)
 
 ACTOR: Final = system("bank payouts")
 FOLLOWED: Final = "provider.bank_payouts"
-# Payouts that no event brought are looked for this far back from where the last whole look ended, so that a desk that was
-# down for a month finds that month's; banks send money back within eight days.
+# Payouts that no event brought are looked for this far back from where the last look at their account ended, so that a desk
+# that was down for a month finds that month's; banks send money back within eight days.
 LOOK_BACK: Final = timedelta(days=10)
-# An account that can never be asked again must not make every look longer than the last.
-FARTHEST: Final = timedelta(days=90)
+# So many accounts have their turn at a time; each keeps by itself until when its payouts are known.
+AT_A_TIME: Final = 200
 # An account that nothing was heard of is asked about once a day: what the provider wants of its host may have changed.
 STATE_EVERY: Final = timedelta(hours=24)
 
@@ -45,21 +45,15 @@ def record(*, seen: SeenBankPayout, actor: Actor, now: datetime) -> BankPayout:
     return payouts.record_bank_payout(seen=seen, lines=lines, carried=carried, actor=actor, now=now)
 
 
-def run(*, now: datetime) -> int:
-    """Ask about every payout to a bank that may have moved, and about accounts nobody has looked at for a day; returns how
-    many payouts were looked at. One that cannot be asked about now does not keep the others waiting."""
-    followed = jobs_queries.cursor(name=FOLLOWED)
-    last = min(datetime.fromisoformat(followed["looked_at"]), now) if followed else now
-    since = max(last, now - FARTHEST) - LOOK_BACK
-    done, whole = 0, True
-    for account in ("", *(row.provider_id or "" for row in payout_queries.accounts_to_follow(now=now))):
-        try:
-            done += _follow(account, since, now)
-        except StaydeskError as error:
-            whole = False
-            log.info("payouts of %s are not followed now: %s", account or "our own", error)
-    if whole:
-        jobs.set_cursor(name=FOLLOWED, value={"looked_at": now.isoformat()}, now=now)
+def run(*, now: datetime, limit: int = AT_A_TIME) -> int:
+    """Ask about every payout to a bank that may have moved, of ours and of `limit` accounts in their turn, and about accounts
+    nobody has looked at for a day; returns how many payouts were looked at. One that cannot be asked about now does not keep
+    the others waiting, nor make the look at them any longer."""
+    done = sum(jobs.each([FOLLOWED], lambda _: _follow_ours(now)))
+    for row in payout_queries.accounts_to_follow(now=now, limit=limit):
+        known = jobs.each([row], lambda row: _follow(row.provider_id or "", row.followed_at or row.created_at, now))
+        payouts.note_followed(account_id=row.pk, known=bool(known), now=now)
+        done += sum(known)
     for account_id in payout_queries.accounts_to_ask_about(now=now, older_than=STATE_EVERY):
         provider_id = payout_queries.account(account_id=account_id).provider_id
         try:
@@ -69,14 +63,23 @@ def run(*, now: datetime) -> int:
     return done
 
 
-def _follow(account: str, since: datetime, now: datetime) -> int:
-    """The payouts of one account: those made since then, and older ones that may still change."""
-    seen = {row.id: row for row in gateway().bank_payouts(account=account, since=since)}
+def _follow_ours(now: datetime) -> int:
+    followed = jobs_queries.cursor(name=FOLLOWED)
+    done = _follow("", datetime.fromisoformat(followed["looked_at"]) if followed else now, now)
+    jobs.set_cursor(name=FOLLOWED, value={"looked_at": now.isoformat()}, now=now)
+    return done
+
+
+def _follow(account: str, last: datetime, now: datetime) -> int:
+    """The payouts of one account: those made since `last`, and older ones that may still change. What is known as it is
+    shown is left alone."""
+    seen = {row.id: row for row in gateway().bank_payouts(account=account, since=min(last, now) - LOOK_BACK)}
     for payout_id in payout_queries.payouts_to_ask_about(account=account, now=now):
         if payout_id not in seen:
             seen[payout_id] = gateway().bank_payout(payout_id=payout_id, account=account)
     for row in sorted(seen.values(), key=lambda one: (one.created, one.id)):  # one sent back comes before its successor
-        record(seen=row, actor=ACTOR, now=now)
+        if payout_queries.is_bank_payout_news(seen=row):
+            record(seen=row, actor=ACTOR, now=now)
     return len(seen)
 
 

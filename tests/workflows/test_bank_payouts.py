@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import Notification
 from backoffice.payments import operations as payments
+from backoffice.payments.gateway.stripe import StripeGateway
 from backoffice.payments.policies.seen import SeenEvent
 from backoffice.payouts import queries
 from backoffice.payouts.models import BankPayout, HostAccount, Payout
@@ -245,14 +247,52 @@ def test_a_desk_that_was_down_for_weeks_finds_what_was_paid_meanwhile(sandbox: R
     assert payout.status == "paid" and at_provider(host) == 0
 
 
-def test_one_account_that_cannot_be_asked_does_not_keep_the_others_waiting(sandbox: RunningSandbox, host: User) -> None:
+def test_one_account_that_cannot_be_asked_does_not_keep_the_others_waiting(
+    sandbox: RunningSandbox, host: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = factories.person("Dora", is_host=True, now=now())
     payouts = [sent(sandbox, host), sent(sandbox, other)]
     sandbox.advance(8 * DAY)
     HostAccount.objects.filter(host=host).update(provider_id="acct_gone")
+    BankPayout.objects.create(
+        account="acct_gone",
+        host=host,
+        provider_id="po_gone",
+        status="pending",
+        amount=1,
+        currency="EUR",
+        created_at=now(),
+    )
     poll(sandbox)
     assert Payout.objects.get(id=payouts[1].id).status == "paid"
     assert Payout.objects.get(id=payouts[0].id).status == "transferred"
+    gone, known = account_of(host), account_of(other)
+    assert gone.followed_at is None and gone.looked_at == known.looked_at == known.followed_at
+    listed: list[datetime] = []
+    real = StripeGateway.bank_payouts
+
+    def list_since(self: StripeGateway, *, account: str, since: datetime) -> Any:
+        if account == known.provider_id:
+            listed.append(since)
+        return real(self, account=account, since=since)
+
+    def lines_again(self: StripeGateway, **facts: Any) -> Any:
+        raise AssertionError("what is known is not asked for again")
+
+    monkeypatch.setattr(StripeGateway, "bank_payouts", list_since)
+    monkeypatch.setattr(StripeGateway, "bank_payout_lines", lines_again)
+    poll(sandbox)
+    assert listed == [known.followed_at - follow_bank_payouts.LOOK_BACK], "one that is gone makes no look longer"
+
+
+def test_every_account_has_its_turn_and_is_looked_at_from_where_its_own_look_ended(
+    sandbox: RunningSandbox, host: User
+) -> None:
+    payouts = [sent(sandbox, host), sent(sandbox, factories.person("Dora", is_host=True, now=now()))]
+    sandbox.advance(40 * DAY)
+    for _ in payouts:
+        follow_bank_payouts.run(now=now(), limit=1)
+    assert [Payout.objects.get(id=payout.id).status for payout in payouts] == ["paid", "paid"]
 
 
 def test_news_of_the_successor_before_that_of_the_one_sent_back_is_put_right_by_the_next_look(

@@ -29,8 +29,9 @@ from backoffice.payouts.states import BANK_PAYOUT, PAYOUT
 # Every movement since the last sweep becomes a line of this one, in the very snapshot in which what is kept is read.
 _CARRY: Final = MOVED_AND_KEPT.format(
     moved=f"""
-INSERT INTO payouts_bankpayoutline (bank_payout_id, provider_id, source_id, reporting_category, net, currency, created)
-SELECT %(sweep)s, moved.provider_id, moved.source_id, moved.reporting_category, moved.net, moved.currency, moved.created
+INSERT INTO payouts_bankpayoutline
+    (bank_payout_id, provider_id, source_id, transfer_id, reporting_category, net, currency, created)
+SELECT %(sweep)s, moved.provider_id, moved.source_id, '', moved.reporting_category, moved.net, moved.currency, moved.created
 {UNSWEPT}
 RETURNING net
 """
@@ -129,6 +130,12 @@ def record_bank_payout(
             _settle_payouts(row, lines or (), actor, now)
             _post_memo(row, [seen.amount] if not seen.automatic else carried, actor, now)
     return row
+
+
+def note_followed(*, account_id: int, known: bool, now: datetime) -> None:
+    """The payouts of a host's account were asked for: whether all of them are `known` up to `now`, or none could be had."""
+    marks = {"looked_at": now, "followed_at": now} if known else {"looked_at": now}
+    HostAccount.objects.filter(pk=account_id).update(**marks)
 
 
 # Sweeps ---------------------------------------------------------------------------------------------------------------
@@ -240,6 +247,7 @@ def _keep_lines(row: BankPayout, lines: Iterable[SeenBankPayoutLine]) -> None:
                 bank_payout=row,
                 provider_id=line.id,
                 source_id=line.source_id,
+                transfer_id=line.transfer_id,
                 reporting_category=line.reporting_category,
                 net=line.net.amount,
                 currency=line.net.currency,

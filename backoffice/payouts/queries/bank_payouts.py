@@ -14,7 +14,8 @@ from django.db.models.functions import Coalesce
 from backoffice.core.errors import NotFound
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
-from backoffice.payouts.models import BankPayout, BankPayoutLine, HostAccount
+from backoffice.payments.policies.seen_accounts import SeenBankPayout
+from backoffice.payouts.models import BankPayout, BankPayoutLine, HostAccount, Payout
 from backoffice.payouts.policies.bank_payouts import KEPT, SweepFacts
 
 CONNECTED_BALANCE: Final = "1800"
@@ -191,13 +192,30 @@ def sweeps_to_settle(*, older_than: datetime, currency: str | None = None) -> li
 
 
 def accounts_to_follow(*, now: datetime, limit: int = 200) -> list[HostAccount]:
-    """Hosts' accounts that hold money of theirs by our book, or whose payouts to the bank are not at their end."""
+    """Hosts' accounts that hold money of theirs by our book, or whose payouts to the bank are not at their end; who was
+    looked at the longest ago comes first, so that each has its turn."""
     holding = [row.key for row in ledger.balances(code=CONNECTED_BALANCE, open_only=True)]
     moving = _unsettled(now).exclude(account="").values("account")
     found = HostAccount.objects.filter(
         Q(provider_id__in=holding) | Q(provider_id__in=moving), provider_id__isnull=False
     )
-    return list(found.select_related("host").order_by("seen_at", "id")[:limit])
+    return list(found.select_related("host").order_by(F("looked_at").asc(nulls_first=True), "id")[:limit])
+
+
+def is_bank_payout_news(*, seen: SeenBankPayout) -> bool:
+    """Whether what the provider shows of a payout is more than we know of it, or not carried out on our payouts yet: one of
+    them was told of after it, or still stands on an earlier payout that this one sends on."""
+    row = BankPayout.objects.filter(provider_id=seen.id, account=seen.account).first()
+    if row is None or (row.status, row.arrival_on) != (seen.status, seen.arrival_on):
+        return True
+    if (seen.trace[:120] or row.trace) != row.trace:
+        return True
+    if not (seen.account and seen.automatic and seen.itemised):
+        return False
+    lines = list(row.lines.values_list("transfer_id", "source_id"))
+    waiting = Q(transfer_id__in=[transfer for transfer, _ in lines if transfer], bank_payout__isnull=True)
+    sent_on = Q(bank_payout__provider_id__in=[source for _, source in lines if source]) & ~Q(bank_payout=row)
+    return not lines or Payout.objects.filter(waiting | sent_on).exists()
 
 
 def payouts_to_ask_about(*, account: str, now: datetime) -> list[str]:
