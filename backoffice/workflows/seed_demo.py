@@ -31,6 +31,7 @@ from backoffice.jobs import operations as jobs
 from backoffice.ledger import queries as ledger
 from backoffice.listings import operations as listings
 from backoffice.listings.models import CalendarHold, Listing
+from backoffice.payments.models import Chargeback
 from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries as payout_queries
 from backoffice.payouts.models import Payout, PayoutHold
@@ -46,6 +47,7 @@ from backoffice.workflows import (
     pay_booking,
     refund_booking,
     release_payouts,
+    work_chargebacks,
 )
 
 JOB: Final = "seed.demo"
@@ -60,10 +62,16 @@ CLEARING: Final = "1150"  # captured, and not yet seen among the provider's move
 
 # What becomes of twenty bookings; a longer plan repeats it. "open" ones are made last and left unpaid.
 _FATES: Final = (
-    "completed", "upcoming", "completed", "guest_cancels", "staying", "completed", "upcoming", "partly_refunded",
-    "expired", "completed", "upcoming", "host_cancels", "completed", "refund_waiting", "upcoming", "staying",
+    "completed", "upcoming", "completed", "guest_cancels", "staying", "completed", "disputed", "partly_refunded",
+    "expired", "completed", "asked_about", "host_cancels", "completed", "refund_waiting", "upcoming", "staying",
     "declined", "guest_cancels", "open", "no_show",
 )  # fmt: skip
+# With which card a booking is paid, where what becomes of it begins there.
+_CARDS: Final = {
+    "declined": "pm_card_chargeDeclined",
+    "disputed": "pm_card_createDisputeProductNotReceived",
+    "asked_about": "pm_card_createDisputeInquiry",
+}
 _PAST: Final = frozenset({"completed", "partly_refunded", "refund_waiting"})
 
 
@@ -284,6 +292,7 @@ def _bookings(
     if story.provider_answers:
         try:
             _import_movements(now)
+            _hear_of_chargebacks(now, report)
             _pay_hosts(story, now, report)
         except StaydeskError as error:
             report.warnings.append(f"The provider's movements were not imported, or hosts not paid, yet: {error}")
@@ -305,6 +314,13 @@ def _import_movements(now: datetime) -> None:
         pause(1)
         patience -= 1
         import_balance_transactions.run(now=now)
+
+
+def _hear_of_chargebacks(now: datetime, report: Report) -> None:
+    """What guests disputed with their banks, as the job finds it that looks for what no event told of."""
+    known = Chargeback.objects.count()
+    work_chargebacks.run(now=now)
+    report.added["chargebacks"] += Chargeback.objects.count() - known
 
 
 def _pass_time(now: datetime) -> None:
@@ -389,10 +405,8 @@ class _Story:
         )
         booking = bookings.create(quote_code=quote.code, actor=guest, now=now)
         self._report.added["bookings"] += 1
-        if planned.fate == "declined":
-            self._pay(booking, "pm_card_chargeDeclined", guest, now)
-        elif planned.fate not in {"expired", "open"}:
-            self._pay(booking, "pm_card_visa", guest, now)
+        if planned.fate not in {"expired", "open"}:
+            self._pay(booking, _CARDS.get(planned.fate, "pm_card_visa"), guest, now)
         if planned.fate != "open":
             keep_time.expire_holds(now=now + timedelta(minutes=20))
 

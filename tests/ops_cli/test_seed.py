@@ -14,6 +14,7 @@ from backoffice.core.clock import now
 from backoffice.jobs import operations as jobs
 from backoffice.ledger import queries as ledger
 from backoffice.listings.models import Listing
+from backoffice.payments.models import Chargeback
 from backoffice.payouts.models import HostAccount
 from backoffice.people import queries as people
 from backoffice.people.models import User
@@ -129,6 +130,7 @@ def test_the_demo_is_a_whole_small_world_and_loading_it_again_changes_nothing(
     assert set(Listing.objects.values_list("currency", flat=True)) == {"EUR", "SGD", "USD", "JPY"}
     refunds = Booking.objects.filter(payment__refunds__status="requested").count()
     assert refunds == 1
+    assert sorted(Chargeback.objects.values_list("kind", flat=True)) == ["chargeback", "inquiry"]
     statuses = HostAccount.objects.order_by("id").values_list("status", flat=True)
     assert list(statuses) == ["enabled"] * 6 + ["restricted"], "of eight hosts one has not begun"
     assert [finding for finding in ledger.check(now=now()) if not finding.ok] == []
