@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 from typing import Final
 
 from backoffice.core.actor import Actor, system
@@ -19,6 +20,7 @@ from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import WebhookEvent
+from backoffice.payments.policies.seen import SeenEvent
 from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries as payout_queries
 from backoffice.workflows import claw_back, collect_charges, follow_bank_payouts, work_chargebacks
@@ -31,6 +33,7 @@ POLLED: Final = "provider.events"
 # Events a webhook may have missed are looked for this far back, from where the poll last looked: a desk that was down
 # for a day finds that day's. The provider keeps them 30 days.
 LOOK_BACK: Final = timedelta(hours=2)
+PAGE: Final = 100
 
 
 def receive(*, payload: bytes, signature: str, now: datetime) -> WebhookEvent | None:
@@ -70,14 +73,21 @@ def poll(*, now: datetime) -> int:
     """Store events that no webhook brought; returns how many were missing."""
     polled = jobs_queries.cursor(name=POLLED)
     last = datetime.fromisoformat(polled["polled_at"]) if polled else now
-    missing = 0
-    for event in gateway().events(since=min(last, now) - LOOK_BACK):
-        stored = payments.receive_event(event=event, origin="poll", now=now)
-        if stored is not None:
-            missing += 1
-            enqueue_after_commit("workflows.apply_provider_event", webhook_id=stored.id)
+    missing, found = 0, gateway().events(since=min(last, now) - LOOK_BACK)
+    while page := list(islice(found, PAGE)):
+        unknown = payment_queries.unknown_events(
+            ids=(event.id for event in page)
+        )  # most are known: one question for all
+        missing += sum(_store(event, now) for event in page if event.id in unknown)
     jobs.set_cursor(name=POLLED, value={"polled_at": now.isoformat()}, now=now)
     return missing
+
+
+def _store(event: SeenEvent, now: datetime) -> bool:
+    stored = payments.receive_event(event=event, origin="poll", now=now)  # a webhook may bring it at this moment
+    if stored is not None:
+        enqueue_after_commit("workflows.apply_provider_event", webhook_id=stored.id)
+    return stored is not None
 
 
 def _payment(object_id: str, actor: Actor, now: datetime) -> bool:

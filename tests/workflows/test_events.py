@@ -9,6 +9,8 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from backoffice.audit.models import AuditEntry
 from backoffice.bookings import queries as booking_queries
@@ -228,7 +230,12 @@ def test_a_failure_that_is_late_does_not_undo_a_success(sandbox: RunningSandbox)
 def test_events_that_no_webhook_brought_are_found_by_the_poll_once(sandbox: RunningSandbox) -> None:
     booking = unpaid()
     pay(booking_code=booking.code, payment_method="pm_card_visa", actor=factories.acting(booking.guest), now=now())
-    assert events.poll(now=now()) > 0 == events.poll(now=now())
+    assert events.poll(now=now()) > 1
+    with CaptureQueriesContext(connection) as asked:
+        assert events.poll(now=now()) == 0
+    assert sum('"payments_webhookevent"' in query["sql"] for query in asked) == 1, (
+        "one question, however many are known"
+    )
     assert set(WebhookEvent.objects.values_list("origin", flat=True)) == {"poll"}
 
 

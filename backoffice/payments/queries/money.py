@@ -340,6 +340,12 @@ def unknown_transactions(*, ids: Iterable[str]) -> set[str]:
     return wanted - set(BalanceTransaction.objects.filter(provider_id__in=wanted).values_list("provider_id", flat=True))
 
 
+def unknown_events(*, ids: Iterable[str]) -> set[str]:
+    """Which of these events have not been stored yet."""
+    wanted = set(ids)
+    return wanted - set(WebhookEvent.objects.filter(event_id__in=wanted).values_list("event_id", flat=True))
+
+
 def inbox_backlog(*, now: datetime) -> tuple[int, timedelta, int]:
     """How many webhooks wait, for how long the oldest has, and how many are dead."""
     waiting = WebhookEvent.objects.filter(status__in=["received", "failed"])
