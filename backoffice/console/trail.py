@@ -35,7 +35,8 @@ def account(row: Account) -> SafeString:
 def kind_of(journal: Journal) -> str:
     """What a journal tells, in words; what the provider's own record tells says so."""
     kind = journal.kind.removeprefix("bt.")
-    return cells.words(kind) if kind == journal.kind else f"{cells.words(kind)}, by the provider"
+    words = cells.words(kind).replace(".", " ")
+    return words if kind == journal.kind else f"{words}, by the provider"
 
 
 def _named(name: str) -> SafeString | str:

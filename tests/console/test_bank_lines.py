@@ -26,7 +26,7 @@ def lines() -> dict[str, StatementLine]:
     swept("po_2", 5_000, at=now - DAY)
     arrived(
         bank(8_485, on=day, trace="TRACE123ABC", text="STRIPE PAYOUT", reference="REF-1"),
-        bank(5_000, on=day, text="Who may this be", reference="REF-2"),
+        bank(5_000, on=day, text="Who may this be, of whom nobody knows", reference="REF-2"),
         bank(-77, on=day, text="Card returned", reference="REF-3", returned=True),
         now=now,
     )
@@ -55,7 +55,7 @@ def test_bank_lines_are_listed_by_what_they_wait_for(lines: dict[str, StatementL
     assert listed(made, q="REF-1") == listed(made, q="po_1") == listed(made, q=lines["REF-1"].code.lower()) == {"REF-1"}
     assert listed(made, booked_on_to="2020-01-01") == set()
     shown = made.get(LIST).content.decode()
-    for words in ("+84.85", "−0.77", "In suspense", "Matched", "proposed, 60 %"):
+    for words in ("+84.85", "−0.77", "In suspense", "Matched", "proposed, 60 %", ">Who may this be, of whom nobo…<"):
         assert words in shown, words
     assert LIST in made.get(reverse("admin:index")).content.decode()  # in the sidebar
     assert client("support_l1").get(LIST).status_code == 403
@@ -68,7 +68,7 @@ def test_a_bank_lines_page_says_what_it_is_and_unfolds_into_its_postings(lines: 
         for line in lines.values()
     )
     payout = lines["REF-1"].matches.get().bank_payout.code
-    for words in ("STRIPE PAYOUT", "TRACE123ABC", payout, "trace, 100 %", "a run", "1010", "1160"):
+    for words in ("STRIPE PAYOUT", "TRACE123ABC", payout, "trace, 100 %", "a run", "1010", "1160", ">bank line<"):
         assert words in first, words
     assert "in suspense" not in first.lower()
     found = Break.objects.get(key=f"9900 bank:{lines['REF-2'].code}")

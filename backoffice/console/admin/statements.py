@@ -63,7 +63,7 @@ class StatementLineAdmin(StaffAdmin):
 
     @display(description="Bank line")
     def line(self, row: StatementLine) -> SafeString:
-        return cells.two(row.text or row.trace or "Without a text", cells.code(row.code))
+        return cells.two(_short(row.text or row.trace or "Without a text"), cells.code(row.code))
 
     @display(description="Booked on")
     def booked(self, row: StatementLine) -> SafeString:
@@ -115,6 +115,12 @@ class StatementLineAdmin(StaffAdmin):
             ),
             panels=(*panels, story.audit_panel(things, desk)),
         )
+
+
+def _short(text: str) -> SafeString:
+    """The beginning of what a bank wrote, as much as a narrow screen holds; the whole is on hover and on the page."""
+    shown = text if len(text) <= 30 else f"{text[:29].rstrip()}…"
+    return format_html('<span title="{}">{}</span>', text, shown)
 
 
 def stands(row: StatementLine, left: Money | None) -> SafeString:
