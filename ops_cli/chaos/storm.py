@@ -19,7 +19,7 @@ BETWEEN_KILLS: Final = (1.5, 5.0)
 BETWEEN_CLOCKS: Final = (12.0, 25.0)
 JUMPS: Final = ("10m", "45m", "3h", "9h", "26h")
 # Each rule strikes with this chance, as long as the storm lasts. Calls are the provider's side of money moving.
-CALLS: Final = ("/v1/payment_intents*", "/v1/refunds", "/v1/transfers*")
+CALLS: Final = ("/v1/payment_intents*", "/v1/refunds", "/v1/transfers*", "/v1/payouts")
 ON_CALLS: Final = (
     ("reset_after_commit", 0.06, 0.0),
     ("timeout_after_commit", 0.01, 4.0),

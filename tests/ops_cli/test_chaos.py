@@ -19,7 +19,7 @@ import pytest
 
 from backoffice.core.actor import system
 from backoffice.core.money import Money
-from backoffice.workflows import apply_provider_event, refund_booking
+from backoffice.workflows import apply_provider_event, refund_booking, sweep_earnings
 from ops_cli.chaos import people, stories, verdict
 from ops_cli.chaos.people import GaveUp, Refusal, Tally, Visitor
 from ops_cli.chaos.provider import Provider
@@ -28,6 +28,7 @@ from ops_cli.parts import plan
 from ops_cli.parts.processes import MARK
 from tests import factories
 from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows.hosts import sent
 from tests.workflows.steps import ROOMS, now, paid
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,8 +64,22 @@ def test_a_small_storm_loses_nothing_and_doubles_nothing() -> None:
     assert {"cancelled", "refunded by staff", "charged back"} <= set(summary["counts"])
     looked_at = {row["check"]: row["looked_at"] for row in answer["data"]}
     assert all(row["ok"] for row in answer["data"]) and len(looked_at) >= 11
-    assert looked_at["the provider and the ledger agree"] >= summary["counts"]["paid"]
+    assert looked_at["provider, bank and ledger agree"] >= summary["counts"]["paid"]
     assert looked_at["the log of who did what is whole"] > 100
+    assert (
+        looked_at["sweeps at the provider and here are the same, once"]
+        >= looked_at["the bank has what was swept to it"]
+    )
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1_800)
+def test_a_storm_of_the_usual_size_loses_nothing_and_doubles_nothing() -> None:
+    """Of an ordinary `ops chaos`, with the seconds it took: 300 stories are to fit five minutes on two quiet cores."""
+    began = time.monotonic()
+    code, answer, said = chaos("--bookings", "300", "--seed", "7", seconds=1_700)
+    print(f"300 stories in {time.monotonic() - began:.0f} s:", answer.get("summary", {}).get("seconds"))
+    assert code == 0, [row for row in answer.get("data", []) if not row["ok"]] or said
 
 
 @pytest.mark.long
@@ -247,6 +262,46 @@ def test_a_charge_of_another_amount_is_named(sandbox: RunningSandbox) -> None:
     charged_again(sandbox, booking.charge_total - 1, booking.payment.code)
     (wrong,) = charges(sandbox).wrong
     assert wrong.startswith(f"{booking.payment.code}: ({booking.charge_total - 1}, 'EUR') there")
+
+
+@on_the_books
+def test_a_sweep_that_was_doubled_made_by_nobody_or_lost_is_named(sandbox: RunningSandbox) -> None:
+    sent(sandbox, factories.person("Bob", is_host=True, now=now()))
+    sweep = sweep_earnings.sweep(currency="EUR", actor=system("tests"), reason="Daily", now=now())
+    theirs = provider_of(sandbox)
+    assert verdict.sweeps(theirs).ok and verdict.sweeps(theirs).looked_at == 1
+    v1 = sandbox.client().v1
+    v1.payouts.create({"amount": 100, "currency": "eur", "metadata": {"sweep": sweep.code}})
+    assert f"{sweep.code} was carried out 2 times" in verdict.sweeps(theirs).wrong
+    v1.payouts.create({"amount": 100, "currency": "eur"})
+    assert any("is at the provider only" in line for line in verdict.sweeps(theirs).wrong)
+    sandbox.control("POST", "/_sim/reset")
+    assert verdict.sweeps(theirs).wrong == [f"{sweep.code} is here only"]
+
+
+@dataclass
+class BusyDesk:
+    """It runs what it is told and is never done."""
+
+    told: list[tuple[str, ...]] = field(default_factory=list)
+
+    def ops(self, *arguments: str) -> None:
+        self.told.append(arguments)
+
+    def control(self, *arguments: Any) -> None:
+        return
+
+
+def test_what_only_time_can_help_is_given_time_and_is_a_finding_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy: Any = BusyDesk()
+    monkeypatch.setattr(verdict, "waiting", lambda: {"refunds to be sent": 2})
+    monkeypatch.setattr(verdict, "PAUSE", 0.01)
+    monkeypatch.setattr(verdict, "STILL_SECONDS", 0.05)
+    monkeypatch.setattr(verdict, "QUIET_SECONDS", 0.5)
+    began = time.monotonic()
+    rest = verdict.settle_down(busy, busy, steps=["2h", "1d", "2h"])
+    assert 0.5 <= time.monotonic() - began < 1.5  # its whole patience once, in the end
+    assert rest.wrong == ["in the end there are still 2 refunds to be sent"] and len(busy.told) == 3
 
 
 @on_the_books
