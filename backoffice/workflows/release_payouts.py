@@ -13,7 +13,7 @@ from django.db import connection, transaction
 
 from backoffice.bookings import operations as bookings
 from backoffice.core.actor import Actor, system
-from backoffice.core.errors import Indeterminate, ProviderError, StaydeskError, UpstreamUnavailable
+from backoffice.core.errors import Conflict, Indeterminate, ProviderError, StaydeskError, Stopped, UpstreamUnavailable
 from backoffice.core.money import Money
 from backoffice.jobs import operations as jobs
 from backoffice.jobs import queries as jobs_queries
@@ -23,6 +23,8 @@ from backoffice.payments.policies.seen import SeenTransfer
 from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries
 from backoffice.payouts.models import Payout
+from backoffice.payouts.operations.release import Released
+from backoffice.payouts.policies import Waiting
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +75,10 @@ def run(*, now: datetime, actor: Actor, limit: int | None = None, dry_run: bool 
 def release_one(*, payout_code: str, actor: Actor, now: datetime) -> Payout:
     """A person has one payout sent now that is due, or one sent again that was refused. Raises Conflict saying why it waits,
     Stopped, ProviderError (it was refused again), Indeterminate (its answer follows by itself)."""
-    return _release(payout_code, actor, now)
+    released = payouts.release(payout_code=payout_code, actor=actor, now=now)
+    if released.waits is not None:
+        raise _refusal(released.payout, released.waits)
+    return _sent(released, actor, now)
 
 
 def find_lost(*, payout_code: str, actor: Actor, now: datetime) -> Payout:
@@ -105,9 +110,20 @@ def find_lost(*, payout_code: str, actor: Actor, now: datetime) -> Payout:
 
 
 def _release(payout_code: str, actor: Actor, now: datetime) -> Payout:
-    released = payouts.release(payout_code=payout_code, actor=actor, now=now)
+    return _sent(payouts.release(payout_code=payout_code, actor=actor, now=now), actor, now)
+
+
+def _sent(released: Released, actor: Actor, now: datetime) -> Payout:
     # What another run has claimed is that run's to send.
     return _send(released.payout, actor, now) if released.claimed else released.payout
+
+
+def _refusal(payout: Payout, waits: Waiting) -> Conflict | Stopped:
+    until = f" It waits until {waits.until:%Y-%m-%d %H:%M} UTC." if waits.until is not None else ""
+    stopped = queries.stop_of_payouts()
+    if stopped:
+        return Stopped(scope="Payouts", reason=stopped)
+    return Conflict(f"{payout.code} is not sent: {waits.sentence}{until}", waits_for=waits.sentence)
 
 
 def _send(payout: Payout, actor: Actor, now: datetime) -> Payout:

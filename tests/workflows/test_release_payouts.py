@@ -275,7 +275,7 @@ def test_while_payouts_are_stopped_nothing_is_sent_and_everybody_can_read_why(sa
     until_due(sandbox, booking)
     finance = factories.acting(factories.staff("finance", now=now()))
     jobs.stop(scope="payouts", reason="The provider's balance is off", actor=finance, now=now())
-    assert released() == {"waiting": 1}
+    assert released() == release_payouts.run(now=now(), actor=finance) == {"waiting": 1}
     payout = Payout.objects.get(booking=booking)
     assert "The provider's balance is off" in payout.waits_for
     with pytest.raises(Stopped):

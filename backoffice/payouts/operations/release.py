@@ -12,7 +12,7 @@ from django.db import transaction
 from backoffice.bookings import operations as bookings
 from backoffice.bookings.models import Booking
 from backoffice.core.actor import Actor
-from backoffice.core.errors import Conflict, NotFound, Stopped
+from backoffice.core.errors import Conflict, NotFound
 from backoffice.core.money import Money
 from backoffice.ledger import operations as ledger
 from backoffice.ledger import queries as ledger_queries
@@ -33,18 +33,20 @@ from backoffice.rulebook.policies import ExchangeRate
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """A payout after a release. `claimed`: this call claimed its transfer, so the caller is the one who sends it."""
+    """A payout after a release. `claimed`: this call claimed its transfer, so the caller is the one who sends it. `waits`:
+    why it stays."""
 
     payout: Payout
     claimed: bool
+    waits: Waiting | None = None
 
 
 def release(*, payout_code: str, actor: Actor, now: datetime) -> Released:
     """Release a payout that is due, or send again one that was refused; the caller then sends what it has claimed.
 
-    What cannot be sent stays and says why (`waits_for`, `waits_until`); a person who asks for it gets that as Conflict (as
-    Stopped while payouts are stopped). Repeating it changes nothing. Part of it may be held back: that becomes a payout of
-    its own. All taken for what the host owes: `netted`; nothing left for the host: `void`. Raises NotFound, NotAllowed."""
+    What cannot be sent stays and says why (`waits_for`, `waits_until`). Repeating it changes nothing. Part of it may be held
+    back: that becomes a payout of its own. All taken for what the host owes: `netted`; nothing left for the host: `void`.
+    Raises NotFound, NotAllowed."""
     actor.must("payouts.release")
     waits: Waiting | None = None
     with transaction.atomic():
@@ -62,9 +64,7 @@ def release(*, payout_code: str, actor: Actor, now: datetime) -> Released:
             waits = _release(payout, payment, rows, actor, now)
         if waits is not None:
             _wait(payout, waits, actor, now)
-    if waits is not None and actor.kind != "system" and payout.status in {*UNRELEASED, "failed"}:
-        raise _refusal(payout, waits)
-    return Released(payout, claimed=payout.status == "in_transfer")
+    return Released(payout, claimed=payout.status == "in_transfer", waits=waits)
 
 
 # Private --------------------------------------------------------------------------------------------------------------
@@ -318,11 +318,3 @@ def _wait(payout: Payout, waits: Waiting, actor: Actor, now: datetime) -> None:
     payout.waits_for, payout.waits_until = shown
     payout.version += 1
     payout.save(update_fields=["waits_for", "waits_until", "version"])
-
-
-def _refusal(payout: Payout, waits: Waiting) -> Conflict | Stopped:
-    until = f" It waits until {waits.until:%Y-%m-%d %H:%M} UTC." if waits.until is not None else ""
-    stopped = queries.stop_of_payouts()
-    if stopped and payout.status in UNRELEASED:
-        return Stopped(scope="Payouts", reason=stopped)
-    return Conflict(f"{payout.code} is not sent: {waits.sentence}{until}", waits_for=waits.sentence)
