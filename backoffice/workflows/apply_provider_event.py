@@ -34,6 +34,8 @@ POLLED: Final = "provider.events"
 # for a day finds that day's. The provider keeps them 30 days.
 LOOK_BACK: Final = timedelta(hours=2)
 PAGE: Final = 100
+# What the provider says of a host's account that is no longer connected to ours: no later try can ask about it.
+NO_ACCESS: Final = "account_invalid"
 
 
 def receive(*, payload: bytes, signature: str, now: datetime) -> WebhookEvent | None:
@@ -46,7 +48,9 @@ def receive(*, payload: bytes, signature: str, now: datetime) -> WebhookEvent | 
 
 
 def apply(*, webhook_id: int, now: datetime) -> str:
-    """Apply one stored event; returns the action taken: apply, ignore, fail, or "" when another worker has it."""
+    """Apply one stored event; returns the action taken: apply, ignore, fail, or "" when another worker has it.
+
+    One of a host's account that is no longer connected is ignored, the reason beside it."""
     row = payments.claim_event(webhook_id=webhook_id, now=now)
     if row is None:
         return ""
@@ -56,7 +60,8 @@ def apply(*, webhook_id: int, now: datetime) -> str:
         try:
             action = "apply" if handler(row.object_id, ACTOR, now) else "ignore"
         except StaydeskError as failure:
-            action, error = "fail", f"{failure.code}: {failure}"
+            gone = bool(row.account) and failure.facts.get("provider_code") == NO_ACCESS
+            action, error = "ignore" if gone else "fail", f"{failure.code}: {failure}"
         except Exception as failure:  # an event must never be lost: it is kept, retried, then shown to a person
             log.exception("event %s could not be applied", row.event_id)
             action, error = "fail", f"{type(failure).__name__}: {failure}"

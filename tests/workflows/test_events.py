@@ -174,6 +174,17 @@ def test_an_event_that_can_never_be_applied_is_given_up_shown_and_can_be_replaye
     assert AuditEntry.objects.filter(verb="webhooks.replay", object_id=row.event_id).count() == 1
 
 
+@pytest.mark.parametrize("kind", ["payout.paid", "account.updated"])
+def test_an_event_of_an_account_that_is_no_longer_connected_ends_with_its_reason(
+    sandbox: RunningSandbox, kind: str
+) -> None:
+    row = stored(kind, "po_1")
+    WebhookEvent.objects.filter(pk=row.pk).update(account="acct_gone")
+    assert events.apply(webhook_id=row.id, now=now()) == "ignore"
+    row.refresh_from_db()
+    assert row.status == "ignored" and "does not have access to account" in row.error
+
+
 def test_replaying_an_applied_event_changes_nothing(sandbox: RunningSandbox) -> None:
     booking = unpaid()
     pay(booking_code=booking.code, payment_method="pm_card_visa", actor=factories.acting(booking.guest), now=now())
