@@ -14,10 +14,11 @@ from backoffice.console import cells
 from backoffice.core.actor import system
 from backoffice.core.money import Money
 from backoffice.payments import operations as payments
-from backoffice.payments.models import Refund
+from backoffice.payments import queries as money
+from backoffice.payments.models import ExtraCharge, Refund
 from backoffice.payments.policies.seen import SeenBalanceTransaction
 from tests import factories
-from tests.console.test_dialogs import messages_of
+from tests.console.test_dialogs import answers, messages_of
 from tests.console.test_payouts import buttons
 from tests.console.world import World, now, paid, refund
 
@@ -78,3 +79,34 @@ def test_two_of_finance_pay_it_another_way_and_the_bank_s_reference_is_kept(worl
     assert (asked.status, asked.provider_id) == ("submitted", "E2E-77")
     assert asked.code in first.get(cells.address_of(returned)).content.decode()
     assert returned.code in first.get(cells.address_of(asked)).content.decode()
+
+
+def test_a_refund_over_two_charges_is_shown_and_decided_as_one(world: World) -> None:
+    booking = paid()
+    ExtraCharge.objects.create(
+        booking=booking,
+        kind="instalment",
+        number=2,
+        status="captured",
+        amount=8_000,
+        currency="EUR",
+        held=8_000,
+        charge_id=f"ch_{booking.code}_2",
+        due_at=now(),
+        captured_at=now(),
+        created_at=now(),
+    )
+    asking = world.client("support_l1")
+    path = reverse("admin:bookings_booking_refund", args=[booking.code])
+    opened = asking.get(path)
+    left = money.money_of(booking=booking).refundable
+    assert opened.context["form"].initial["amount"] == str(left.decimal())
+    assert "2 charges" in opened.content.decode()
+    assert asking.post(path, answers(asking, path, reason="Noise", amount="110.00")).status_code == 302
+    first, second = Refund.objects.filter(payment__booking=booking).order_by("id")
+    assert (first.amount, second.amount, second.part_of) == (8_000, 3_000, first)
+    lead = world.client("team_lead")
+    page = lead.get(cells.address_of(second)).content.decode()
+    assert first.code in page and "110.00 EUR in all" in page
+    assert act(lead, "reject", second, reason="Not so bad").status_code == 302
+    assert set(Refund.objects.filter(payment__booking=booking).values_list("status", flat=True)) == {"rejected"}

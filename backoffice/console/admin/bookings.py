@@ -231,6 +231,8 @@ class RefundMoney(Dialog):
         if preview.amount > preview.maximum or preview.amount.amount <= 0:
             raise Invalid(f"amount: write between {_least(self.currency)} and {preview.maximum}.", field="amount")
         shown: dict[str, Any] = {"money": _refund_shares(preview), "maximum": cells.of(preview.maximum)}
+        if len(preview.gives) > 1:
+            shown["charges"] = [cells.of(give.amount) for give in preview.gives]
         if preview.needs_second_person:
             roles = people.roles_of(person_id=self.desk.actor.id) if self.desk.actor.id else ()
             shown |= {"who_decides": refund_pages.who_decides(roles), "submit_words": "Ask for approval"}

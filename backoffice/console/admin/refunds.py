@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from django import forms
 from django.contrib import admin
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from import_export.fields import Field
 from unfold.decorators import display
@@ -22,6 +22,7 @@ from backoffice.console.page import Column, Fact, Figure, Figures, Page, Panel, 
 from backoffice.core.errors import StaydeskError
 from backoffice.core.money import Money
 from backoffice.payments import operations as payments
+from backoffice.payments import queries as refund_queries
 from backoffice.payments.models import PARTS, Refund
 from backoffice.payments.states import REFUND
 from backoffice.people import policies as people_policies
@@ -57,14 +58,20 @@ class _Decision(Dialog):
     preview_template = "console/parts/refund_money.html"
 
     def preview(self, form: DialogForm) -> dict[str, Any]:
-        return {"money": shares(self.row)}
+        return {"money": shares(self.decided)}
 
     def landing(self) -> str:
         return cells.address_of(self.row)
 
     @property
+    def decided(self) -> list[Refund]:
+        """What is decided: the refund, with all that waits of the same request where several charges give it back."""
+        together = refund_queries.asked_together(refund=self.row)
+        return [one for one in together if one.status == "requested"] or [self.row]
+
+    @property
     def amount(self) -> Money:
-        return Money(self.row.amount, self.row.currency)
+        return refund_queries.amount_asked(refund=self.row)
 
 
 class _SecondPerson(_Decision):
@@ -98,12 +105,13 @@ class Approve(_SecondPerson):
         return f"Approve the refund of {self.amount}?"
 
     def perform(self, form: DialogForm) -> str:
+        amount = self.amount  # of all that waits, before it no longer does
         refund = refund_booking.approve(
             refund_code=self.row.code, version=form.cleaned_data["version"], actor=self.desk.actor, now=self.desk.now
         )
         if refund.method == "other":
-            return said(f"{self.amount} is approved and can be sent at the bank: refund", refund)
-        return said(f"{self.amount} is approved and on its way: refund", refund)
+            return said(f"{amount} is approved and can be sent at the bank: refund", refund)
+        return said(f"{amount} is approved and on its way: refund", refund)
 
 
 class Reject(_SecondPerson):
@@ -228,19 +236,18 @@ class Sent(_AnotherWay):
         return said("It is settled when the bank’s statement shows it: refund", refund)
 
 
-def shares(row: Refund) -> list[tuple[str, SafeString]]:
-    """Who gives what, in the booking's currency."""
-    currency = row.payment.booking.currency
+def shares(rows: Sequence[Refund]) -> list[tuple[str, SafeString]]:
+    """Who gives what of refunds that are decided as one, in the booking's currency."""
+    currency = rows[0].payment.booking.currency
+    ours = sum(row.platform_share for row in rows)
     amounts = (
-        ("Guest receives", row.amount, row.currency),
-        ("Host gives up", row.held, currency),
-        ("Platform gives up", row.host_fee + row.guest_fee, currency),
-        ("Taxes given back", row.vat + row.occupancy_tax, currency),
+        ("Guest receives", sum(row.amount for row in rows), rows[0].currency),
+        ("Host gives up", sum(row.held for row in rows), currency),
+        ("Platform gives up", sum(row.host_fee + row.guest_fee for row in rows), currency),
+        ("Taxes given back", sum(row.vat + row.occupancy_tax for row in rows), currency),
+        *([("Platform bears besides", ours, currency)] if ours else []),
     )
-    rows = [(label, cells.money(amount, of)) for label, amount, of in amounts]
-    if row.platform_share:
-        rows.append(("Platform bears besides", cells.money(row.platform_share, currency)))
-    return rows
+    return [(label, cells.money(amount, of)) for label, amount, of in amounts]
 
 
 class RefundsExport(exports.Resource):
@@ -324,6 +331,10 @@ class RefundAdmin(StaffAdmin):
         if row.status == "requested":
             roles = people.roles_of(person_id=row.requested_by_id) if row.requested_by_id else ()
             waiting = (f"This refund waits for a second person: {who_decides(roles)}, never whoever asked for it.",)
+        others = [one for one in refund_queries.asked_together(refund=row) if one.pk != row.pk]
+        if others and row.status == "requested":
+            together = refund_queries.amount_asked(refund=row)
+            waiting = (*waiting, f"It is decided together with what the other charges give back: {together} in all.")
         return Page(
             title=row.code,
             subtitle=format_html("{} back to {}", cells.money(row.amount, row.currency), booking.guest.name),
@@ -332,6 +343,8 @@ class RefundAdmin(StaffAdmin):
             facts=(
                 Fact("Booking", cells.link(booking)),
                 Fact("Payment", cells.link(row.payment)),
+                Fact("Through", cells.link(row.charge) if row.charge is not None else ""),
+                Fact("Asked for with", format_html_join(", ", "{}", ((cells.link(one),) for one in others))),
                 Fact("Guest", cells.link(booking.guest, booking.guest.name)),
                 Fact("Cause", cells.words(row.cause).capitalize()),
                 Fact("Borne by", row.bearer.capitalize()),
