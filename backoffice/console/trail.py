@@ -184,7 +184,7 @@ def movements_table(sources: Collection[str], *, title: str = "Balance transacti
                 (
                     cells.two(cells.link(each), cells.instant(each.created)),
                     cells.words(each.reporting_category),
-                    cells.code(each.source_id),
+                    cells.lead(each.source_id),
                     cells.money(each.amount, each.currency),
                     cells.money(each.fee, each.currency),
                     cells.money(each.net, each.currency),
@@ -207,7 +207,7 @@ def webhooks_table(objects: Collection[str]) -> Table:
             Row(
                 (
                     cells.two(cells.link(each, each.type), cells.code(each.event_id)),
-                    cells.code(each.object_id),
+                    cells.lead(each.object_id),
                     cells.status(each.status),
                     cells.instant(each.received_at),
                 )

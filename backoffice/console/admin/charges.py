@@ -247,7 +247,7 @@ class ChargeAdmin(Collected, StaffAdmin):
                 Fact("Approved by", row.approved_by.name if row.approved_by else ""),
                 Fact("Covered by", row.covered_by.name if row.covered_by else ""),
                 Fact("Payable to the host", cells.instant(row.released_at)),
-                Fact("Payment of the booking", cells.link(getattr(row.booking, "payment", None))),
+                Fact("Payment", cells.link(getattr(row.booking, "payment", None))),
                 Fact("At the provider", cells.code(row.provider_id)),
                 Fact("Charge there", cells.code(row.charge_id)),
             ),

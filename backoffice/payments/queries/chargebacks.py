@@ -356,8 +356,9 @@ class ChargebackFigures:
         worst = next((ratio for ratio in self.ratios if ratio.standing == self.standing), None)
         if worst is None or self.standing == "fine":
             return ""
+        count = f"{worst.chargebacks} {'chargeback' if worst.chargebacks == 1 else 'chargebacks'}"
         return (
-            f"{worst.network.capitalize()}: {worst.chargebacks} chargebacks of {worst.charges} charges, {worst.percent} % "
+            f"{worst.network.capitalize()}: {count} of {worst.charges} charges, {worst.percent} % "
             f"against the network’s {worst.threshold_percent} %"
         )
 
