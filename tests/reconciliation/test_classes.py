@@ -14,7 +14,7 @@ import click
 import pytest
 
 from backoffice.core.money import Money
-from backoffice.payments.models import Payment, Refund
+from backoffice.payments.models import ExtraCharge, Payment, Refund
 from backoffice.payments.policies.seen import SeenBalanceTransaction
 from backoffice.payouts.models import BankPayout
 from backoffice.people.models import User
@@ -22,12 +22,14 @@ from backoffice.reconciliation import policies, queries
 from backoffice.reconciliation.models import Break
 from backoffice.reconciliation.queries import legs
 from backoffice.reconciliation.states import CLASSES
+from backoffice.rulebook import queries as rulebook
 from ops_cli.main import ops
 from tests import factories
 from tests.factories import NOW
 from tests.reconciliation.steps import (
     DAY,
     arrived,
+    as_superuser,
     balance_of,
     bank,
     compared,
@@ -382,3 +384,83 @@ def test_scopes_run_apart_find_what_a_run_of_everything_finds() -> None:
     digest = queries.books_digest()
     books.run()
     assert queries.books_digest() == digest and found() == expected
+
+
+# Less plain cases of a class -------------------------------------------------------------------------------------------
+
+
+def test_a_payout_without_any_line_is_not_the_sum_of_its_lines() -> None:
+    books = Books()
+    books.sweep("bare", lines=())
+    for name, automatic, paid_at in (
+        ("counted", True, AGO),
+        ("just_paid", True, NOW),  # its lines come with the next look
+        ("by_hand", False, AGO),  # the provider itemises automatic ones only
+    ):
+        host = factories.person(name, is_host=True)
+        facts = {"account": "acct_1", "host": host, "automatic": automatic, "status": "paid", "paid_at": paid_at}
+        BankPayout.objects.create(provider_id=f"po_{name}", amount=900, currency="EUR", created_at=AGO, **facts)
+    books.run("payouts")
+    assert found() == {("payout", "po_bare"): "payout_sum_mismatch", ("payout", "po_counted"): "payout_sum_mismatch"}
+    assert set(Break.objects.values_list("difference", flat=True)) == {-3_000, -900}
+
+
+def test_a_kept_balance_that_no_line_accounts_for_is_a_break_and_not_the_end_of_the_run() -> None:
+    books = clean()
+    account = "SELECT id FROM ledger_account WHERE code = '1150' AND key = 'ch_clean0'"
+    as_superuser(f"UPDATE ledger_balance SET balance = balance + 7 WHERE account_id IN ({account})")
+    books.run("state")
+    assert found() == {("clearing", "1150 ch_clean0"): "amount_mismatch"}
+
+
+@pytest.mark.parametrize("is_one", [False, True])
+def test_a_charge_that_settles_in_a_third_currency_is_compared_by_the_reference_rate(is_one: bool) -> None:
+    """100.00 GBP were promised for what was charged in dollars and settled in Swiss francs, or as an instalment."""
+    books = Books()
+    payment = books.payment(12_500, currency="USD", held=10_000, charge_id="ch_third")
+    booking = payment.booking
+    type(booking).objects.filter(pk=booking.pk).update(currency="GBP")
+    worth = rulebook.rate(base="GBP", quote="CHF", on=AGO.date()).convert(Money(10_000, "GBP"))
+    amount = worth.amount if not is_one else worth.amount * 9 // 10
+    ExtraCharge.objects.create(
+        booking=booking,
+        kind="instalment",
+        status="captured",
+        amount=12_500,
+        currency="USD",
+        held=10_000,
+        charge_id="ch_extra",
+        provider_id="pi_extra",
+        due_at=AGO,
+        created_at=AGO,
+        captured_at=AGO,
+    )
+    rows = [
+        moved(f"txn_{name}", source=f"ch_{name}", net=amount, currency="CHF", created=AGO, exchange_rate="0.9")
+        for name in ("third", "extra")
+    ]
+    books.theirs += imported(*rows, at=AGO)
+    books.run("stripe")
+    # Nobody captured them here, which is the worse of the two.
+    mismatched = {row.key for row in Break.objects.filter(leg="line") if "fx_mismatch" in row.flags}
+    assert mismatched == ({"txn_third", "txn_extra"} if is_one else set())
+
+
+def test_a_charge_beside_the_payment_whose_end_the_provider_knows_and_we_do_not() -> None:
+    books = Books()
+    booking = books.payment().booking
+    extra = ExtraCharge.objects.create(
+        booking=booking,
+        kind="damage",
+        status="submitted",
+        amount=5_000,
+        currency="EUR",
+        provider_id="pi_damage",
+        due_at=AGO,
+        created_at=AGO,
+        submitted_at=AGO,
+    )
+    assert "pi_damage" in queries.payments_under_way()
+    books.states.append(("payment", "pi_damage", "", "captured", 5_000, "EUR", None))
+    books.run("state")
+    assert found() == {("status", extra.code): "status_mismatch"}

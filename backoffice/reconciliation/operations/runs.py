@@ -6,7 +6,9 @@ again, and what was classified stays as that snapshot saw it."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from contextlib import suppress
+from datetime import date, datetime
+from decimal import Decimal
 from itertools import islice
 from typing import Any, Final
 
@@ -32,6 +34,9 @@ CHUNK: Final = 1_000
 _PAGE: Final = 5_000
 # From so many rows on the planner must know what was staged, or it loops where it should hash.
 _WORTH_ANALYSING: Final = 5_000
+
+# So many minor units are converted to learn a rate without losing digits to rounding.
+_MUCH: Final = 10**9
 
 _STAGE: Final = (
     "COPY reconciliation_providerline "
@@ -415,8 +420,22 @@ def _compare_lines(cursor: CursorWrapper, run: Run, ours: queries.Mirror, values
     cursor.execute("SET LOCAL enable_seqscan = on")
     cursor.execute("SET LOCAL enable_hashagg = on")
     cursor.execute("DROP TABLE reconciliation_unequal")
-    for found in (legs.RATES, *strays):
+    for found in strays:
         cursor.execute(_INTO.format(found=found), values)
+    cursor.execute(legs.SETTLED_ELSEWHERE, values)
+    cursor.execute(_INTO.format(found=legs.RATES), {**values, **_references(cursor.fetchall())})
+
+
+def _references(wanted: Sequence[tuple[date, str, str]]) -> dict[str, list[Any]]:
+    """What one minor unit of a currency was in another by the reference rates of a day; where there is no rate, nothing is
+    compared."""
+    rates: dict[str, list[Any]] = {"days": [], "bases": [], "quotes": [], "factors": []}
+    for day, base, quote in wanted:
+        with suppress(Invalid):
+            factor = Decimal(rulebook.rate(base=base, quote=quote, on=day).convert(Money(_MUCH, base)).amount) / _MUCH
+            for name, value in zip(rates, (day, base, quote, factor), strict=True):
+                rates[name].append(value)
+    return rates
 
 
 def _pairs_of_movements(cursor: CursorWrapper) -> int:

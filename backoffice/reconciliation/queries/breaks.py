@@ -16,7 +16,7 @@ from django.db.models import Case, Exists, OuterRef, Q, QuerySet, When
 from backoffice.core.errors import NotFound
 from backoffice.ledger import queries as ledger
 from backoffice.ledger.models import Journal, JournalLine
-from backoffice.payments.models import Payment, Refund
+from backoffice.payments.models import ExtraCharge, Payment, Refund
 from backoffice.payouts.models import BankPayout
 from backoffice.reconciliation import policies
 from backoffice.reconciliation.models import BankMatch, Break, BreakEvent, Run, StagedDifference
@@ -127,6 +127,9 @@ WHERE found.status = ANY(%(open)s) AND found.leg = ANY(%(compared)s) AND found.l
           UNION ALL
           SELECT 'refund', code, provider_id FROM payments_refund
           WHERE status IN ('approved', 'submitted', 'indeterminate')
+          UNION ALL
+          SELECT 'payment', code, provider_id FROM payments_extracharge
+          WHERE status IN ('submitted', 'indeterminate', 'requires_action')
       ) waiting
       WHERE waiting.code = found.key AND NOT EXISTS (
           SELECT FROM reconciliation_providerstate seen WHERE seen.run_id = %(run)s AND seen.kind = waiting.kind
@@ -165,10 +168,17 @@ _MOST_ASKED: Final = 200
 
 
 def payments_under_way() -> list[str]:
-    """Provider ids of payments that have not ended, those with a break first, then newest first."""
+    """Provider ids of payments, and of charges beside them, that have not ended: those with a break first, then newest first."""
     rows = Payment.objects.filter(provider_id__isnull=False).exclude(status__in=["captured", "failed", "cancelled"])
-    rows = rows.annotate(broken=_broken("status", "code")).order_by("-broken", "-id")
-    return [str(id) for id in rows.values_list("provider_id", flat=True)[:_MOST_ASKED]]
+    extra = ExtraCharge.objects.filter(
+        provider_id__isnull=False, status__in=["submitted", "indeterminate", "requires_action"]
+    )
+    found: list[tuple[bool, datetime, str | None]] = []
+    for each in (rows, extra):
+        first = each.annotate(broken=_broken("status", "code")).order_by("-broken", "-id")
+        found += first.values_list("broken", "created_at", "provider_id")[:_MOST_ASKED]
+    found.sort(key=lambda row: row[:2], reverse=True)
+    return [str(id) for _, _, id in found[:_MOST_ASKED]]
 
 
 def refunds_under_way() -> list[str]:

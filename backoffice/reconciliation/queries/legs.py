@@ -184,26 +184,50 @@ FROM (
 WHERE at >= %(since)s AND at < %(until)s
 """  # noqa: S608  # constants of this file
 
-# A charge that settled in the listing's own currency, far from what the quote promised.
-RATES: Final = """
-SELECT 'line', bt.provider_id, bt.source_id, '["fx_mismatch"]'::jsonb, 0, abs(bt.amount - promised), bt.currency,
-       booking.code, bt.created,
-       jsonb_build_object('source', bt.source_id, 'promised', promised, 'settled', bt.amount, 'rate', bt.exchange_rate)
-FROM payments_balancetransaction bt
-JOIN payments_payment payment ON payment.charge_id = bt.source_id
-JOIN bookings_booking booking ON booking.id = payment.booking_id
-CROSS JOIN LATERAL (
-    SELECT payment.held + payment.host_fee + payment.guest_fee + payment.vat + payment.occupancy_tax AS promised) parts
-WHERE bt.reporting_category = 'charge' AND bt.exchange_rate <> '' AND bt.created >= %(since)s AND bt.created < %(until)s
-  AND bt.imported_at <= %(asked)s
-  AND bt.currency = booking.currency AND payment.currency <> bt.currency
-  AND abs(bt.amount - promised) * 10000 > %(band)s * promised
+# A charge that was converted, far from what was promised: a payment's and an instalment's parts are in the listing's currency,
+# damage is in its own. Where it settled in another one, the promise is converted at the reference rate of its day.
+_CONVERTED: Final = """
+converted AS (
+    SELECT bt.id, bt.provider_id, bt.source_id, bt.amount, bt.currency, bt.exchange_rate, bt.created, asked.booking,
+           asked.promised, asked.base, (bt.created AT TIME ZONE 'UTC')::date AS day
+    FROM payments_balancetransaction bt
+    CROSS JOIN LATERAL (
+        SELECT booking.code AS booking, booking.currency AS base, payment.currency AS charged,
+               payment.held + payment.host_fee + payment.guest_fee + payment.vat + payment.occupancy_tax AS promised
+        FROM payments_payment payment JOIN bookings_booking booking ON booking.id = payment.booking_id
+        WHERE payment.charge_id = bt.source_id
+        UNION ALL
+        SELECT booking.code, CASE WHEN extra.kind = 'damage' THEN extra.currency ELSE booking.currency END, extra.currency,
+               CASE WHEN extra.kind = 'damage' THEN extra.amount
+                    ELSE extra.held + extra.host_fee + extra.guest_fee + extra.vat + extra.occupancy_tax END
+        FROM payments_extracharge extra JOIN bookings_booking booking ON booking.id = extra.booking_id
+        WHERE extra.charge_id = bt.source_id
+    ) asked
+    WHERE bt.reporting_category = 'charge' AND bt.exchange_rate <> '' AND bt.created >= %(since)s AND bt.created < %(until)s
+      AND bt.imported_at <= %(asked)s AND asked.charged <> bt.currency
+)
 """
+SETTLED_ELSEWHERE: Final = (
+    f"WITH {_CONVERTED} SELECT DISTINCT day, base, currency FROM converted WHERE base <> currency"  # noqa: S608
+)
+RATES: Final = f"""
+WITH {_CONVERTED}, rated AS (
+    SELECT converted.*, CASE WHEN base = currency THEN promised ELSE round(promised * rate.factor)::bigint END AS expected
+    FROM converted
+    LEFT JOIN unnest(%(days)s::date[], %(bases)s::text[], %(quotes)s::text[], %(factors)s::numeric[])
+              rate (day, base, currency, factor) USING (day, base, currency)
+)
+SELECT 'line', provider_id, source_id, '["fx_mismatch"]'::jsonb, 0, abs(amount - expected), currency, booking, created,
+       jsonb_build_object('source', source_id, 'promised', expected, 'settled', amount, 'rate', exchange_rate,
+                          'promise', jsonb_build_object('amount', promised, 'currency', base))
+FROM rated WHERE abs(amount - expected) * 10000 > %(band)s * expected
+"""  # noqa: S608  # constants of this file
 
 # A clearing key that is not zero: only our side is there (late, then missing at the provider), only theirs, or both differ.
 # A charge's exchange position (3900) and a chargeback (1320) stand between two facts for a while whenever they move, so
-# they are judged by age alone. 1160 and 9900 of bank lines are the bank's leg: money that left the provider and is not at
-# the bank, or is at the bank and nobody knows whose. Five weekdays and a week-end make the bank's three business days.
+# they are judged by age alone. A balance that no line accounts for is overdue at once: the kept one is wrong. 1160 and 9900 of
+# bank lines are the bank's leg: money that left the provider and is not at the bank, or is at the bank and nobody knows
+# whose. Five weekdays and a week-end make the bank's three business days.
 CLEARING: Final = f"""
 WITH standing AS (
     SELECT account.id, account.code, account.key, account.currency, sum(held.balance)::bigint AS balance
@@ -217,7 +241,7 @@ WITH standing AS (
            CASE WHEN standing.code = '1160' AND payout.arrival_on IS NOT NULL
                 THEN (payout.arrival_on + (%(bank_days)s::int[])[extract(isodow FROM payout.arrival_on)::int] + 1)
                      ::timestamp AT TIME ZONE 'UTC'
-                ELSE sides.first + (SELECT clears_within FROM ledger_chart WHERE code = standing.code)
+                ELSE coalesce(sides.first + (SELECT clears_within FROM ledger_chart WHERE code = standing.code), %(now)s)
            END AS due
     FROM standing
     LEFT JOIN payouts_bankpayout payout ON standing.code = '1160' AND payout.provider_id = standing.key
@@ -269,7 +293,7 @@ SELECT CASE WHEN code = '1160' OR (code = '9900' AND key LIKE 'bank:%%') THEN 'b
                     WHEN theirs = 0 THEN 'missing_external'
                     ELSE 'missing_internal' END]
        END::text[], NULL), ARRAY[]::text[]), ARRAY['uncleared_balance'])),
-       -balance, abs(balance), currency, subject, first,
+       -balance, abs(balance), currency, coalesce(subject, ''), coalesce(first, %(now)s),
        jsonb_build_object('account', code, 'key', key, 'standing', balance, 'provider_sum', their_sum,
                           'ledger_sum', my_sum, 'bank_sum', bank_sum, 'proposals', proposals)
 FROM told
@@ -284,7 +308,8 @@ CROSS JOIN LATERAL (
 ) proposed
 """  # noqa: S608  # constants of this file
 
-# The provider's payouts to banks against ours, each against its lines, and those that came back.
+# The provider's payouts to banks against ours, each against its lines, and those that came back. One without lines carries
+# nothing: ours, whose lines we write ourselves, and a host's once the provider has counted it, which it has when it is paid.
 PAYOUTS: Final = """
 SELECT 'payout', key, key,
        to_jsonb(array_remove(ARRAY[
@@ -318,7 +343,9 @@ FROM (
            ours.account = '' AND ours.created_at >= %(since)s AND ours.created_at < %(until)s
                AND ours.created_at <= %(young)s AND %(listed)s AS listed,
            %(now)s::date > coalesce(ours.arrival_on, ours.created_at::date) AS settled,
-           (SELECT sum(net) FROM payouts_bankpayoutline line WHERE line.bank_payout_id = ours.id)::bigint AS carried,
+           coalesce((SELECT sum(net) FROM payouts_bankpayoutline line WHERE line.bank_payout_id = ours.id)::bigint,
+                    CASE WHEN ours.account = '' OR ours.automatic AND ours.status = 'paid' AND ours.paid_at <= %(young)s
+                         THEN 0 END) AS carried,
            (SELECT -sum(net) FROM payments_balancetransaction bt WHERE bt.source_id = ours.provider_id
               AND bt.reporting_category = 'payout')::bigint AS moved,
            EXISTS (SELECT FROM payouts_bankpayout later WHERE later.account = ours.account
@@ -410,5 +437,14 @@ FROM (
     WHERE theirs.run_id = %(run)s AND theirs.kind = 'refund' AND theirs.status IN ('succeeded', 'failed', 'cancelled')
       AND refund.status IN ('approved', 'submitted', 'indeterminate')
       AND coalesce(refund.submitted_at, refund.requested_at) <= %(overdue)s
+    UNION ALL
+    SELECT extra.code, coalesce(extra.charge_id, extra.code), extra.status, extra.amount, extra.currency, booking.code,
+           coalesce(extra.submitted_at, extra.created_at), theirs.status, theirs.amount, theirs.currency
+    FROM reconciliation_providerstate theirs
+    JOIN payments_extracharge extra ON extra.provider_id = theirs.provider_id
+    JOIN bookings_booking booking ON booking.id = extra.booking_id
+    WHERE theirs.run_id = %(run)s AND theirs.kind = 'payment' AND theirs.status IN ('captured', 'cancelled')
+      AND extra.status IN ('submitted', 'indeterminate', 'requires_action')
+      AND coalesce(extra.submitted_at, extra.created_at) <= %(overdue)s
 ) each
 """
