@@ -83,7 +83,7 @@ def test_damage_is_offered_where_it_can_be_asked_for(world: World, changes: dict
 @pytest.mark.parametrize(("amount", "offered"), [(300_000, True), (300_001, False)])
 def test_the_house_is_asked_to_cover_what_it_covers(world: World, amount: int, offered: bool) -> None:
     charge = damage(paid(), world.staff["support_l2"], amount)
-    ExtraCharge.objects.filter(pk=charge.pk).update(status="failed")
+    ExtraCharge.objects.filter(pk=charge.pk).update(status="failed", pay_by=now())
     shown = world.client("finance").get(cells.address_of(charge)).context["buttons"]
     assert ("cover" in [button["name"] for button in shown]) is offered
 

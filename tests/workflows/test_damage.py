@@ -16,6 +16,7 @@ from backoffice.core.errors import (
     NotAllowed,
     NotFound,
     OverLimit,
+    PaymentDeclined,
     Refused,
     StaleVersion,
 )
@@ -131,6 +132,23 @@ def test_what_is_above_the_limit_is_not_covered(sandbox: RunningSandbox) -> None
             charge_code=charge.code, version=charge.version, reason="Kind", actor=staff("finance"), now=now()
         )
     assert standing(charge, "5210") == 0
+
+
+def test_the_house_does_not_pay_before_the_kept_card_was_tried(sandbox: RunningSandbox) -> None:
+    charge = approve(ask(booking := stayed(sandbox)))
+    with pytest.raises(PaymentDeclined):
+        collect_charges.pay(
+            charge_code=charge.code,
+            payment_method="pm_card_chargeDeclined",
+            actor=factories.acting(booking.guest, now=now()),
+            now=now(),
+        )
+    charge.refresh_from_db()
+    with pytest.raises(Conflict, match="not been tried yet"):
+        payments.cover_damage(
+            charge_code=charge.code, version=charge.version, reason="Kind", actor=staff("finance"), now=now()
+        )
+    assert charge.status == "failed" and standing(charge, "5210") == 0 and told("charge_failed") == 0
 
 
 def test_asked_no_more_leaves_nothing_standing(sandbox: RunningSandbox) -> None:

@@ -130,6 +130,8 @@ def check_cover(*, charge: ExtraCharge, actor: Actor) -> None:
     _only_damage(charge)
     CHARGE.after(charge.status, "cover")
     rules.check_cover(amount=_money(charge), rules=rulebook.collection(on=charge.created_at.date()).rules)
+    if charge.pay_by is None:  # a card of the guest's own failed ahead of the day, or a call was never carried out
+        raise Conflict("The kept card has not been tried yet; cover the damage when it could not be charged.")
 
 
 def check_second_person(*, charge: ExtraCharge, actor: Actor) -> None:
