@@ -43,7 +43,10 @@ def ensure_made(*, account: HostAccount, actor: Actor, now: datetime) -> HostAcc
     seen = gateway().find_account(reference=host.code, since=account.created_at - _A_MOMENT)
     if seen is None:
         seen = gateway().open_account(
-            country=account.country, email=host.email, reference=host.code, key=f"account:{host.code}"
+            country=account.country,
+            email=host.email,
+            reference=host.code,
+            key=f"account:{host.code}:{account.country}",
         )
     recorded = payouts.record_account(seen=seen, actor=actor, now=now)
     assert recorded is not None  # the row is there: begun in this journey

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from string import ascii_uppercase
 
 import pytest
 
@@ -10,7 +11,7 @@ from backoffice.core.errors import Conflict, Invalid, NotAllowed
 from backoffice.payments.policies.seen_accounts import SeenAccount
 from backoffice.payouts import operations, queries
 from backoffice.payouts.models import HostAccount
-from backoffice.payouts.policies.accounts import AccountFacts, bank_changed, status_after, waiting
+from backoffice.payouts.policies.accounts import AccountFacts, bank_changed, is_country, status_after, waiting
 from backoffice.rulebook.policies import RecoveryRules
 from tests import factories
 from tests.factories import NOW, SYSTEM
@@ -98,6 +99,12 @@ def seen(host: str, *, bank: str = "a", id: str = "acct_1") -> SeenAccount:
         bank_fingerprint=bank,
         bank_hint=f"Bank ••{bank}",
     )
+
+
+@pytest.mark.parametrize(("code", "known"), [("BE", True), ("SG", True), ("XX", False), ("EU", False), ("be", False)])
+def test_what_is_a_country(code: str, known: bool) -> None:
+    assert is_country(code) is known
+    assert sum(is_country(one + other) for one in ascii_uppercase for other in ascii_uppercase) == 249
 
 
 @pytest.mark.django_db

@@ -60,6 +60,20 @@ def test_the_country_is_that_of_their_first_home_unless_given(sandbox: RunningSa
     assert HostAccount.objects.get(host=host).country == "BE"
 
 
+def test_a_country_that_was_wrong_is_corrected_until_the_account_is_made(sandbox: RunningSandbox) -> None:
+    host = factories.person("Bob", is_host=True, now=now())
+    begin = {"actor": factories.acting(host), "now": now(), "return_url": BACK}
+    with pytest.raises(Invalid, match="country"):
+        onboard_host.begin(country="XX", **begin)
+    operations.begin_account(host_id=host.id, country="KP", actor=factories.acting(host), now=now())
+    onboard_host.begin(country="DE", **begin)
+    onboard_host.begin(country="FR", **begin)
+    (made,) = sandbox.client().v1.accounts.list({"limit": 100}).data
+    assert made.country == HostAccount.objects.get(host=host).country == "DE", "it is made: its country is settled"
+    moved = AuditEntry.objects.get(verb="payouts.account.move")
+    assert moved.object_id == host.code
+
+
 def test_only_the_host_sets_up_their_payouts(sandbox: RunningSandbox) -> None:
     host, guest = factories.person("Bob", is_host=True, now=now()), factories.person("Alice", now=now())
     finance = factories.acting(factories.staff("finance", now=now()))

@@ -27,6 +27,7 @@ class SeenAccount:
     disabled_reason: str = ""
     bank_fingerprint: str = ""
     bank_hint: str = ""
+    country: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from backoffice.core.errors import Conflict, Invalid, NotAllowed, NotFound, Refu
 from backoffice.notifications import operations as notifications
 from backoffice.payments.policies.seen_accounts import SeenAccount
 from backoffice.payouts.models import HostAccount
-from backoffice.payouts.policies.accounts import bank_changed, status_after
+from backoffice.payouts.policies.accounts import bank_changed, is_country, status_after
 from backoffice.people import queries as people
 from backoffice.rulebook import queries as rulebook
 
@@ -21,7 +21,8 @@ _TOLD = ("can_receive", "can_pay_out", "missing", "disabled_reason")
 
 
 def begin_account(*, host_id: int, country: str, actor: Actor, now: datetime) -> HostAccount:
-    """A host wants to be paid: the row that their account at the provider will be kept in. Repeating it changes nothing.
+    """A host wants to be paid: the row that their account at the provider will be kept in. Repeating it changes nothing; with
+    another country it takes that, until the provider has made the account: then its country is settled.
 
     Raises NotAllowed for another than the host, Invalid for a country that is none."""
     grant = actor.must("payouts.onboard")
@@ -30,13 +31,19 @@ def begin_account(*, host_id: int, country: str, actor: Actor, now: datetime) ->
     host = people.person(person_id=host_id)
     if not host.is_host:
         raise NotAllowed(verb="set up payouts without being a host")
-    if len(country) != 2 or not country.isalpha():
+    country = country.upper()
+    if not is_country(country):
         raise Invalid("country: write the two letters of the country you live in, such as BE.", field="country")
     with transaction.atomic():
         # A host who clicks twice: the unique host makes both clicks one row.
-        account, fresh = HostAccount.objects.get_or_create(
-            host_id=host_id, defaults={"country": country.upper(), "created_at": now}
-        )
+        _, fresh = HostAccount.objects.get_or_create(host_id=host_id, defaults={"country": country, "created_at": now})
+        # The provider's answer to an earlier click may come at this moment: then the account is made.
+        account = HostAccount.objects.select_for_update(of=("self",)).select_related("host").get(host_id=host_id)
+        before = account.country
+        if account.provider_id is None and before != country:
+            account.country, account.version = country, account.version + 1
+            account.save(update_fields=["country", "version"])
+            _note(account, "move", actor, now, before={"country": before}, after={"country": country})
         if fresh:
             _note(account, "begin", actor, now, after={"status": account.status, "country": account.country})
     return account
@@ -103,7 +110,7 @@ def approve_bank(*, host_code: str, reason: str, version: int, actor: Actor, now
 
 
 def _take_over(account: HostAccount, seen: SeenAccount) -> None:
-    account.provider_id = seen.id
+    account.provider_id, account.country = seen.id, seen.country or account.country
     account.can_receive, account.can_pay_out = seen.can_receive, seen.can_pay_out
     account.missing, account.disabled_reason = list(seen.missing), seen.disabled_reason[:120]
     account.bank_hint = seen.bank_hint[:40]

@@ -5,10 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from babel import Locale
+
 from backoffice.payouts.states import ACCOUNT
 from backoffice.rulebook.policies import RecoveryRules
 
 _MOST_NAMED = 3
+# What stands among the territories of the locale data and is no country of ISO 3166-1.
+_NO_COUNTRIES = frozenset("AC CP CQ DG EA EU EZ IC QO TA UN XA XB XK ZZ".split())
+
+
+def is_country(code: str) -> bool:
+    """Whether this is the code of a country: two capital letters of ISO 3166-1. Which of them it pays out to, the provider
+    says."""
+    return len(code) == 2 and code.isalpha() and code in Locale("en").territories and code not in _NO_COUNTRIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
+
+from babel import Locale
 
 from ops_cli.stripe_sandbox import accounts
 from ops_cli.stripe_sandbox.context import Context
@@ -30,6 +33,16 @@ _CONTROLLERS = {
 }
 
 
+# What stands among the territories of the locale data and is no country of ISO 3166-1.
+_NO_COUNTRIES = frozenset("AC CP CQ DG EA EU EZ IC QO TA UN XA XB XK ZZ".split())
+
+
+@cache
+def _countries() -> frozenset[str]:
+    known = map(str, Locale("en").territories)
+    return frozenset(code for code in known if len(code) == 2 and code.isalpha()) - _NO_COUNTRIES
+
+
 @operation("POST", "/v1/accounts", CREATE)
 def create_account(ctx: Context, params: Values) -> Json:
     """A new connected account: by ``type``, or by the properties of its ``controller``."""
@@ -41,7 +54,7 @@ def create_account(ctx: Context, params: Values) -> Json:
             param="type",
         )
     country = params.get("country", ctx.settings.country).upper()
-    if len(country) != 2:
+    if country not in _countries():
         raise ApiError(400, f"Country '{country}' is unknown.", code="country_unsupported", param="country")
     kind = "none" if "controller" in params else params.get("type", "standard")
     record = accounts.create(ctx, {"country": country}, kind=kind, controller=_controller(kind, params))

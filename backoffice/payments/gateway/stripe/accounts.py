@@ -133,6 +133,7 @@ def _account(row: Mapping[str, Any]) -> SeenAccount:
         disabled_reason=requirements.get("disabled_reason") or "",
         bank_fingerprint=_fingerprint(banks),
         bank_hint=f"{shown.get('bank_name') or 'Bank'} ••{shown.get('last4') or ''}" if shown else "",
+        country=row.get("country") or "",
     )
 
 
