@@ -33,11 +33,14 @@ def receiver(_running: tuple[RunningSandbox, Receiver]) -> Receiver:
 
 @pytest.fixture
 def sandbox(_running: tuple[RunningSandbox, Receiver]) -> Iterator[RunningSandbox]:
-    """A sandbox whose clock stands still; when the test is over, every event's object is held against the schema."""
+    """A sandbox whose clock stands still; when the test is over, the object of every event, listed and delivered, is held
+    against the schema."""
     running, receiver = _running
     receiver.clear()
     yield running
     judge_events(running)
+    for item in receiver.received if contract.PRESENT else ():
+        contract.check_event(item.event)
     receiver.clear()
     running.flush()
     running.control("POST", "/_sim/reset", {"clock": True})
@@ -89,5 +92,5 @@ def judge_events(sandbox: RunningSandbox) -> None:
     client = sandbox.client(contract.JudgedClient(timeout=20))
     accounts = [account.id for account in client.v1.accounts.list({"limit": 100}).data]
     for options in ({}, *({"stripe_account": account} for account in accounts)):
-        for event in client.v1.events.list({"limit": 100}, options).auto_paging_iter():  # type: ignore[arg-type]
-            contract.check_object(event.to_dict(recursive=True)["data"]["object"])
+        for _ in client.v1.events.list({"limit": 100}, options).auto_paging_iter():  # type: ignore[arg-type]
+            pass  # the client is the judge

@@ -62,10 +62,16 @@ def check_exchange(method: str, url: str, sent: str | bytes | None, status: int,
     if status == 200 and parts.path.startswith("/v1/setup_intents"):
         for item in answer["data"] if answer["object"] == "list" else [answer]:
             check_object(item)
+        check_setup_request(method, parts.path, parse_qsl(parts.query if method != "POST" else str(sent or ""), True))
     elif status == 200:
         _check(answer, answers["200"]["content"]["application/json"]["schema"], f"{method} {parts.path}")
-        if operation is not None and not isinstance(sent, bytes):  # an upload is not a form
+        if isinstance(sent, bytes):
+            check_upload(operation or {}, sent)
+        elif operation is not None:
             check_request(operation, parse_qsl(parts.query if method != "POST" else sent or "", True))
+        if parts.path.startswith("/v1/events"):
+            for event in answer["data"] if answer["object"] == "list" else [answer]:
+                check_event(event)
     else:
         _check(answer, {"$ref": "#/components/schemas/error"}, f"{method} {parts.path} {status}")
 
@@ -82,6 +88,37 @@ def check_request(operation: Json, pairs: list[tuple[str, str]]) -> None:
     assert set(given) <= set(known), f"{operation['operationId']}: unknown {set(given) - set(known)}"
     for name, value in given.items():
         _check(_coerce(value, known[name]), known[name], f"{operation['operationId']} {name}", closed=False)
+
+
+def check_event(event: Json) -> None:
+    """AssertionError unless the object inside is what the schema says of its kind. Events are read again and again: each
+    is judged once."""
+    _check_text(json.dumps(event["data"]["object"]))
+
+
+@cache
+def _check_text(subject: str) -> None:
+    check_object(json.loads(subject))
+
+
+def check_upload(operation: Json, sent: bytes) -> None:
+    """AssertionError unless the parts of an uploaded form are those that the schema names, all that it requires among
+    them, with a purpose that it knows."""
+    schema = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
+    parts = dict(re.findall(rb'form-data; name="([^"]+)"[^\r\n]*(?:\r\n[^\r\n]+)*\r\n\r\n([^\r\n]*)', sent))
+    given = {name.decode() for name in parts}
+    assert set(schema["required"]) <= given <= set(schema["properties"]), f"an upload with {sorted(given)}"
+    assert parts[b"purpose"].decode() in schema["properties"]["purpose"]["enum"], parts[b"purpose"]
+
+
+def check_setup_request(method: str, path: str, pairs: list[tuple[str, str]]) -> None:
+    """AssertionError unless the SDK has such parameters of a SetupIntent, which the schema at hand does not know."""
+    *_, name = path.split("/")
+    verb = {"setup_intents": ("List", "Create"), "confirm": ("", "Confirm"), "cancel": ("", "Cancel")}.get(
+        name, ("Retrieve", "Update")
+    )[method == "POST"]
+    known = set(getattr(stripe.params, f"SetupIntent{verb}Params").__annotations__)
+    assert set(_nest(pairs)) <= known, f"SetupIntent{verb}Params has no {set(_nest(pairs)) - known}"
 
 
 class JudgedClient(stripe.RequestsClient):

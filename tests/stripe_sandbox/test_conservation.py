@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from tests.stripe_sandbox import contract
 from tests.stripe_sandbox.server import RunningSandbox, run_sandbox
 
 CARDS = ["pm_card_visa", "pm_card_bypassPending", "pm_card_createDispute", "pm_card_createDisputeInquiry",
@@ -36,8 +37,8 @@ def test_money_is_neither_made_nor_lost(world: RunningSandbox) -> None:
 
         @initialize()
         def begin(self) -> None:
-            world.control("POST", "/_sim/reset")
-            self.client = world.client()
+            world.control("POST", "/_sim/reset", {"clock": True})
+            self.client = world.client(contract.JudgedClient(timeout=20))
             self.charges: list[str] = []
             self.transfers: list[str] = []
             self.hosts = []
@@ -59,7 +60,8 @@ def test_money_is_neither_made_nor_lost(world: RunningSandbox) -> None:
             """A host is paid at once, so that reversals and bank payouts have something to work on."""
             self.pay(amount=amount, card="pm_card_bypassPending", currency="eur")
             params: Any = {"currency": "eur", "destination": self.hosts[host], "source_transaction": self.charges[-1]}
-            self.transfers.append(self.client.v1.transfers.create(params).id)
+            with contextlib.suppress(stripe.InvalidRequestError):  # an account whose bank sent money back gets none
+                self.transfers.append(self.client.v1.transfers.create(params).id)
 
         @rule(which=PICK, host=st.integers(0, 1), amount=AMOUNTS, bound=st.booleans())
         def transfer(self, which: int, host: int, amount: int, bound: bool) -> None:

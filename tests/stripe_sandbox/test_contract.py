@@ -177,6 +177,19 @@ def test_the_judge_finds_what_is_wrong() -> None:
     for pairs in ([("surprise", "1")], [("amount", "five")], [("reason", "whim")]):
         with pytest.raises(AssertionError):
             contract.check_request(operation, pairs)
+    with pytest.raises(AssertionError):
+        contract.check_event({"data": {"object": bad["unknown key"]}})
+    contract.check_setup_request("POST", "/v1/setup_intents/seti_1/confirm", [("payment_method", "pm_1")])
+    for path in ("/v1/setup_intents", "/v1/setup_intents/seti_1/confirm"):
+        with pytest.raises(AssertionError):
+            contract.check_setup_request("POST", path, [("surprise", "1")])
+    upload = b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
+    file = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.pdf"\r\nContent-Type: text/plain\r\n\r\n%%PDF\r\n'
+    files = published()["POST", "/v1/files"]
+    contract.check_upload(files, upload % (b"purpose", b"dispute_evidence") + file)
+    for parts in (file, upload % (b"purpose", b"whim") + file, upload % (b"surprise", b"1") + file):
+        with pytest.raises(AssertionError):
+            contract.check_upload(files, parts)
 
 
 def test_nothing_of_the_desk_is_imported_nor_django() -> None:

@@ -10,6 +10,7 @@ import pytest
 import stripe
 
 from tests.stripe_sandbox.conftest import Pay
+from tests.stripe_sandbox.receiver import Receiver
 from tests.stripe_sandbox.server import ControlError, RunningSandbox
 
 DAY = 86_400
@@ -191,7 +192,9 @@ def test_what_converts_is_taken_at_the_rate_of_the_day(
     assert row.exchange_rate is not None and row.amount == -round(100_000 * row.exchange_rate * 100)
 
 
-def test_what_issuers_do_on_request(sandbox: RunningSandbox, client: stripe.StripeClient, pay: Pay) -> None:
+def test_what_issuers_do_on_request(
+    sandbox: RunningSandbox, receiver: Receiver, client: stripe.StripeClient, pay: Pay
+) -> None:
     """Any charge can be disputed; appeals and statuses nobody has heard of can be acted out."""
     charge = str(pay(amount=10_000).latest_charge)
     sandbox.advance(2)
@@ -207,6 +210,8 @@ def test_what_issuers_do_on_request(sandbox: RunningSandbox, client: stripe.Stri
     assert [row[2] for row in rows(client, dispute["id"])] == [-4_000, 4_000, -4_000]
     sandbox.control("POST", path, {"funds": "reinstated"})
     assert sandbox.control("POST", path, {"status": "arbitration_2031"})["status"] == "arbitration_2031"
+    sandbox.flush()
+    receiver.clear()
     sandbox.control("POST", "/_sim/reset")  # the judge of all events would not accept that one
     for body, message in (
         ({"charge": "ch_none"}, "No such charge"),
