@@ -19,13 +19,12 @@ from backoffice.payouts.operations.clawbacks import (
 from backoffice.payouts.operations.credits import pay_credit
 from backoffice.payouts.operations.damages import pay_damage
 from backoffice.payouts.operations.holds import check_lifter, expire_hold, extend_hold, lift_hold, place_hold
-from backoffice.payouts.operations.release import Released, release
+from backoffice.payouts.operations.release import release
 from backoffice.payouts.operations.schedule import schedule
 from backoffice.payouts.operations.transfers import fail_transfer, note_transfer_failure, record_transfer
 from backoffice.payouts.operations.write_offs import check_write_off_decider, decide_write_off, propose_write_off
 
 __all__ = [
-    "Released",
     "approve_bank",
     "begin_account",
     "check_lifter",
