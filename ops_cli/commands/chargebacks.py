@@ -227,7 +227,7 @@ def stage(
     """Keep evidence for CODE and lay it beside the dispute at the provider. Nothing is submitted.
 
     Prints the evidence as it then stands; with --dry-run as it would stand. Exit code 2 for a field that the provider does
-    not know.
+    not know, a file that it would not take, and when nothing is given to keep.
 
     \b
     Example:
@@ -236,20 +236,28 @@ def stage(
       ops chargebacks stage CB-4KXH7RTZ --file receipt=receipt.pdf --reason receipt --as sam@example.org
     """
     from backoffice.core import clock
+    from backoffice.payments import operations
     from backoffice.workflows import work_chargebacks
 
+    actor.must("chargebacks.work")
+    if not (draft or words or files):
+        raise click.UsageError("say what to keep: --draft, --set FIELD=TEXT or --file FIELD=PATH")
     now, found = clock.now(), _found(code)
     evidence = work_chargebacks.draft(code=found.code, actor=actor) if draft else {}
     evidence |= dict(_pair(each, "--set") for each in words)
-    uploads = [_pair(each, "--file") for each in files]
+    uploads = [_file(each) for each in files]
     if dry_run:
-        return _evidence({**found.evidence, **evidence, **dict(uploads)}, dry_run=True)
+        whole = operations.check_evidence(code=found.code, evidence=evidence, actor=actor, now=now)
+        for field, path, content in uploads:
+            operations.check_evidence_file(
+                code=found.code, field=field, name=path.name, content=content, actor=actor, now=now
+            )
+            whole[field] = str(path)
+        return _evidence(whole, dry_run=True)
     if evidence:
         work_chargebacks.stage(code=found.code, evidence=evidence, version=None, actor=actor, now=now)
-    for field, path in uploads:
-        work_chargebacks.upload(
-            code=found.code, field=field, name=Path(path).name, content=Path(path).read_bytes(), actor=actor, now=now
-        )
+    for field, path, content in uploads:
+        work_chargebacks.upload(code=found.code, field=field, name=path.name, content=content, actor=actor, now=now)
     return _evidence(_found(found.code).evidence)
 
 
@@ -305,6 +313,15 @@ def _pair(text: str, option: str) -> tuple[str, str]:
     if not (name and mark):
         raise Failed(f"{option}: write FIELD=…, not {text!r}", Exit.USAGE)
     return name.strip(), value
+
+
+def _file(text: str) -> tuple[str, Path, bytes]:
+    """Read before anything is kept: a path that is wrong leaves all as it was."""
+    field, name = _pair(text, "--file")
+    try:
+        return field, Path(name), Path(name).read_bytes()
+    except OSError as error:
+        raise Failed(f"--file: {name} cannot be read: {error.strerror}", Exit.USAGE) from None
 
 
 def _month(text: str) -> date:

@@ -85,8 +85,17 @@ def test_evidence_is_staged_by_somebody_known_and_shown_before(
     receipt.write_bytes(PDF)
     ops_as(sam, "chargebacks", "stage", row.code, "--file", f"receipt={receipt}", "--reason", "receipt")
     assert EvidenceFile.objects.get().provider_id == Chargeback.objects.get().evidence["receipt"]
-    wrong = ops_as(sam, "chargebacks", "stage", row.code, "--set", "colour=blue", "--reason", "x")
-    assert wrong.code == Exit.USAGE and "knows no such field" in wrong.said
+    for flaw, said in (
+        (("--set", "colour=blue"), "knows no such field"),
+        (("--file", f"receipt={tmp_path}/none.pdf"), "cannot be read"),
+        (("--file", f"customer_name={receipt}"), "no file goes there"),
+        ((), "say what to keep"),
+    ):
+        for how in ((), ("--dry-run",)):
+            wrong = ops_as(sam, "chargebacks", "stage", row.code, *flaw, *how, "--reason", "x")
+            assert wrong.code == Exit.USAGE and said in wrong.said and not wrong.envelope
+    nobody = ops_as(factories.staff("trust_safety", now=now()), *asked, "--dry-run")
+    assert nobody.code == Exit.NOT_ALLOWED and "captured" not in nobody.said
     assert ops_as(sam, "chargebacks", "stage", row.code, "--set", "nothing", "--reason", "x").code == Exit.USAGE
 
 

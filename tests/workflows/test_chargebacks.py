@@ -759,7 +759,9 @@ def test_a_file_is_kept_at_the_provider_and_known_by_its_digest(sandbox: Running
     kept = EvidenceFile.objects.get()
     assert (kept.field, kept.name, kept.size, len(kept.digest)) == ("receipt", "receipt.pdf", len(PDF), 64)
     assert again(row).evidence == {"receipt": kept.provider_id}
+    version = again(row).version
     upload(row)
+    assert again(row).version == version and AuditEntry.objects.filter(verb="chargebacks.upload").count() == 1
     assert EvidenceFile.objects.count() == 1  # the same bytes for the same field are the same file
     upload(row, PDF + b"%%EOF")
     assert EvidenceFile.objects.count() == 2 and again(row).evidence["receipt"] != kept.provider_id
@@ -829,6 +831,21 @@ def test_what_was_taken_back_is_not_submitted_though_the_provider_was_not_told(s
     submit(row)
     there = work_chargebacks.gateway().dispute(dispute_id=row.provider_id)
     assert (there.submissions, there.evidence) == (1, {"uncategorized_text": "See the log."})
+
+
+def test_nobody_sends_a_file_for_their_own_booking_or_without_the_right_to(sandbox: RunningSandbox) -> None:
+    row = told(sandbox, paid())
+    assert row.payment is not None
+    person = factories.staff("finance", now=now())
+    Booking.objects.filter(pk=row.payment.booking_id).update(host=person)
+    stranger = factories.person("Eve", now=now())
+    what: dict[str, Any] = {"code": row.code, "field": "receipt", "name": "receipt.pdf"}
+    for actor in (factories.acting(person, now=now()), factories.acting(stranger, now=now())):
+        with pytest.raises(NotAllowed):
+            work_chargebacks.upload(**what, content=PDF, actor=actor, now=now())
+        with pytest.raises(NotAllowed):
+            payments.keep_evidence_file(**what, digest="d", size=1, provider_id="file_1", actor=actor, now=now())
+    assert sandbox.client().v1.files.list().data == [] and not EvidenceFile.objects.exists()
 
 
 def test_two_people_who_submit_at_once_submit_once(sandbox: RunningSandbox) -> None:

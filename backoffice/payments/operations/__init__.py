@@ -17,6 +17,7 @@ from backoffice.payments.operations.attempts import (
 )
 from backoffice.payments.operations.chargebacks import (
     bear_loss,
+    check_evidence,
     check_evidence_file,
     claim_answer,
     follow_chargeback_money,
@@ -94,6 +95,7 @@ __all__ = [
     "check_charge_approver",
     "check_cover",
     "check_damage",
+    "check_evidence",
     "check_evidence_file",
     "check_note",
     "check_repayment",

@@ -109,14 +109,17 @@ def save_evidence(
 
     Raises Invalid for a field it does not know or too much text, Conflict once it has been answered, StaleVersion."""
     actor.must("chargebacks.work")
-    wanted = evidence_rules.check_words(evidence)
     with transaction.atomic():
         row = _lock_open(code, version, actor, now)  # two people writing at once: the second sees the first one's words
-        kept = {**row.evidence, **wanted}
-        row.evidence = {field: text for field, text in kept.items() if text}
-        evidence_rules.check_length(row.evidence)
-        _changed(row, "stage", actor, now, ["evidence"], after={"fields": ", ".join(sorted(wanted))})
+        row.evidence = _with_words(row, evidence)
+        _changed(row, "stage", actor, now, ["evidence"], after={"fields": ", ".join(sorted(evidence))})
     return row
+
+
+def check_evidence(*, code: str, evidence: Mapping[str, str], actor: Actor, now: datetime) -> dict[str, str]:
+    """What the evidence of a chargeback would be once this is kept; nothing is. Raises what `save_evidence` raises."""
+    actor.must("chargebacks.work")
+    return _with_words(_read_open(code, actor, now), evidence)
 
 
 def note_evidence_staged(*, code: str, version: int, now: datetime) -> None:
@@ -128,8 +131,7 @@ def check_evidence_file(*, code: str, field: str, name: str, content: bytes, act
     """Whether a file may be sent as evidence; returns its SHA-256. Raises Invalid with the remedy, Conflict once it has
     been answered."""
     actor.must("chargebacks.work")
-    row = queries.chargeback(code=code)
-    _check_open(row, now)
+    row = _read_open(code, actor, now)
     others = sum(each.size for each in _files_in_use(row) if each.field != field)
     evidence_rules.check_file(field=field, name=name, content=content, others=others)
     return evidence_rules.digest(content)
@@ -139,8 +141,11 @@ def keep_evidence_file(
     *, code: str, field: str, name: str, digest: str, size: int, provider_id: str, actor: Actor, now: datetime
 ) -> Chargeback:
     """A file is at the provider: it is the evidence of its field from now on. Keeping the same one again changes nothing."""
+    actor.must("chargebacks.work")
     with transaction.atomic():
         row = _lock_open(code, None, actor, now)
+        if row.evidence.get(field) == provider_id:
+            return row
         EvidenceFile.objects.get_or_create(
             provider_id=provider_id,
             defaults={
@@ -310,6 +315,15 @@ def _locked(code: str, version: int | None) -> Chargeback:
 
 def _lock_open(code: str, version: int | None, actor: Actor, now: datetime) -> Chargeback:
     row = _locked(code, version)
+    if row.payment is not None:
+        bookings.not_for_oneself(booking=row.payment.booking, actor=actor)
+    _check_open(row, now)
+    return row
+
+
+def _read_open(code: str, actor: Actor, now: datetime) -> Chargeback:
+    """One that can be answered now, unlocked: for what is looked at before anything is sent or written."""
+    row = queries.chargeback(code=code)
     if row.payment is not None:
         bookings.not_for_oneself(booking=row.payment.booking, actor=actor)
     _check_open(row, now)
@@ -504,6 +518,13 @@ def _post(row: Chargeback, key: str, kind: str, lines: policies.Lines, actor: Ac
 
 
 # Private: saying -----------------------------------------------------------------------------------------------------
+
+
+def _with_words(row: Chargeback, evidence: Mapping[str, str]) -> dict[str, str]:
+    kept = {**row.evidence, **evidence_rules.check_words(evidence)}
+    found = {field: text for field, text in kept.items() if text}
+    evidence_rules.check_length(found)
+    return found
 
 
 def _files_in_use(row: Chargeback) -> list[EvidenceFile]:
