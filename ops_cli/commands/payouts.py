@@ -99,7 +99,7 @@ def payouts() -> None:
     Example:
       ops payouts plan
       ops payouts explain PO-7QF3K2XY
-      ops payouts hold BK-7QF3K2 --amount 120.00 --cause dispute --hours 48 --reason "broken window" --as sam@example.org
+      ops payouts hold BK-7QF3K2 --amount 120.00 --cause dispute --for 48h --reason "broken window" --as sam@example.org
     """
 
 
@@ -119,9 +119,15 @@ def plan(actor: Actor, limit: int) -> Result:
     from backoffice.payouts import queries
 
     actor.must("payouts.view")
-    rows = [_planned(one) for one in queries.plan(now=clock.now(), limit=limit)]
+    now = clock.now()
+    rows = [_planned(one) for one in queries.plan(now=now, limit=limit)]
     waiting = sum(1 for row in rows if row["waits_for"])
-    return Result(rows=rows, summary={"due": len(rows), "ready": len(rows) - waiting, "waiting": waiting})
+    counts = queries.counts(now=now)
+    in_all = counts["due"] + counts["failed"]  # a refused one is due until it was sent
+    return Result(
+        rows=rows,
+        summary={"due": in_all, "shown": len(rows), "ready": len(rows) - waiting, "waiting": waiting},
+    )
 
 
 @payouts.command("list", short_help="List payouts, newest first.")
@@ -258,7 +264,10 @@ def release(actor: Actor, code: str | None, limit: int | None, dry_run: bool) ->
 
     now = clock.now()
     if code and dry_run:
-        rows = [_planned(one) for one in queries.plan(now=now) if one.payout == code.upper()]
+        found = queries.payout(code=code.upper(), actor=actor)
+        rows = [_planned(one) for one in queries.plan(now=now, codes=[found.code])]
+        if not rows:
+            raise Failed(f"{found.code} is {found.status.replace('_', ' ')}: nothing of it is left to send")
         return Result(rows=rows, columns=PLAN, summary={"dry_run": True})
     actor.must("payouts.release")
     if code:

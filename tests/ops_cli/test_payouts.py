@@ -48,13 +48,16 @@ def test_the_plan_names_what_is_due_and_what_it_waits_for(
     payout: Payout,
 ) -> None:
     assert ops("payouts", "plan").rows == []
+    (early,) = ops("payouts", "release", payout.code, "--dry-run").rows
+    assert early["waits_for"] == "It is not due yet." and early["waits_until"] == f"{payout.due_at:%Y-%m-%dT%H:%M:%SZ}"
+    assert ops("payouts", "release", "PO-NOBODY22", "--dry-run").code == Exit.FAILURE
     until_due(sandbox, booking)
     (row,) = ops("payouts", "plan").rows
     assert (row["payout"], row["amount"], row["waits_for"]) == (payout.code, payout.held, None)
     jobs.stop(scope="payouts", reason="transfers doubled", actor=factories.SYSTEM, now=now())
     stopped = ops("payouts", "plan")
     assert "transfers doubled" in stopped.rows[0]["waits_for"]
-    assert stopped.summary == {"due": 1, "ready": 0, "waiting": 1}
+    assert stopped.summary == {"due": 1, "shown": 1, "ready": 0, "waiting": 1}
     assert transfers(sandbox) == []
 
 
@@ -73,6 +76,8 @@ def test_what_is_due_is_released_once_by_whoever_may(
     assert ops_as(sam, "payouts", "release", *WHY).code == Exit.NOT_ALLOWED and transfers(sandbox) == []
     (row,) = ops_as(fay, "payouts", "release", payout.code, *WHY).rows
     assert (row["status"], row["sent"], row["sent_currency"]) == ("transferred", payout.held, "EUR")
+    over = ops("payouts", "release", payout.code, "--dry-run")
+    assert over.code == Exit.FAILURE and "is transferred: nothing of it is left to send" in over.said
     again = ops("payouts", "release", *WHY, "--approval", "AP-4QDR7H")
     assert again.code == Exit.DONE and "transferred" not in again.summary and len(transfers(sandbox)) == 1
     released = audit.entries().filter(object_id=payout.code, actor_id=fay.pk)

@@ -294,10 +294,12 @@ class Planned:
     waits: Waiting | None
 
 
-def plan(*, now: datetime, limit: int | None = None) -> list[Planned]:
-    """What a run would do now, the longest due first; nothing is changed."""
+def plan(*, now: datetime, limit: int | None = None, codes: Sequence[str] | None = None) -> list[Planned]:
+    """What a run would do now, the longest due first; nothing is changed. With `codes` what it would do with these, due or
+    not, as far as anything of them is left to send."""
     found = []
-    for code in due(now=now, limit=limit):
+    left = Payout.objects.filter(code__in=codes or (), status__in=[*UNRELEASED, "failed"]).order_by("due_at", "id")
+    for code in due(now=now, limit=limit) if codes is None else left.values_list("code", flat=True):
         row = payout(code=code)
         if row.status == "failed" or row.weight == 0:
             amount, reason = Money(row.transfer_amount, row.transfer_currency), waits(payout=row, now=now)
