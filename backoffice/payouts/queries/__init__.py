@@ -4,7 +4,6 @@ from backoffice.payouts.queries.accounts import (
     account,
     account_by_host,
     account_of,
-    account_seen,
     accounts,
     accounts_to_ask_about,
     bank_changes_waiting,
@@ -47,7 +46,6 @@ from backoffice.payouts.queries.credits import (
 )
 from backoffice.payouts.queries.explain import Explanation, explain, explain_booking
 from backoffice.payouts.queries.payouts import (
-    LOST_AFTER,
     OWED_TO_HOSTS,
     Planned,
     active_holds,
@@ -61,7 +59,6 @@ from backoffice.payouts.queries.payouts import (
     hold_limit,
     holds,
     holds_expired,
-    host_since,
     payout,
     payouts,
     payouts_of,
@@ -77,11 +74,10 @@ from backoffice.payouts.queries.payouts import (
     unscheduled,
     waits,
 )
-from backoffice.payouts.queries.write_offs import write_off, write_offs
+from backoffice.payouts.queries.write_offs import write_off
 
 __all__ = [
     "CREDIT_LABEL",
-    "LOST_AFTER",
     "OWED_TO_HOSTS",
     "Explanation",
     "Planned",
@@ -90,7 +86,6 @@ __all__ = [
     "account",
     "account_by_host",
     "account_of",
-    "account_seen",
     "accounts",
     "accounts_to_ask_about",
     "accounts_to_follow",
@@ -121,7 +116,6 @@ __all__ = [
     "hold_limit",
     "holds",
     "holds_expired",
-    "host_since",
     "is_bank_payout_news",
     "kept",
     "left_by_last_sweep",
@@ -150,5 +144,4 @@ __all__ = [
     "unscheduled",
     "waits",
     "write_off",
-    "write_offs",
 ]

@@ -30,11 +30,6 @@ def account_by_host(*, host_code: str) -> HostAccount:
     return found
 
 
-def account_seen(*, provider_id: str) -> HostAccount | None:
-    """The account that the provider knows under this id; None when it is none of ours."""
-    return accounts().filter(provider_id=provider_id).first()
-
-
 def facts_of(account: HostAccount) -> AccountFacts:
     """What the policy asks of an account."""
     return AccountFacts(
