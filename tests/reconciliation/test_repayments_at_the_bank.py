@@ -12,7 +12,7 @@ from backoffice.ledger import queries as ledger
 from backoffice.payments import operations as payments
 from backoffice.payments.models import Refund
 from backoffice.people.models import User
-from backoffice.reconciliation import operations
+from backoffice.reconciliation import operations, queries
 from backoffice.reconciliation.policies import SeenStatementLine
 from backoffice.workflows import import_balance_transactions
 from tests import factories
@@ -40,6 +40,10 @@ def test_the_line_that_names_a_repayment_settles_it_once(returned: Refund, farid
     import_balance_transactions.run(now=now())
     asked = repay(returned, farid)
     payments.approve_refund(refund_code=asked.code, version=asked.version, actor=factories.acting(fatima), now=now())
+    noted = payments.note_repayment(
+        refund_code=asked.code, reference="E2E-1", version=asked.version + 1, actor=factories.acting(farid), now=now()
+    )
+    assert noted.status == "submitted" and queries.refunds_under_way() == [], "the provider is not asked about it"
     other = line(-3_999, f"SEPA credit transfer {asked.code}", "B-0")
     assert match(other)["unidentified"] == 1, "another amount is not it"
     assert match(line(-4_000, f"SEPA credit transfer {asked.code}"), other)["matched"] == 1

@@ -179,7 +179,8 @@ def stop_refund(*, refund: Refund, actor: Actor, now: datetime) -> None:
     if refund.status not in {"requested", "approved"}:
         return
     posted = refund.status == "approved"
-    _move_refund(refund, "cancel", actor=actor, now=now)
+    refund.settled_at = now
+    _move_refund(refund, "cancel", actor=actor, now=now, fields=["settled_at"])
     if posted:
         _unpost(refund, f"refund-stopped:{refund.code}", actor.reason, actor, now)
     _tell_guest(refund, "refund_stopped", now)

@@ -168,7 +168,7 @@ def post_repayment(*, refund: Refund, actor: Actor, now: datetime) -> None:
         )
     ledger.post(
         key=f"refund:{refund.code}",
-        kind="refund",
+        kind="repayment_approved",
         lines=policies.repaid(returned=returned.code, refund=refund.code, amount=amount),
         subject=refund.payment.booking.code,
         reference=refund.code,

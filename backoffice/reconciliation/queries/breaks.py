@@ -182,8 +182,11 @@ def payments_under_way() -> list[str]:
 
 
 def refunds_under_way() -> list[str]:
-    """Provider ids of refunds that have not ended, those with a break first, then newest first."""
-    rows = Refund.objects.filter(provider_id__isnull=False, status__in=["approved", "submitted", "indeterminate"])
+    """Provider ids of refunds that have not ended, those with a break first, then newest first. What is paid another way
+    carries our bank's reference, of which the provider knows nothing."""
+    rows = Refund.objects.filter(
+        provider_id__isnull=False, method="card", status__in=["approved", "submitted", "indeterminate"]
+    )
     rows = rows.annotate(broken=_broken("status", "code")).order_by("-broken", "-id")
     return [str(id) for id in rows.values_list("provider_id", flat=True)[:_MOST_ASKED]]
 

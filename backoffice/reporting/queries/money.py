@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any, Final, Literal
 
-from django.db.models import Count, F, QuerySet, Sum
+from django.db.models import Count, F, Q, QuerySet, Sum
 from django.db.models.functions import TruncMonth
 
 from backoffice.core.errors import Invalid
 from backoffice.ledger.models import JournalLine
-from backoffice.payments.models import Payment, Refund
+from backoffice.payments.models import ExtraCharge, Payment, Refund
 
 By = Literal["month", "city"]
 GROUPS: Final = ("month", "city")
@@ -20,7 +20,7 @@ GROUPS: Final = ("month", "city")
 # What the report counts, said once for its page, its command and its docs.
 GMV: Final = (
     "Gross merchandise value: what guests were charged for stays, by the instant of capture (UTC), in the currency "
-    "charged. Refunds are those approved in the same period, less those the provider refused in it, whatever period the "
+    "charged. Refunds are those approved in the same period, less those refused or stopped in it, whatever period the "
     "charge fell in."
 )
 
@@ -65,14 +65,25 @@ def gmv(*, since: date, until: date, by: str) -> list[GmvRow]:
         raise Invalid("until: must be after since.", field="until")
     start, end = _midnight(since), _midnight(until)
     captured = Payment.objects.filter(status="captured", captured_at__gte=start, captured_at__lt=end)
-    approved = Refund.objects.filter(approved_at__gte=start, approved_at__lt=end)
-    # A refund the provider took and the bank sent back stays a refund: the money stands aside for the guest.
+    # Instalments, and damage that was paid too late: held for the guest, it is money of the stay until it has gone back.
+    beside = ExtraCharge.objects.filter(
+        Q(kind="instalment") | Q(held__gt=0), status="captured", captured_at__gte=start, captured_at__lt=end
+    )
+    # A refund the provider took and the bank sent back stays a refund: the money stands aside for the guest, and what pays
+    # it another way is the same refund, not one more.
+    approved = Refund.objects.filter(approved_at__gte=start, approved_at__lt=end, repays=None)
     refused = Refund.objects.filter(
-        status="failed", unclaimed=False, approved_at__isnull=False, settled_at__gte=start, settled_at__lt=end
+        Q(status="failed", unclaimed=False) | Q(status="cancelled"),
+        approved_at__isnull=False,
+        settled_at__gte=start,
+        settled_at__lt=end,
+        repays=None,
     )
     rows: dict[tuple[str, str], list[int]] = {}
     for group, currency, count, total in _grouped(captured, by, "captured_at", "booking__listing__city"):
         rows[group, currency] = [count, total, 0]
+    for group, currency, _, total in _grouped(beside, by, "captured_at", "booking__listing__city"):
+        rows.setdefault((group, currency), [0, 0, 0])[1] += total
     for refunds, sign, at in ((approved, 1, "approved_at"), (refused, -1, "settled_at")):
         for group, currency, _, total in _grouped(refunds, by, at, "payment__booking__listing__city"):
             rows.setdefault((group, currency), [0, 0, 0])[2] += sign * total
