@@ -29,6 +29,8 @@ app.conf.beat_schedule = {
     "bank-payouts": {"task": "workflows.follow_bank_payouts", "schedule": 300.0},
     "clawbacks": {"task": "workflows.claw_back", "schedule": 3600.0},
     "sweep-earnings": {"task": "workflows.sweep_earnings", "schedule": 3600.0},
+    "reconcile-state": {"task": "reconciliation.state", "schedule": 3600.0},
+    "reconcile-all": {"task": "reconciliation.all", "schedule": 86400.0},
     "complete-stays": {"task": "workflows.complete_stays", "schedule": 300.0},
     "forget-keys": {"task": "jobs.forget_old_keys", "schedule": 3600.0},
 }

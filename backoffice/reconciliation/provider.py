@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from django.db import connection, transaction
 
-from backoffice.core.actor import Actor
-from backoffice.core.errors import Conflict, NotFound, ProviderError
+from backoffice.core.actor import Actor, system
+from backoffice.core.errors import Conflict, Locked, NotFound, ProviderError
 from backoffice.core.money import Money
 from backoffice.jobs import operations as jobs
 from backoffice.payments.gateway.stripe import gateway
@@ -25,6 +25,7 @@ from backoffice.reconciliation.queries import Difference
 from backoffice.reconciliation.states import SCOPES
 from backoffice.workflows import import_balance_transactions
 
+ACTOR: Final = system("reconciliation")
 # The provider's clock may be a little ahead of ours; its newest movements belong to the run all the same.
 AHEAD: Final = timedelta(minutes=5)
 BEGINNING: Final = timedelta(days=400)
@@ -126,6 +127,20 @@ def resume(*, scope: str, actor: Actor, now: datetime, chunk: int = operations.C
             raise Conflict(f"No run of {scope} was cut off where it could go on; begin one: ops reconcile {scope}")
         with _accounted(run, handle):
             return _compare(run, handle, actor, chunk=chunk)
+
+
+def keep_up(*, scope: str, now: datetime) -> int:
+    """What runs by itself: go on with what was cut off, then compare anew. Returns how many findings there are; none while
+    another run has one of the legs, which is as good.
+
+    Raises UpstreamUnavailable when the provider does not answer."""
+    try:
+        cut = queries.unfinished(scope=scope)
+        if cut is not None and operations.is_staged(run=cut):
+            resume(scope=scope, actor=ACTOR, now=now)
+        return reconcile(scope=scope, since=None, until=None, actor=ACTOR, now=now).found
+    except Locked:
+        return 0
 
 
 # Private --------------------------------------------------------------------------------------------------------------

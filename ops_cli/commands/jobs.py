@@ -181,6 +181,7 @@ def scheduled() -> Mapping[str, Job]:
     from backoffice.notifications import queries as messages
     from backoffice.payments import queries as payments
     from backoffice.payouts import queries as payouts
+    from backoffice.reconciliation import provider as reconciliation
     from backoffice.workflows import apply_provider_event as events
     from backoffice.workflows import (
         claw_back,
@@ -202,6 +203,8 @@ def scheduled() -> Mapping[str, Job]:
         "notifications.sweep_outbox": Job(
             lambda now: notifications.deliver_due(now=now), lambda now: messages.due(now=now).count()
         ),
+        "reconciliation.state": Job(lambda now: reconciliation.keep_up(scope="state", now=now), lambda now: None),
+        "reconciliation.all": Job(lambda now: reconciliation.keep_up(scope="all", now=now), lambda now: None),
         "workflows.apply_pending_events": Job(
             lambda now: events.apply_due(now=now), lambda now: len(payments.events_due(now=now))
         ),

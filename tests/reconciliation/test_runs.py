@@ -17,11 +17,12 @@ from django.db import connection
 from backoffice.core.actor import system
 from backoffice.core.errors import Conflict, Invalid, Locked, NotAllowed, ProviderError
 from backoffice.core.money import Money
+from backoffice.jobs.models import JobRun
 from backoffice.ledger.models import Journal
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import BalanceTransaction
 from backoffice.payments.policies.seen import SeenBalanceTransaction
-from backoffice.reconciliation import operations, provider, queries
+from backoffice.reconciliation import operations, provider, queries, tasks
 from backoffice.reconciliation.models import Break, BreakEvent, Match, ProviderLine, Run, StagedDifference
 from backoffice.reconciliation.operations import runs
 from backoffice.reconciliation.parsers import provider_report
@@ -292,6 +293,24 @@ def test_a_dry_run_that_is_broken_off_is_never_gone_on_with(
     killed = operations.begin(scope="bank", since=NOW, until=NOW + DAY, actor=ACTOR, now=NOW, dry_run=True)
     operations.stage(run=killed, asked=NOW)
     assert resume(scope="bank", actor=ACTOR, now=now()).run == cut
+
+
+def test_beat_goes_on_with_what_was_cut_off_and_then_compares_anew(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks.everything()
+    sandbox.drift(kind="extra", amount_delta=500)
+    sandbox.advance(3_600)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "write_chunk", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            reconcile(scope="all", since=None, until=None, actor=ACTOR, now=now())
+    tasks.everything()
+    assert list(Run.objects.order_by("id").values_list("status", flat=True)) == ["succeeded"] * 3
+    assert JobRun.objects.get(name="reconciliation.all").counts == {"findings": Break.objects.count()}
+    with provider._alone("bank", system("night run"), now()):
+        tasks.state()  # says nothing, and leaves it to the other
+    assert Run.objects.count() == 3 and not JobRun.objects.filter(name="reconciliation.state").exists()
 
 
 # What a run did not look at does not heal -----------------------------------------------------------------------------
