@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -46,15 +47,25 @@ def reconcile() -> None:
 
 
 def _windowed(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that every scope has."""
+    """The options that every scope has; --resume goes without any other, as the run was begun with its own."""
+
+    @functools.wraps(command)
+    def checked(*args: Any, **given: Any) -> Any:
+        asked = {"--file": "path", "--since": "since", "--until": "until", "--dry-run": "dry_run"}
+        beside = [option for option, name in asked.items() if given.get(name)] + ["--file"] * bool(given.get("files"))
+        if given["resume"] and beside:
+            raise click.UsageError(f"--resume goes on with a run as it was begun; leave out {', '.join(beside)}.")
+        return command(*args, **given)
+
+    with_options: Callable[..., Any] = checked
     for option in (
         dry_run,
         click.option("--resume", is_flag=True, help="Go on with the last run of this scope where it was cut off."),
         click.option("--until", type=INSTANT, help="Up to but not including it.  [default: now]"),
         click.option("--since", type=INSTANT, help="From this instant, or so long ago (30d).  [default: 400 days ago]"),
     ):
-        command = option(command)
-    return command
+        with_options = option(with_options)
+    return with_options
 
 
 @reconcile.command(short_help="Compare the ledger with Stripe's balance transactions.")

@@ -74,6 +74,12 @@ def test_a_window_is_written_as_days_ago_or_as_instants(ops: Ops, sandbox: Runni
     assert turned.code == Exit.USAGE and "is not an instant" in turned.said
 
 
+@pytest.mark.parametrize("beside", [["--dry-run"], ["--since", "2d"], ["--until", "1d"], ["--file", __file__]])
+def test_a_run_is_gone_on_with_as_it_was_begun(ops: Ops, sandbox: RunningSandbox, beside: list[str]) -> None:
+    turned = ops("reconcile", "bank", "--resume", *beside)
+    assert turned.code == Exit.USAGE and beside[0] in turned.said and not Run.objects.exists()
+
+
 def test_while_it_runs_elsewhere_it_is_exit_code_5(ops: Ops, sandbox: RunningSandbox) -> None:
     with jobs.running(name="reconcile.stripe", actor=system("night run"), now=now()):
         found = ops("reconcile", "stripe")
