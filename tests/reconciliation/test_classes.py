@@ -318,6 +318,19 @@ def test_clean_books_have_no_break() -> None:
     assert all(figures["unexplained"] == 0 for figures in run.explained.values())
 
 
+def test_what_a_bank_sent_back_counts_once_however_it_is_repaid() -> None:
+    books = clean()
+    repaid, twice = books.payment(10_000), books.payment(10_000)
+    for payment, amount in ((repaid, 8_000), (twice, 6_000)):
+        back = books.refund(payment, amount, status="failed")
+        Refund.objects.filter(pk=back.pk).update(unclaimed=True)
+        other = books.refund(payment, 11_000 if payment is repaid else 6_000, status="approved")
+        if payment is repaid:  # in our currency, which is another
+            Refund.objects.filter(pk=other.pk).update(repays=back, method="other", currency="USD", provider_id=None)
+    books.run()
+    assert [key for leg, key in found() if leg == "booking"] == [twice.booking.code]
+
+
 def understood(command: str) -> None:
     """That `ops` takes a command as it is written: its name, its arguments and its options; nothing is carried out."""
     name, *rest = shlex.split(command)[1:]

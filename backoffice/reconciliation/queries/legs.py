@@ -360,7 +360,8 @@ WHERE theirs IS NULL AND listed OR ours IS NULL OR t_currency <> currency OR t_a
    OR t_status <> status AND t_status IN ('paid', 'failed', 'canceled') AND settled
 """
 
-# More went back to the guest, by refund or chargeback, than was ever taken; in the currency of the charge.
+# More went back to the guest, by refund or chargeback, than was ever taken; in the currency of the charge. A refund that
+# their bank sent back stands aside for them and counts; what pays it another way (in our currency) is the same money.
 BOOKINGS: Final = """
 SELECT 'booking', booking, booking, '["over_refund"]'::jsonb, taken - refunded - disputed, refunded + disputed - taken,
        currency, booking, at,
@@ -371,7 +372,9 @@ FROM (
                SELECT sum(amount) FROM payments_extracharge extra WHERE extra.booking_id = booking.id
                  AND extra.status = 'captured' AND extra.currency = payment.currency), 0))::bigint AS taken,
            coalesce((SELECT sum(amount) FROM payments_refund refund WHERE refund.payment_id = payment.id
-                       AND refund.status IN ('approved', 'submitted', 'indeterminate', 'succeeded')), 0)::bigint AS refunded,
+                       AND refund.repays_id IS NULL
+                       AND (refund.status IN ('approved', 'submitted', 'indeterminate', 'succeeded')
+                            OR refund.status = 'failed' AND refund.unclaimed)), 0)::bigint AS refunded,
            coalesce((SELECT sum(amount) FROM payments_chargeback dispute WHERE dispute.payment_id = payment.id
                        AND dispute.kind = 'chargeback' AND dispute.withdrawn > dispute.reinstated), 0)::bigint AS disputed
     FROM payments_payment payment JOIN bookings_booking booking ON booking.id = payment.booking_id
