@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import Final
 from zlib import crc32
 
+from backoffice.core.errors import Refused
+
 # A job may miss two ticks (a deploy, a slow run) before anybody should look; short ones have half a minute.
 MISSED_TICKS: Final = 3
 LEAST_GRACE: Final = timedelta(seconds=30)
@@ -15,6 +17,9 @@ NOT_JOBS: Final = frozenset({"jobs.heartbeat", "audit.seal"})
 
 ERROR_LENGTH: Final = 500
 
+# A bulk job over more rows needs a second person (DOMAIN.md, roles and first limits).
+MOST_ALONE: Final = 50
+
 
 def lock_key(*, name: str, scope: str) -> tuple[int, int]:
     """The two 32-bit halves of a job's advisory lock. Two jobs that share one by chance only wait for each other."""
@@ -23,6 +28,12 @@ def lock_key(*, name: str, scope: str) -> tuple[int, int]:
 
 def _signed(value: int) -> int:
     return value - (1 << 32) if value >= 1 << 31 else value
+
+
+def check_bulk(*, count: int, what: str, approved: bool) -> None:
+    """Raises Refused for more rows at once than one person may do without a second one's approval."""
+    if count > MOST_ALONE and not approved:
+        raise Refused(missing=f"a second person's approval (--approval) for {count} {what} at once")
 
 
 def is_late(*, every: timedelta, last: datetime | None, now: datetime) -> bool:

@@ -29,8 +29,6 @@ COLUMNS: Final = (
     Column("error"),
 )
 FACTS: Final = (Column("fact"), Column("value"))
-# A bulk job over so many rows needs a second person (DOMAIN.md, roles and first limits).
-MOST_ALONE: Final = 50
 
 
 @click.group(short_help="List the provider's events, and apply them anew.")
@@ -174,9 +172,9 @@ def replay(
 def _agreed(actor: Actor, count: int, *, by_name: bool, yes: bool) -> None:
     """Raise Refused for what is too much for one person, or was not confirmed."""
     from backoffice.core.errors import Refused
+    from backoffice.jobs import policies
 
-    if count > MOST_ALONE and not actor.approval:
-        raise Refused(missing=f"an approval (--approval) for {count} events at once")
+    policies.check_bulk(count=count, what="events", approved=bool(actor.approval))
     if by_name or yes or count <= 1:
         return
     if not sys.stdin.isatty():

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backoffice.core.errors import Refused
 from backoffice.jobs import policies
 
 NOON = datetime(2026, 7, 10, 12, tzinfo=UTC)
@@ -17,6 +18,13 @@ def test_a_lock_is_two_32_bit_numbers_that_depend_on_name_and_scope_alone(name: 
     assert all(-(2**31) <= half < 2**31 for half in key)
     assert key == policies.lock_key(name=name, scope=scope)
     assert policies.lock_key(name=name, scope=scope + "x")[0] == key[0]
+
+
+@pytest.mark.parametrize(("count", "approved"), [(50, False), (51, True)])
+def test_a_bulk_job_over_fifty_rows_needs_a_second_person(count: int, approved: bool) -> None:
+    policies.check_bulk(count=count, what="events", approved=approved)
+    with pytest.raises(Refused, match="51 events at once"):
+        policies.check_bulk(count=51, what="events", approved=False)
 
 
 @pytest.mark.parametrize(
