@@ -197,7 +197,8 @@ def ratio(actor: Actor, month: str | None) -> Result:
     from backoffice.payments import queries
 
     actor.must("chargebacks.view")
-    found = queries.chargeback_ratios(month=_month(month) if month else clock.now().date())
+    today = clock.now().date()
+    found = queries.chargeback_ratios(month=_month(month, today) if month else today)
     rows = [
         {
             "network": each.network,
@@ -324,11 +325,14 @@ def _file(text: str) -> tuple[str, Path, bytes]:
         raise Failed(f"--file: {name} cannot be read: {error.strerror}", Exit.USAGE) from None
 
 
-def _month(text: str) -> date:
+def _month(text: str, today: date) -> date:
     try:
-        return date.fromisoformat(f"{text}-01")
+        month = date.fromisoformat(f"{text}-01")
     except ValueError:
         raise Failed(f"--month: write a month such as 2026-11, not {text!r}", Exit.USAGE) from None
+    if month > today:
+        raise Failed(f"--month: {text} is still to come; write one up to {today:%Y-%m}", Exit.USAGE)
+    return month
 
 
 def _left(row: Any, now: datetime) -> str:

@@ -33,7 +33,7 @@ def test_the_list_stands_by_deadline_and_narrows(ops: Ops, sandbox: RunningSandb
     found = ops("chargebacks", "list")
     assert (found.code, found.envelope["schema"]) == (Exit.DONE, "ops.chargebacks.list/1")
     assert [each["code"] for each in found.rows] == [row.code, other.code]
-    assert found.rows[0]["amount"] == {"amount": row.amount, "currency": "EUR"} or found.rows[0]["amount"] == row.amount
+    assert (found.rows[0]["amount"], found.rows[0]["currency"]) == (row.amount, "EUR")
     assert [each["code"] for each in ops("chargebacks", "list", "--open").rows] == [row.code]
     assert [each["code"] for each in ops("chargebacks", "list", "--kind", "inquiry").rows] == [other.code]
     assert [each["code"] for each in ops("chargebacks", "list", "--booking", booking.code.lower()).rows] == [other.code]
@@ -130,4 +130,5 @@ def test_the_ratio_of_a_month_is_a_finding_from_half_the_threshold(ops: Ops, san
         ("visa", 1, 1, "over")
     ]
     assert ops("chargebacks", "ratio", "--month", "2025-02").rows == []
-    assert ops("chargebacks", "ratio", "--month", "soon").code == Exit.USAGE
+    for month in ("soon", "9999-12"):
+        assert ops("chargebacks", "ratio", "--month", month).code == Exit.USAGE
