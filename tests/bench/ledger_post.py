@@ -1,6 +1,6 @@
 """Posting through `ledger.operations.post` against the same SQL without Django. `python -m tests.bench.ledger_post`
 
-What is posted is a capture: five lines, a booking's own accounts and those that every booking moves, one transaction each,
+What is posted is a capture: six lines, a booking's own accounts and those that every booking moves, one transaction each,
 from sixteen clients at once. Both sides run the same function of the database, so what the ratio shows is what Django,
 the rules and the checks before it cost."""
 

@@ -66,7 +66,7 @@ def percent(parts: int) -> str:
 
 
 def score(*, now: datetime) -> Score:
-    """How well the books are kept, as of the last runs. Five statements, whatever the size of the books."""
+    """How well the books are kept, as of the last runs: as many statements for large books as for small ones."""
     since = now - WINDOW
     movements, known, in_time, matched = _movements(since, now)
     overdue = _eur(((item.amount, item.currency) for item in ledger.clearing_open(now=now) if item.due <= now), now)
