@@ -9,11 +9,12 @@ from backoffice.listings.states import LISTING
 from backoffice.payments.states import ATTEMPT, CHARGE, PAYMENT, REFUND, WEBHOOK
 from backoffice.payouts import states as payouts
 from backoffice.people.states import ACCOUNT
-from backoffice.reconciliation.states import BREAK
+from backoffice.reconciliation.states import BREAK, MATCH
 
 TABLES = (
     ACCOUNT, LISTING, BOOKING, PAYMENT, ATTEMPT, CHARGE, REFUND, payouts.PAYOUT, payouts.HOLD, payouts.CLAWBACK,
     payouts.WRITE_OFF, payouts.BANK_PAYOUT, payouts.ACCOUNT, WEBHOOK, BREAK,
+    MATCH,
 )  # fmt: skip
 INTRODUCTION = """# States
 

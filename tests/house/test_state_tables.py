@@ -13,7 +13,7 @@ from backoffice.core.states import StateTable
 from backoffice.listings.states import LISTING
 from backoffice.payments.states import ATTEMPT, CHARGE, PAYMENT, REFUND, WEBHOOK
 from backoffice.people.states import ACCOUNT
-from backoffice.reconciliation.states import BREAK
+from backoffice.reconciliation.states import BREAK, MATCH
 from tests.house import state_docs
 
 TABLES: dict[str, tuple[StateTable, str]] = {
@@ -26,6 +26,7 @@ TABLES: dict[str, tuple[StateTable, str]] = {
     "refund": (REFUND, "payments_refund"),
     "webhook": (WEBHOOK, "payments_webhookevent"),
     "break": (BREAK, "reconciliation_break"),
+    "bank match": (MATCH, "reconciliation_bankmatch"),
 }
 WALK = [
     (table, status, action) for table, _ in TABLES.values() for status in table.statuses for action in table.actions
