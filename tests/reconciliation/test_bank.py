@@ -226,6 +226,26 @@ def test_a_line_that_was_written_off_is_no_longer_matched() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_of_a_match_and_a_write_off_of_one_line_at_once_one_is_done() -> None:
+    swept("po_1", 50)
+    arrived(bank(50, on=ARRIVAL))
+    compared("bank")
+    found = Break.objects.get(cls="bank_unidentified")
+    match = queries.proposals().get()
+    mia, chad = (factories.acting(factories.staff("finance", name=name)) for name in ("Mia", "Chad"))
+    found = operations.propose_write_off(code=found.code, reason="Nobody's", actor=mia, now=NOW)
+    decided = {"approve": True, "reason": "Agreed", "version": found.version, "actor": chad, "now": NOW}
+    outcomes = race(
+        [
+            lambda: operations.decide_write_off(code=found.code, **decided),
+            lambda: said(Break.objects.get(key="1160 po_1"), [match], mia),
+        ]
+    )
+    assert len([outcome for outcome in outcomes if isinstance(outcome, Conflict | Refused)]) == 1, outcomes
+    assert queries.suspended() == {} and standing("1160", "po_1") in {0, 50}
+
+
+@pytest.mark.django_db(transaction=True)
 def test_what_a_person_rejected_and_the_line_names_after_all_is_found() -> None:
     payout, _ = swept("po_1", 5_000)
     arrived(bank(5_000, on=ARRIVAL, trace="TRACE123ABC"))

@@ -173,6 +173,7 @@ def decide_write_off(*, code: str, approve: bool, reason: str, version: int, act
     if actor.id is None:
         raise NotAllowed(verb="decide a write-off without being a person")
     with transaction.atomic():
+        _hold_still(code)
         found = _locked(code, version)
         before = {"status": found.status}
         if not approve:
@@ -219,6 +220,13 @@ def _decides(actor: Actor, reason: str) -> None:
     _must_say_why(reason, actor)
     if actor.kind == "cli" and not actor.approval:
         raise Refused(missing="a second person's approval (--approval)")
+
+
+def _hold_still(code: str) -> None:
+    # Somebody may be saying which payout it is that is given up here: one after the other, so that it is not both.
+    proposal = Break.objects.filter(code=code).values_list("proposal", flat=True).first()
+    if proposal:
+        statements.hold_still(account=proposal["account"], key=proposal["key"])
 
 
 def _sides(match: BankMatch) -> tuple[str, str]:

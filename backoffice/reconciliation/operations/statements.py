@@ -85,6 +85,14 @@ def match_lines(*, actor: Actor, now: datetime) -> dict[str, int]:
     return {"matched": matched + repaid, "proposed": len(proposed), "unidentified": unknown}
 
 
+def hold_still(*, account: str, key: str) -> None:
+    """Lock what stands under a key of the bank, in the caller's transaction: a payout on its way, or a line in suspense."""
+    if account == BANK_PAYOUT:
+        _locked_payouts(BankPayout.objects.filter(provider_id=key).values_list("id", flat=True))
+    elif account == SUSPENSE:
+        _locked_lines(StatementLine.objects.filter(code=key.removeprefix("bank:")).values_list("id", flat=True))
+
+
 def claimed(match_ids: Iterable[int]) -> list[BankMatch]:
     """Some matches with both their sides, locked in the caller's transaction, in the order of their ids. Raises StaleVersion
     when one of them is no longer there: it was proposed yesterday, and no longer holds."""
