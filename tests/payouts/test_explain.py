@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import pytest
 
 from backoffice.core.errors import NotFound
 from backoffice.core.money import Money
+from backoffice.jobs import operations as jobs
+from backoffice.payments.policies.seen_accounts import SeenAccount
 from backoffice.payouts import operations, queries
-from backoffice.payouts.models import Payout
+from backoffice.payouts.models import HostAccount, Payout
 from tests import factories
 from tests.factories import NOW, SYSTEM
 from tests.payouts.stays import host, paid_stay, refund, release_all
@@ -97,3 +100,64 @@ def test_the_plan_names_what_a_run_would_send_and_what_waits_for_what() -> None:
     waits = planned[not_yet.code].waits
     assert waits is not None and "not set up" in waits.sentence
     assert queries.plan(now=NOW) == []
+
+
+def unready(payout: Payout, at: datetime) -> None:
+    HostAccount.objects.filter(host=payout.host).delete()
+
+
+def still_asked(payout: Payout, at: datetime) -> None:
+    """Not set up when it was looked at, begun since."""
+    unready(payout, at)
+    release_all(now=at)
+    operations.begin_account(host_id=payout.host_id, country="BE", actor=SYSTEM, now=at)
+    seen = SeenAccount(
+        id="acct_1", reference=payout.host.code, can_receive=False, can_pay_out=False, told_everything=False,
+        missing=("tos_acceptance.date",),
+    )  # fmt: skip
+    operations.record_account(seen=seen, actor=SYSTEM, now=at)
+
+
+def kept(payout: Payout, at: datetime) -> None:
+    operations.place_hold(
+        booking_code=payout.booking.code, amount=None, cause="dispute", reason="x", hours=9, owner_id=None, actor=SYSTEM,
+        now=at,
+    )  # fmt: skip
+
+
+def stopped(payout: Payout, at: datetime) -> None:
+    jobs.stop(scope="payouts", reason="transfers doubled", actor=SYSTEM, now=at)
+
+
+def refused(payout: Payout, at: datetime) -> None:
+    operations.release(payout_code=payout.code, actor=SYSTEM, now=at)
+    operations.fail_transfer(payout_code=payout.code, failure="no such account", tries=1, actor=SYSTEM, now=at)
+
+
+def mostly_refunded(payout: Payout, at: datetime) -> None:
+    refund(payout.booking, payout.booking.total - 100, now=at)
+
+
+@pytest.mark.parametrize(
+    ("becomes", "words", "hours"),
+    [
+        (unready, "not set up yet", None),
+        (still_asked, "still asks for tos acceptance, date", None),
+        (kept, "held back", 9),
+        (stopped, "transfers doubled", None),
+        (refused, "refused it (no such account)", 24),
+        (mostly_refunded, "sent once a month", 30 * 24 - 1),
+    ],
+)
+def test_the_list_and_the_page_say_the_same_of_why_it_waits_and_until_when(
+    becomes: Callable[[Payout, datetime], None], words: str, hours: int | None
+) -> None:
+    payout = Payout.objects.get(booking=paid_stay())
+    at = payout.due_at + timedelta(hours=1)
+    becomes(payout, at)
+    release_all(now=at)
+    payout.refresh_from_db()
+    said = queries.explain(code=payout.code, now=at).waits
+    assert said is not None and words in said.sentence
+    assert said.until == (None if hours is None else at + timedelta(hours=hours))
+    assert (payout.waits_for, payout.waits_until) == (said.sentence, said.until)

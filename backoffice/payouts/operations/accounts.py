@@ -12,7 +12,8 @@ from backoffice.core.actor import Actor
 from backoffice.core.errors import Conflict, Invalid, NotAllowed, NotFound, Refused, StaleVersion
 from backoffice.notifications import operations as notifications
 from backoffice.payments.policies.seen_accounts import SeenAccount
-from backoffice.payouts.models import HostAccount
+from backoffice.payouts import queries
+from backoffice.payouts.models import HostAccount, Payout
 from backoffice.payouts.policies.accounts import bank_changed, is_country, status_after
 from backoffice.people import queries as people
 from backoffice.rulebook import queries as rulebook
@@ -73,6 +74,8 @@ def record_account(*, seen: SeenAccount, actor: Actor, now: datetime) -> HostAcc
             _note(account, "see", actor, now, before=before, after=after)
             _tell(account, before["status"], changed=changed, now=now)
         account.save()
+        if after != before:
+            _show_waiting(account, now)
     return account
 
 
@@ -122,6 +125,21 @@ def _take_over(account: HostAccount, seen: SeenAccount) -> None:
         can_pay_out=seen.can_pay_out,
         told_everything=seen.told_everything,
     )
+
+
+def _show_waiting(account: HostAccount, now: datetime) -> None:
+    """What is due to the host waits for what their account waits for now; the run passes over it until they can receive."""
+    waiting = queries.can_receive(host_id=account.host_id, now=now)
+    if waiting is None:
+        return
+    # One that is being released at this moment is left to that release: it locks in the other order.
+    due = Payout.objects.select_for_update(skip_locked=True).filter(
+        host_id=account.host_id, status__in=["scheduled", "releasable"], due_at__lte=now
+    )
+    for row in due.order_by("id"):
+        row.waits_for, row.waits_until = waiting.sentence[:200], waiting.until
+        row.version += 1
+        row.save(update_fields=["waits_for", "waits_until", "version"])
 
 
 def _shown(account: HostAccount) -> dict[str, Any]:

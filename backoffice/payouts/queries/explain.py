@@ -17,7 +17,7 @@ from backoffice.payments import queries as payments
 from backoffice.payouts.models import Payout
 from backoffice.payouts.policies.accounts import Waiting
 from backoffice.payouts.queries.payouts import payout as payout_of
-from backoffice.payouts.queries.payouts import payouts_of_booking, share_of, waits
+from backoffice.payouts.queries.payouts import payouts_of_booking, share_of, waits, why_not_all
 from backoffice.payouts.states import UNRELEASED
 
 _HELD: Final = "2100"
@@ -115,8 +115,10 @@ def _explained(row: Payout, now: datetime) -> Explanation:
     journals = ledger.trace(row.booking.code)
     lines, share = _lines(row, journals, now, is_open)
     reason = None
-    if is_open or row.status == "failed":
-        reason = waits(payout=row, now=now) or (share_of(payout=row, now=now).waits if is_open and row.weight else None)
+    if is_open:
+        reason = why_not_all(payout=row, part=share_of(payout=row, now=now), now=now)
+    elif row.status == "failed":
+        reason = waits(payout=row, now=now)
     settled, netted, amount = _sent(row, share, is_open and row.weight > 0)
     return Explanation(
         payout=row.code,

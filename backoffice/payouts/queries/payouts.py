@@ -28,12 +28,14 @@ from backoffice.payouts.policies.release import (
     WaitFacts,
     all_held,
     hold_hours,
+    nettable,
     share,
     too_little,
     why_waits,
 )
 from backoffice.payouts.policies.timing import StayFacts
 from backoffice.payouts.queries.accounts import can_receive
+from backoffice.payouts.queries.clawbacks import owed
 from backoffice.payouts.states import UNRELEASED
 from backoffice.people import policies as people_policies
 from backoffice.people import queries as people
@@ -264,6 +266,14 @@ def waits(*, payout: Payout, now: datetime) -> Waiting | None:
     return why_waits(facts=facts, rules=rulebook.payouts(on=now.date()).rules, now=now)
 
 
+def why_not_all(*, payout: Payout, part: Share, now: datetime) -> Waiting | None:
+    """Why a release would send nothing of this payout now, or not all of it (`part` is its share); None when all of it."""
+    waiting = waits(payout=payout, now=now)
+    if waiting is None and part.released.held and payout.weight:
+        waiting = _too_little(payout, part.released.held, now)
+    return waiting or part.waits
+
+
 def charges_left(*, booking: Booking) -> list[tuple[str, Money]]:
     """Of each charge of a booking, what no transfer has taken yet, in the currency it was settled in."""
     taken = Payout.objects.filter(booking=booking, status__in=["in_transfer", "transferred", "paid", "reversed"])
@@ -309,7 +319,7 @@ def plan(*, now: datetime, limit: int | None = None, codes: Sequence[str] | None
             except StaleVersion:  # a run beside us has just released it
                 continue
             amount = part.released.held
-            reason = waits(payout=row, now=now) or part.waits or _too_little(row, amount, now)
+            reason = why_not_all(payout=row, part=part, now=now)
         found.append(
             Planned(
                 payout=row.code,
@@ -334,9 +344,10 @@ def counts(*, now: datetime) -> dict[str, int]:
 
 
 def _too_little(payout: Payout, amount: Money, now: datetime) -> Waiting | None:
-    if not amount:
+    left = amount - nettable(payable=amount, owed=owed(host_code=payout.host.code, currency=amount.currency))
+    if not left:
         return None
-    return too_little(amount=amount, due_at=payout.due_at, rules=rulebook.payouts(on=now.date()).rules, now=now)
+    return too_little(amount=left, due_at=payout.due_at, rules=rulebook.payouts(on=now.date()).rules, now=now)
 
 
 def _settled(payout: Payout) -> bool:
