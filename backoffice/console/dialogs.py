@@ -154,6 +154,24 @@ class Dialog:
         return cells.address_of(self.row)
 
 
+class Checked(Dialog):
+    """Offered exactly while the operation's own check lets it: a button that then refuses would be a bug."""
+
+    def check(self) -> object:
+        """What the operation asks first; raises a domain error for what it would refuse."""
+        raise NotImplementedError
+
+    def offered(self) -> bool:
+        return not self.unoffered()
+
+    def unoffered(self) -> str:
+        try:
+            self.check()
+        except StaydeskError as refusal:
+            return str(refusal)
+        return ""
+
+
 def view_of(kind: type[Dialog], admin: Lists) -> Callable[..., HttpResponse]:
     """The view of a dialog on `admin`'s rows: GET shows, POST with `preview` shows anew, POST performs."""
 

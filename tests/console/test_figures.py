@@ -184,7 +184,7 @@ def test_damage_adds_up_from_the_yes_to_the_host() -> None:
     payments.approve_damage(charge_code=row.code, version=row.version, actor=finance(), now=now())
     row.refresh_from_db()
     assert minor(figures(row)["Still owed by the guest"].amount) == row.amount
-    ExtraCharge.objects.filter(pk=row.pk).update(status="failed")
+    ExtraCharge.objects.filter(pk=row.pk).update(status="failed", pay_by=now())
     facts = {"charge_code": row.code, "version": row.version, "reason": "The guest does not pay"}
     payments.cover_damage(**facts, actor=finance(), now=now())
     row.refresh_from_db()

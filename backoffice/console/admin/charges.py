@@ -14,10 +14,10 @@ from backoffice.console import cells, exports, filters, story, trail
 from backoffice.console.admin.payments import Collected, made_of
 from backoffice.console.admin.refunds import refunds_table
 from backoffice.console.base import StaffAdmin
-from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm, amount_field, amount_of, said
+from backoffice.console.dialogs import Checked, DialogForm, ReasonForm, amount_field, amount_of, said
 from backoffice.console.door import Desk
 from backoffice.console.page import Fact, Figure, Figures, Page, Panel
-from backoffice.core.errors import StaydeskError
+from backoffice.core.errors import Conflict
 from backoffice.core.money import Money
 from backoffice.ledger.models import Journal
 from backoffice.payments import operations as payments
@@ -31,7 +31,7 @@ class DamageForm(ReasonForm):
     field_order = ["amount", "reason"]
 
 
-class AskDamage(Dialog):
+class AskDamage(Checked):
     """On a booking: the first person's half."""
 
     name, label, verb = "damage", "Charge damage", "charges.request"
@@ -46,16 +46,8 @@ class AskDamage(Dialog):
     def heading(self) -> str:
         return f"Charge damage of {self.row.code}, in {self.row.currency}"
 
-    def offered(self) -> bool:
-        """The operation's own check, asked beforehand: a button that then refuses would be a bug."""
-        return not self.unoffered()
-
-    def unoffered(self) -> str:
-        try:
-            payments.check_damage(booking=self.row, actor=self.desk.actor, now=self.desk.now)
-        except StaydeskError as refusal:
-            return str(refusal)
-        return ""
+    def check(self) -> None:
+        payments.check_damage(booking=self.row, actor=self.desk.actor, now=self.desk.now)
 
     def perform(self, form: DialogForm) -> str:
         charge = payments.request_damage(
@@ -69,7 +61,7 @@ class AskDamage(Dialog):
         return said(f"{Money(charge.amount, charge.currency)} is asked for; it waits for a second person:", charge)
 
 
-class _OfCharge(Dialog):
+class _OfCharge(Checked):
     verb = "charges.approve"
     action = ""
 
@@ -78,17 +70,10 @@ class _OfCharge(Dialog):
         return Money(self.row.amount, self.row.currency)
 
     def check(self) -> None:
+        if self.row.kind != "damage":
+            raise Conflict("An instalment belongs to its stay: cancel the booking instead.")
+        CHARGE.after(self.row.status, self.action)
         payments.check_charge_approver(charge=self.row, actor=self.desk.actor)
-
-    def offered(self) -> bool:
-        """The operation's own check, asked beforehand: a button that then refuses would be a bug."""
-        if self.row.kind != "damage" or not CHARGE.allows(self.row.status, self.action):
-            return False
-        try:
-            self.check()
-        except StaydeskError:
-            return False
-        return True
 
     def answers(self, form: DialogForm) -> dict[str, Any]:
         return {
@@ -132,8 +117,10 @@ class Withdraw(_OfCharge):
     icon = "undo"
     intro = "What was approved is not asked of the guest any more; they are told, and the debt is reversed."
 
-    def offered(self) -> bool:
-        return super().offered() and self.row.status != "requested"
+    def check(self) -> None:
+        super().check()
+        if self.row.status == "requested":
+            raise Conflict("Nobody has approved this charge yet; reject it instead.")
 
     @property
     def heading(self) -> str:

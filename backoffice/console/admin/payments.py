@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django.contrib import admin
 from django.utils.safestring import SafeString
@@ -41,14 +41,14 @@ class PaymentsExport(exports.Resource):
 class Collected:
     """What the lists of payments and of the charges beside them share: how a row is searched for, and whose it is."""
 
-    searches = (
+    searches: ClassVar[tuple[Search, ...]] = (
         Search("booking__guest__email__startswith", "@", str.lower),
         Search("booking__code", r"^BK-", str.upper),
         Search("provider_id", r"^pi_"),
         Search("charge_id", r"^ch_"),
         Search("code__startswith", case=str.upper),
     )
-    lookups = ("booking__code", "currency")
+    lookups: ClassVar[tuple[str, ...]] = ("booking__code", "currency")
 
     @display(description="Guest")
     def guest(self, row: Payment | ExtraCharge) -> str:

@@ -15,7 +15,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from backoffice.console import cells, exports, filters, story, trail
 from backoffice.console.base import StaffAdmin
-from backoffice.console.dialogs import Dialog, DialogForm, said
+from backoffice.console.dialogs import Checked, Dialog, DialogForm, said
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search
 from backoffice.console.page import Column, Fact, Figure, Figures, Page, Panel, Row, Table
@@ -153,22 +153,8 @@ class TakeBack(_Decision):
         return said("Taken back:", refund)
 
 
-class _AnotherWay(_Decision):
+class _AnotherWay(Checked, _Decision):
     verb = "refunds.repay"
-
-    def check(self) -> Money | None:
-        """The operation's own check; raises for what it would refuse."""
-        raise NotImplementedError
-
-    def offered(self) -> bool:
-        return not self.unoffered()
-
-    def unoffered(self) -> str:
-        try:
-            self.check()
-        except StaydeskError as refusal:
-            return str(refusal)
-        return ""
 
 
 class Repay(_AnotherWay):
