@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -44,7 +44,8 @@ from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import BalanceTransaction, Chargeback, ExtraCharge, Payment, Refund, WebhookEvent
 from backoffice.payouts import operations as payouts
 from backoffice.payouts.models import BankPayout, Clawback, HostAccount, Payout, PayoutHold
-from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reconciliation.policies import SeenStatementLine
+from backoffice.reconciliation.provider import reconcile
 from backoffice.reporting.queries import health
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import (
@@ -87,12 +88,18 @@ MISHAPS = [
 CAPTURED, REFUNDED = "1150", "2400"
 TRAVELLING = ("pending", "in_transit")
 WEEK = 8  # days: no longer than payouts to banks are looked for without news
-# Where a booking's money may stand by our own facts: expected, refunded (or unclaimed), held for the host and ours, earned,
-# taxed, the host's (payable, on its way, owed back, asked back), taken by an issuer, lost, given by us, and exchanged.
-EXPLAINED = {
-    *("1150", "2400", "2410", "2100", "2110", "2111", "4100", "4110", "4200", "2300", "2310"),
-    *("2200", "2210", "1310", "1170", "1320", "5200", "5210", "3900", "4300", "5300"),
+# Where a booking's captured money may stand by our own facts, besides what was refunded.
+PLACES = {
+    "held for the host, and our fees until they are earned": ("2100", "2110", "2111", "2120"),
+    "earned": ("4100", "4110", "4200"),
+    "taxed": ("2300", "2310"),
+    "the host's: payable, on its way, asked back, owed back": ("2200", "2210", "1170", "1310"),
+    "sent back by the guest's bank": ("2410",),
+    "taken by an issuer, or lost to one": ("1320", "5200"),
+    "given by us": ("5210",),
+    "exchanged": ("3900", "4300", "5300"),
 }
+EXPLAINED = {"1150", "2400", *(code for codes in PLACES.values() for code in codes)}
 HOMES = [("EUR", "Antwerp", "BE", 10_000), ("JPY", "Kyoto", "JP", 12_000), ("USD", "Reno", "US", 9_900)]
 
 
@@ -436,14 +443,15 @@ class MoneyLife(RuleBasedStateMachine):
 
     @invariant()
     def what_was_captured_went_somewhere_named(self) -> None:
-        """Captured = refunded + held + earned + taxed + the host's + lost: on these accounts and no others."""
+        """Captured = refunded + held + earned + taxed + the host's + lost + exchanged, of each booking in each currency:
+        the two ends by our rows, the rest as it stands on these accounts and no others."""
         for booking in Booking.objects.order_by("id"):
-            stands: Counter[str] = Counter()
-            for line in JournalLine.objects.filter(journal__subject=booking.code).exclude(
-                journal__kind__startswith="bt."
-            ):
-                stands[line.account.code] += line.amount if line.currency == booking.charge_currency else 0
+            in_each: dict[str, Counter[str]] = {booking.charge_currency: Counter()}
+            lines = JournalLine.objects.filter(journal__subject=booking.code).select_related("account", "journal")
+            for line in lines.exclude(journal__kind__startswith="bt."):
+                in_each.setdefault(line.currency, Counter())[line.account.code] += line.amount
                 assert line.account.code in EXPLAINED, (booking.code, line.account.code, line.journal.kind)
+            stands = in_each[booking.charge_currency]
             captured = [
                 *Payment.objects.filter(booking=booking, status="captured").values_list("amount", flat=True),
                 *ExtraCharge.objects.filter(booking=booking, status="captured").values_list("amount", flat=True),
@@ -451,6 +459,10 @@ class MoneyLife(RuleBasedStateMachine):
             back = [refund.amount for refund in Refund.objects.filter(payment__booking=booking) if _posted(refund)]
             assert stands[CAPTURED] == sum(captured), booking.code
             assert -stands[REFUNDED] == sum(back), booking.code
+            for currency, amounts in in_each.items():
+                places = {what: -sum(amounts[code] for code in codes) for what, codes in PLACES.items()}
+                left = sum(captured) - sum(back) if currency == booking.charge_currency else 0
+                assert left == sum(places.values()), (booking.code, currency, left, places)
 
     @invariant()
     def a_host_is_never_paid_more_than_their_share(self) -> None:
@@ -464,13 +476,18 @@ class MoneyLife(RuleBasedStateMachine):
     @invariant()
     def the_provider_has_moved_what_its_movements_say(self) -> None:
         """Our mirror and what was not imported yet are together what the provider holds for us, to the cent."""
-        ours = Counter({row.currency: row.debit - row.credit for row in ledger.trial_balance() if row.code == "1100"})
         known = set(BalanceTransaction.objects.values_list("provider_id", flat=True))
-        for row in self.sandbox.client().v1.balance_transactions.list({"limit": 100}).auto_paging_iter():
+        theirs, before = gateway().balance(), None
+        while theirs != before:  # a charge settles a second after it was made, maybe while we are looking
+            before = theirs
+            movements = list(self.sandbox.client().v1.balance_transactions.list({"limit": 100}).auto_paging_iter())
+            theirs = gateway().balance()
+        ours = Counter({row.currency: row.debit - row.credit for row in ledger.trial_balance() if row.code == "1100"})
+        for row in movements:
             if row.id not in known:
                 ours[row.currency.upper()] += row.net
-        theirs = {currency: held.amount for currency, held in gateway().balance().items() if held.amount}
-        assert {currency: amount for currency, amount in ours.items() if amount} == theirs
+        held = {currency: money.amount for currency, money in theirs.items() if money.amount}
+        assert {currency: amount for currency, amount in ours.items() if amount} == held
 
     @invariant()
     def nothing_is_refunded_or_paid_twice_or_beyond_what_was_paid(self) -> None:
@@ -485,7 +502,7 @@ class MoneyLife(RuleBasedStateMachine):
         for listed, code, ours in (
             (v1.refunds, "refund", dict(Refund.objects.values_list("code", "amount"))),
             (v1.transfers, "payout", dict(Payout.objects.values_list("code", "transfer_amount"))),
-            (v1.payouts, "bank_payout", dict(BankPayout.objects.values_list("code", "amount"))),
+            (v1.payouts, "sweep", dict(BankPayout.objects.values_list("code", "amount"))),
         ):
             made = [row.to_dict() for row in listed.list({"limit": 100}).auto_paging_iter()]
             codes = [row["metadata"][code] for row in made]
@@ -526,7 +543,9 @@ class MoneyLife(RuleBasedStateMachine):
         for days in (0, 1, 1, *[WEEK] * 17, 1, 1):
             self.sandbox.advance(days * 86_400 + 3_600)
             self._jobs_run()
-        outcome = reconcile_stripe(since=None, until=None, actor=WORKER, now=now())
+        outcome = reconcile(
+            scope="all", since=None, until=None, statement=self._the_banks_statement(), actor=WORKER, now=now()
+        )
         assert outcome.findings == []
         assert [finding for finding in health.ledger_check(now=now()) if not finding.ok] == []
         theirs = {currency: held.amount for currency, held in gateway().balance().items() if held.amount}
@@ -555,6 +574,21 @@ class MoneyLife(RuleBasedStateMachine):
         follow_bank_payouts.run(now=now())
         sweep_earnings.run(now=now())
         import_balance_transactions.run(now=now())
+
+    def _the_banks_statement(self) -> Iterator[SeenStatementLine]:
+        """Whatever the provider has paid to our bank, as that writes it."""
+        for row in self.sandbox.client().v1.payouts.list({"limit": 100, "status": "paid"}).auto_paging_iter():
+            payout = row.to_dict()
+            trace, on = payout["trace_id"]["value"], datetime.fromtimestamp(payout["arrival_date"], UTC).date()
+            yield SeenStatementLine(
+                account="BE68539007547034",
+                reference=trace,
+                amount=Money(payout["amount"], payout["currency"].upper()),
+                booked_on=on,
+                value_on=on,
+                trace=trace,
+                text="STRIPE PAYOUT",
+            )
 
     def _hosts_hold_what_we_say(self) -> None:
         """The memo accounts are what the provider holds for each host, what travels to their bank included."""
