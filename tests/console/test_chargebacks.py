@@ -15,6 +15,7 @@ from django.utils.html import strip_tags
 from backoffice.audit.models import AuditEntry
 from backoffice.core.money import Money
 from backoffice.payments import operations as payments
+from backoffice.payments import queries as money
 from backoffice.payments.models import Chargeback, EvidenceFile
 from backoffice.payments.policies.seen import SeenBalanceTransaction
 from backoffice.people.models import StaffRole, User
@@ -159,7 +160,11 @@ def test_a_charge_of_nobody_of_ours_has_a_page(world: World) -> None:
 
 def test_the_ratio_page_warns(world: World) -> None:
     response = world.client("auditor").get(reverse("admin:payments_chargeback_ratio"))
-    assert response.status_code == 200 and "Visa" in words(response.content.decode())
+    assert response.status_code == 200
+    ratio = next(each for each in money.chargeback_ratios(month=now().date()) if each.network == "visa")
+    assert ratio.standing == "over"
+    said = f"Visa {ratio.chargebacks} {ratio.charges} {ratio.percent} % 0.75 % {ratio.threshold_percent} % over"
+    assert said in words(response.content.decode()).replace(" Over", " over")
 
 
 def test_search_finds_by_code_booking_charge_and_provider_id(world: World) -> None:
@@ -256,7 +261,7 @@ def test_evidence_is_drafted_staged_completed_and_submitted_once(sandbox: Runnin
     row.refresh_from_db()
     assert row.status == "under_review"
     assert sandbox.client().v1.disputes.retrieve(row.provider_id).evidence_details.submission_count == 1
-    assert "kept.name" not in page(client, row) and "r.pdf" in page(client, row)
+    assert "r.pdf" in page(client, row) and "x.exe" not in page(client, row)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -273,6 +278,8 @@ def test_it_is_given_up_with_a_reason_and_what_that_costs_is_shown(sandbox: Runn
     assert row.status == "lost"
     shown = words(page(client, row))
     assert "Settled as a loss" in shown and "Still open account 1320 now 0.00 EUR" in shown
+    moved = client.get(dialog(row, "bear")).context["money"]
+    assert "Host’s share, still held" in {label for label, _ in moved}, "what was lost is shown before it is moved"
 
 
 @pytest.mark.django_db(transaction=True)

@@ -348,6 +348,8 @@ def test_lost_before_the_release_the_held_money_has_gone_back(sandbox: RunningSa
     booking = paid()
     row = answered(sandbox, told(sandbox, booking), "losing_evidence")
     assert row.status == "lost" and row.loss_posted_at is not None
+    shares = payment_queries.shares_of_loss(chargeback=again(row))
+    assert shares is not None and not shares.released.total and shares.held_worth.amount == row.amount
     for account, key in (
         ("2100", booking.code),
         ("2110", booking.code),
@@ -461,6 +463,9 @@ def test_who_bears_it_can_be_decided_after_the_loss(sandbox: RunningSandbox) -> 
         row = payments.bear_loss(
             code=row.code, bearer=bearer, reason="By the terms", version=again(row).version, actor=finance(), now=now()
         )
+        shares = payment_queries.shares_of_loss(chargeback=again(row))
+        assert shares is not None and shares.released.held.amount == booking.host_price - booking.host_fee
+        assert shares.released.total.amount + shares.held_worth.amount == row.amount
         assert (stands("1310", booking.host.code), stands("1320", row.provider_id)) == (owed, 0)
         assert row.loss_posted_at is not None
     clean()

@@ -389,7 +389,8 @@ class Bear(Dialog):
         return {**super().initial(), "bearer": self.row.loss_bearer}
 
     def preview(self, form: DialogForm) -> dict[str, Any]:
-        return {"money": would_be_lost(self.row, answer(form, "bearer"))}
+        shares = money.shares_if_lost(chargeback=self.row) or money.shares_of_loss(chargeback=self.row)
+        return {"money": _borne(shares, by_host=answer(form, "bearer") == "host") if shares else []}
 
     def perform(self, form: DialogForm) -> str:
         row = payments.bear_loss(
@@ -697,12 +698,13 @@ def _money(row: Chargeback, journals: list[Journal], desk: Desk) -> Figures:
     return Figures(title="Money", note=note, figures=lines)
 
 
-def would_be_lost(row: Chargeback, bearer: str = "") -> list[tuple[str, SafeString]]:
+def would_be_lost(row: Chargeback) -> list[tuple[str, SafeString]]:
     """Who a loss would come from, as the rule that posts it says."""
     shares = money.shares_if_lost(chargeback=row)
-    if shares is None:
-        return []
-    by_host = (bearer or row.loss_bearer) == "host"
+    return _borne(shares, by_host=row.loss_bearer == "host") if shares else []
+
+
+def _borne(shares: rules.LossShares, *, by_host: bool) -> list[tuple[str, SafeString]]:
     lines = [
         (f"{PART_WORDS[name]}, still held", cells.of(part))
         for name, part in zip(PART_NAMES, shares.held.amounts, strict=True)

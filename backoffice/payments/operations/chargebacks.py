@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from django.db import transaction
 
@@ -28,6 +28,7 @@ from backoffice.payments.operations.refunds import stop_refund
 from backoffice.payments.policies import chargebacks as rules
 from backoffice.payments.policies import evidence as evidence_rules
 from backoffice.payments.policies.chargebacks import SeenDispute, SeenFraudWarning
+from backoffice.payments.queries.chargebacks import LOSS
 from backoffice.payments.states import LOSS_BEARERS
 from backoffice.people import queries as people
 from backoffice.people.models import User
@@ -35,7 +36,6 @@ from backoffice.rulebook import queries as rulebook
 
 News = Literal["opened", "escalated", "moved", "closed", ""]
 Answer = Literal["submit", "accept"]
-_LOSS: Final = "dispute-lost"
 
 
 # What the provider shows ---------------------------------------------------------------------------------------------
@@ -472,9 +472,9 @@ def _left(row: Chargeback) -> Money:
 
 def _post_loss(row: Chargeback, left: Money, actor: Actor, now: datetime) -> None:
     number = sum(1 for _ in _losses(row)) + 1  # an appeal that was won and lost again is a loss anew
-    key = f"{_LOSS}:{row.provider_id}:{number}"
+    key = f"{LOSS}:{row.provider_id}:{number}"
     if row.payment is None:
-        _post(row, key, _LOSS, rules.lost_by_nobody_of_ours(dispute=row.provider_id, amount=left), actor, now)
+        _post(row, key, LOSS, rules.lost_by_nobody_of_ours(dispute=row.provider_id, amount=left), actor, now)
     else:
         shares = rules.loss_shares(standing=queries.standing_of(chargeback=row, lost=left))
         lines = rules.lost(
@@ -484,7 +484,7 @@ def _post_loss(row: Chargeback, left: Money, actor: Actor, now: datetime) -> Non
             bearer="host" if row.loss_bearer == "host" else "platform",
             keys=queries.posting_keys(booking=row.payment.booking),
         )
-        _post(row, key, _LOSS, lines, actor, now)
+        _post(row, key, LOSS, lines, actor, now)
         positions = ledger_queries.standing(account="3900", key=row.charge_id)
         _post(row, f"fx:{key}", "fx", policies.fx_realised(charge=row.charge_id, positions=positions), actor, now)
     row.loss_posted_at = now
@@ -501,7 +501,7 @@ def _reverse_loss(row: Chargeback, reason: str, actor: Actor, now: datetime) -> 
 
 
 def _losses(row: Chargeback) -> Iterator[Journal]:
-    yield from Journal.objects.filter(reference=row.provider_id, kind=_LOSS).order_by("id")
+    yield from Journal.objects.filter(reference=row.provider_id, kind=LOSS).order_by("id")
 
 
 def _post(row: Chargeback, key: str, kind: str, lines: policies.Lines, actor: Actor, now: datetime) -> None:

@@ -16,7 +16,7 @@ from backoffice.ledger import queries as ledger
 from backoffice.payments import policies
 from backoffice.payments.models import BalanceTransaction, Chargeback, ExtraCharge, FraudWarning, Payment
 from backoffice.payments.policies import chargebacks as rules
-from backoffice.payments.queries.held import held_parts
+from backoffice.payments.queries.held import BY_BOOKING, held_parts
 from backoffice.payments.queries.money import blocking_chargebacks, captured_left, charge_left
 from backoffice.people import queries as people
 from backoffice.people.policies import STAFF_VERBS
@@ -25,6 +25,8 @@ from backoffice.rulebook import queries as rulebook
 # What a dispute's movements are called; fees of the network come as `fee` of the same source.
 WITHDRAWN: Final = "dispute"
 REINSTATED: Final = "dispute_reversal"
+# The kind of the journal that posts a loss.
+LOSS: Final = "dispute-lost"
 # A row that was made while its movement was imported is found by the sweep within minutes, not days.
 UNNOTICED: Final = timedelta(days=3)
 
@@ -141,8 +143,9 @@ def money_moved(*, provider_id: str) -> Movements:
     return Movements(withdrawn=-sums[WITHDRAWN], reinstated=sums[REINSTATED], fee=fee, currency=currency)
 
 
-def standing_of(*, chargeback: Chargeback, lost: Money) -> rules.Standing:
-    """Where the money of a chargeback of one of our payments stands, `lost` being what 1320 holds for it.
+def standing_of(*, chargeback: Chargeback, lost: Money, back: policies.Parts | None = None) -> rules.Standing:
+    """Where the money of a chargeback of one of our payments stands, `lost` being what 1320 holds for it, and `back` what
+    would be held again if a loss that was posted were reversed.
 
     Earlier losses of the same charge are counted first, in the order in which they were posted."""
     payment = chargeback.payment
@@ -156,7 +159,7 @@ def standing_of(*, chargeback: Chargeback, lost: Money) -> rules.Standing:
         lost=lost,
         disputed=Money(chargeback.amount, chargeback.currency),
         remaining=limits,
-        in_hand=_in_hand(chargeback, booking),
+        in_hand=_in_hand(chargeback, booking, back or policies.Parts.none(booking.currency)),
     )
 
 
@@ -168,6 +171,28 @@ def shares_if_lost(*, chargeback: Chargeback) -> rules.LossShares | None:
     taken = ledger.standing(account="1320", key=chargeback.provider_id)
     lost = next(iter(taken), Money(chargeback.amount, chargeback.currency))
     return rules.loss_shares(standing=standing_of(chargeback=chargeback, lost=lost))
+
+
+def shares_of_loss(*, chargeback: Chargeback) -> rules.LossShares | None:
+    """Who a loss that was posted comes from, drawn anew as it would be if somebody else were to bear it; None where none
+    is posted, and for a charge that is none of ours."""
+    posted = ledger.journals().filter(reference=chargeback.provider_id, kind=LOSS).first()
+    if chargeback.payment is None or chargeback.loss_posted_at is None or posted is None:
+        return None
+    booking = chargeback.payment.booking
+    lost = [-line.money for line in posted.lines.all() if line.account.code == "1320"]
+    back = {
+        part: sum(
+            line.amount
+            for line in posted.lines.all()
+            if (line.account.code, line.account.key, line.currency) == (code, booking.code, booking.currency)
+        )
+        for code, part in BY_BOOKING.items()
+    }
+    whole = policies.Parts.of(currency=booking.currency, amounts={**dict.fromkeys(policies.PART_NAMES, 0), **back})
+    return rules.loss_shares(
+        standing=standing_of(chargeback=chargeback, lost=Money.sum(lost, lost[0].currency), back=whole)
+    )
 
 
 def _of_charge(chargeback: Chargeback, payment: Payment) -> policies.RefundLimits:
@@ -192,14 +217,14 @@ def _less(limits: policies.RefundLimits, disputed: Money) -> policies.RefundLimi
     return policies.RefundLimits(parts=limits.parts.minus(taken), charged=left, of_parts=left)
 
 
-def _in_hand(chargeback: Chargeback, booking: Booking) -> policies.Parts:
+def _in_hand(chargeback: Chargeback, booking: Booking, back: policies.Parts) -> policies.Parts:
     """What of the disputed charge has not been released, as the ledger has it. Stays are released first to last: what later
     instalments brought is still there for what they were paid for, and bears nothing of an earlier charge."""
     paid = ExtraCharge.objects.filter(booking=booking, kind="instalment", status="captured")
     this = ExtraCharge.objects.filter(charge_id=chargeback.charge_id).first()
     later = paid.filter(number__gt=this.number if this is not None else 0)
     sums = later.aggregate(**{part: Sum(part, default=0) for part in policies.PART_NAMES})
-    return held_parts(booking=booking).minus(policies.Parts.of(currency=booking.currency, amounts=sums))
+    return (held_parts(booking=booking) + back).minus(policies.Parts.of(currency=booking.currency, amounts=sums))
 
 
 # Work ----------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from backoffice.payments.models import PARTS, BalanceTransaction, ExtraCharge, P
 from backoffice.rulebook import queries as rulebook
 from backoffice.rulebook.policies import ExchangeRate
 
-_BY_BOOKING: Final = {"2100": "held", "2110": "guest_fee", "2111": "host_fee"}
+BY_BOOKING: Final = {"2100": "held", "2110": "guest_fee", "2111": "host_fee"}
 _BY_SUBJECT: Final = {"2310": "vat", "2300": "occupancy_tax"}
 # Instalments that will still be asked for, or are being asked for.
 _TO_COME: Final = ("requested", "scheduled", "submitted", "indeterminate", "requires_action", "failed")
@@ -31,8 +31,8 @@ def held_parts(*, booking: Booking) -> policies.Parts:
     The taxes in it are those that this booking brought; they are owed to their offices from the first."""
     amounts = dict.fromkeys(PARTS, 0)
     for account in ledger.balances(key=booking.code, open_only=True):
-        if account.code in _BY_BOOKING and account.currency == booking.currency:
-            amounts[_BY_BOOKING[account.code]] = max(-int(account.amount), 0)  # type: ignore[attr-defined]  # annotated there
+        if account.code in BY_BOOKING and account.currency == booking.currency:
+            amounts[BY_BOOKING[account.code]] = max(-int(account.amount), 0)  # type: ignore[attr-defined]  # annotated there
     for row in ledger.subject_sums(codes=list(_BY_SUBJECT), subjects=[booking.code]):
         if row.currency == booking.currency:
             amounts[_BY_SUBJECT[row.code]] = max(-row.amount, 0)
