@@ -13,7 +13,7 @@ from django.utils import timezone
 from backoffice.ledger import queries as ledger
 from backoffice.payments.models import WebhookEvent
 from backoffice.reconciliation import operations, queries
-from backoffice.reconciliation.models import Break
+from backoffice.reconciliation.models import Break, StatementLine
 from tests import factories
 from tests.console.test_dialogs import answers
 from tests.reconciliation.steps import DAY, arrived, bank, compared, imported, moved, post, swept
@@ -123,7 +123,10 @@ def test_what_adds_up_is_shown_and_a_person_says_whether_it_is_one(answer: str) 
     compared("bank", now=now)
     found = Break.objects.get(key="1160 po_1")
     finance = signed_in("finance", "Mia")
-    assert "part one" in page(finance, found)
+    shown = page(finance, found)
+    assert "part one" in shown
+    for line in StatementLine.objects.all():
+        assert f'{reverse("admin:find")}?q={line.code}"' in shown
     assert act(finance, found, answer, reason="The bank says so").status_code == 302
     confirmed = answer == "confirm-match"
     assert ledger.balance(account="1160", key="po_1", currency="EUR") == (0 if confirmed else 10_000)

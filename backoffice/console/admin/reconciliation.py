@@ -493,9 +493,9 @@ def _proposals(row: Break) -> Table:
         rows=[
             Row(
                 (
-                    cells.two(cells.code(match.line.code), match.line.text),
+                    cells.two(cells.lead(match.line.code), match.line.text),
                     cells.day(match.line.booked_on),
-                    cells.code(match.bank_payout.code),
+                    cells.lead(match.bank_payout.code),
                     f"{cells.words(match.method)}, {match.confidence} %",
                     cells.money(match.amount, match.line.currency),
                 )
