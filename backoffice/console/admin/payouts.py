@@ -272,6 +272,8 @@ class RetryTransfer(_Send):
         return self.row.status == "failed" and super().offered()
 
     def preview(self, form: DialogForm) -> dict[str, Any]:
+        if not self.row.transfer_currency:  # never sent, so not refused either
+            return {"money": [("Not sent yet", amount(self.row))]}
         return {
             "money": _less_debt(self.row, "Sent again", Money(self.row.transfer_amount, self.row.transfer_currency))
         }
