@@ -400,11 +400,10 @@ def _compare_lines(cursor: CursorWrapper, run: Run, ours: queries.Mirror, values
     """Pair every movement, keep the equal ones as matches, and look closely at the others."""
     few = legs.few(lines=run.lines)
     cursor.execute("SET LOCAL enable_nestloop = %s", ["on" if few else "off"])
-    cursor.execute(_PAIR.format(pairs=legs.pairs(mirror="lookup" if few else "lines")), values)
-    if not few and _pairs_of_movements(cursor) != ours.movements:
-        cursor.execute("DROP TABLE reconciliation_pair")
-        cursor.execute(_PAIR.format(pairs=legs.pairs(mirror="sums")), values)
-    cursor.execute(_UNEQUAL)
+    pairs = _pair(cursor, "lookup" if few else "lines", values)
+    if not few and pairs != ours.movements:
+        cursor.execute("DROP TABLE reconciliation_pair, reconciliation_unequal")
+        _pair(cursor, "sums", values)
     cursor.execute(_FEW_MATCHES if few else _MANY_MATCHES, values)
     cursor.execute("DROP TABLE reconciliation_pair")
     cursor.execute("SET LOCAL enable_nestloop = on")
@@ -422,8 +421,10 @@ def _compare_lines(cursor: CursorWrapper, run: Run, ours: queries.Mirror, values
     cursor.execute("DROP TABLE reconciliation_unequal")
     for found in strays:
         cursor.execute(_INTO.format(found=found), values)
-    cursor.execute(legs.SETTLED_ELSEWHERE, values)
+    cursor.execute(legs.CONVERTED, values)
+    cursor.execute(legs.SETTLED_ELSEWHERE)
     cursor.execute(_INTO.format(found=legs.RATES), {**values, **_references(cursor.fetchall())})
+    cursor.execute("DROP TABLE reconciliation_converted")
 
 
 def _references(wanted: Sequence[tuple[date, str, str]]) -> dict[str, list[Any]]:
@@ -438,9 +439,13 @@ def _references(wanted: Sequence[tuple[date, str, str]]) -> dict[str, list[Any]]
     return rates
 
 
-def _pairs_of_movements(cursor: CursorWrapper) -> int:
-    cursor.execute("SELECT count(movement_id) FROM reconciliation_pair")
-    return int(cursor.fetchone()[0])
+def _pair(cursor: CursorWrapper, mirror: str, values: Mapping[str, Any]) -> int:
+    """Lay down the pairs, and those that are unequal; returns how many of them have a movement of ours."""
+    cursor.execute(_PAIR.format(pairs=legs.pairs(mirror=mirror)), values)
+    pairs = cursor.rowcount
+    cursor.execute(_UNEQUAL)
+    cursor.execute("SELECT count(*) FROM reconciliation_unequal WHERE movement_id IS NULL")
+    return int(pairs - cursor.fetchone()[0])
 
 
 def _explain(run: Run, ours: Mapping[str, int], now: datetime, lines_compared: bool) -> dict[str, dict[str, int]]:

@@ -106,7 +106,7 @@ FROM (
 """  # noqa: S608  # constants of this file
 
 # A second movement of one fact: the same object, the same category, later. A chargeback that was given back may be taken
-# again, so each return allows another. Looked at closely is only what we have twice, or do not have at all.
+# again, so each return allows another.
 _DUPLICATES: Final = f"""
 SELECT 'line', theirs.provider_id, {_OURS.format(id="theirs.source_id")}, '["duplicate_external"]'::jsonb, 0,
        abs(theirs.net), theirs.currency,
@@ -118,10 +118,7 @@ SELECT 'line', theirs.provider_id, {_OURS.format(id="theirs.source_id")}, '["dup
            'provider', jsonb_build_object('amount', theirs.amount, 'fee', theirs.fee, 'net', theirs.net,
                                           'currency', theirs.currency))
 FROM (
-    {{twice}}
-    UNION
-    SELECT theirs.* FROM reconciliation_unequal pairs
-    JOIN reconciliation_providerline theirs ON theirs.id = pairs.line_id WHERE pairs.movement_id IS NULL
+    {{suspects}}
 ) theirs
 JOIN payments_balancetransaction bt
   ON bt.source_id = theirs.source_id AND bt.reporting_category = theirs.reporting_category
@@ -134,8 +131,9 @@ HAVING theirs.reporting_category <> 'dispute' OR count(*) > (
     SELECT count(*) FROM payments_balancetransaction back WHERE back.source_id = theirs.source_id
       AND back.reporting_category = 'dispute_reversal' AND back.created <= theirs.created)
 """  # noqa: S608  # constants of this file
-# Of a whole book one pass over the index of sources, in its order; of a window each line's own place in it.
-_TWICE: Final = {
+# Of a whole book those that one pass over the index of sources finds twice, in its order, and those that we do not have at
+# all; of a window each line.
+_SUSPECTS: Final = {
     "pass": """
     SELECT theirs.* FROM (
         SELECT source_id, reporting_category FROM payments_balancetransaction
@@ -143,19 +141,17 @@ _TWICE: Final = {
     ) twice
     JOIN reconciliation_providerline theirs USING (source_id, reporting_category)
     WHERE theirs.run_id = %(run)s
+    UNION
+    SELECT theirs.* FROM reconciliation_unequal pairs
+    JOIN reconciliation_providerline theirs ON theirs.id = pairs.line_id WHERE pairs.movement_id IS NULL
     """,
-    "lookup": """
-    SELECT theirs.* FROM reconciliation_providerline theirs
-    WHERE theirs.run_id = %(run)s AND theirs.source_id <> '' AND (
-        SELECT count(*) FROM payments_balancetransaction bt
-        WHERE bt.source_id = theirs.source_id AND bt.reporting_category = theirs.reporting_category) > 1
-    """,
+    "lookup": "SELECT * FROM reconciliation_providerline WHERE run_id = %(run)s",
 }
 
 
 def duplicates(*, lines: int) -> str:
     """The statement that finds second movements of one fact."""
-    return _DUPLICATES.format(twice=_TWICE["lookup" if few(lines=lines) else "pass"])
+    return _DUPLICATES.format(suspects=_SUSPECTS["lookup" if few(lines=lines) else "pass"])
 
 
 # Journals on the mirror that are no movement's: the same movement posted twice, or one that was reversed and not posted
@@ -186,34 +182,31 @@ WHERE at >= %(since)s AND at < %(until)s
 
 # A charge that was converted, far from what was promised: a payment's and an instalment's parts are in the listing's currency,
 # damage is in its own. Where it settled in another one, the promise is converted at the reference rate of its day.
-_CONVERTED: Final = """
-converted AS (
-    SELECT bt.id, bt.provider_id, bt.source_id, bt.amount, bt.currency, bt.exchange_rate, bt.created, asked.booking,
-           asked.promised, asked.base, (bt.created AT TIME ZONE 'UTC')::date AS day
-    FROM payments_balancetransaction bt
-    CROSS JOIN LATERAL (
-        SELECT booking.code AS booking, booking.currency AS base, payment.currency AS charged,
-               payment.held + payment.host_fee + payment.guest_fee + payment.vat + payment.occupancy_tax AS promised
-        FROM payments_payment payment JOIN bookings_booking booking ON booking.id = payment.booking_id
-        WHERE payment.charge_id = bt.source_id
-        UNION ALL
-        SELECT booking.code, CASE WHEN extra.kind = 'damage' THEN extra.currency ELSE booking.currency END, extra.currency,
-               CASE WHEN extra.kind = 'damage' THEN extra.amount
-                    ELSE extra.held + extra.host_fee + extra.guest_fee + extra.vat + extra.occupancy_tax END
-        FROM payments_extracharge extra JOIN bookings_booking booking ON booking.id = extra.booking_id
-        WHERE extra.charge_id = bt.source_id
-    ) asked
-    WHERE bt.reporting_category = 'charge' AND bt.exchange_rate <> '' AND bt.created >= %(since)s AND bt.created < %(until)s
-      AND bt.imported_at <= %(asked)s AND asked.charged <> bt.currency
-)
+CONVERTED: Final = """
+CREATE TEMPORARY TABLE reconciliation_converted ON COMMIT DROP AS
+SELECT bt.provider_id, bt.source_id, bt.amount, bt.currency, bt.exchange_rate, bt.created, asked.booking, asked.promised,
+       asked.base, (bt.created AT TIME ZONE 'UTC')::date AS day
+FROM payments_balancetransaction bt
+CROSS JOIN LATERAL (
+    SELECT booking.code AS booking, booking.currency AS base, payment.currency AS charged,
+           payment.held + payment.host_fee + payment.guest_fee + payment.vat + payment.occupancy_tax AS promised
+    FROM payments_payment payment JOIN bookings_booking booking ON booking.id = payment.booking_id
+    WHERE payment.charge_id = bt.source_id
+    UNION ALL
+    SELECT booking.code, CASE WHEN extra.kind = 'damage' THEN extra.currency ELSE booking.currency END, extra.currency,
+           CASE WHEN extra.kind = 'damage' THEN extra.amount
+                ELSE extra.held + extra.host_fee + extra.guest_fee + extra.vat + extra.occupancy_tax END
+    FROM payments_extracharge extra JOIN bookings_booking booking ON booking.id = extra.booking_id
+    WHERE extra.charge_id = bt.source_id
+) asked
+WHERE bt.reporting_category = 'charge' AND bt.exchange_rate <> '' AND bt.created >= %(since)s AND bt.created < %(until)s
+  AND bt.imported_at <= %(asked)s AND asked.charged <> bt.currency
 """
-SETTLED_ELSEWHERE: Final = (
-    f"WITH {_CONVERTED} SELECT DISTINCT day, base, currency FROM converted WHERE base <> currency"  # noqa: S608
-)
-RATES: Final = f"""
-WITH {_CONVERTED}, rated AS (
+SETTLED_ELSEWHERE: Final = "SELECT DISTINCT day, base, currency FROM reconciliation_converted WHERE base <> currency"
+RATES: Final = """
+WITH rated AS (
     SELECT converted.*, CASE WHEN base = currency THEN promised ELSE round(promised * rate.factor)::bigint END AS expected
-    FROM converted
+    FROM reconciliation_converted converted
     LEFT JOIN unnest(%(days)s::date[], %(bases)s::text[], %(quotes)s::text[], %(factors)s::numeric[])
               rate (day, base, currency, factor) USING (day, base, currency)
 )
@@ -221,7 +214,7 @@ SELECT 'line', provider_id, source_id, '["fx_mismatch"]'::jsonb, 0, abs(amount -
        jsonb_build_object('source', source_id, 'promised', expected, 'settled', amount, 'rate', exchange_rate,
                           'promise', jsonb_build_object('amount', promised, 'currency', base))
 FROM rated WHERE abs(amount - expected) * 10000 > %(band)s * expected
-"""  # noqa: S608  # constants of this file
+"""
 
 # A clearing key that is not zero: only our side is there (late, then missing at the provider), only theirs, or both differ.
 # A charge's exchange position (3900) and a chargeback (1320) stand between two facts for a while whenever they move, so
