@@ -33,8 +33,9 @@ def answers(client: Client, path: str, **typed: Any) -> dict[str, Any]:
     token = re.search(r'name="token" value="([^"]+)"', response.content.decode())
     sent |= {"token": token.group(1)} if token else {}
     sent |= {"seen": response.context["seen"], **typed}
-    if "seen" not in typed and {"amount", "cause", "bearer"} & typed.keys():
-        sent["seen"] = "|".join(str(sent[name]) for name in ("amount", "cause", "bearer"))
+    deciding = response.context["dialog"].deciding
+    if "seen" not in typed and "amount" in deciding and set(deciding) & typed.keys():
+        sent["seen"] = "|".join(str(sent[name]) for name in deciding)
     return sent
 
 
