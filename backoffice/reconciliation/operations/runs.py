@@ -251,7 +251,7 @@ def classify(*, run: Run, now: datetime) -> None:
         values = _values(run, asked, now)
         ours = _mirror(run, asked) if {"balance", "line"} & set(compared) else queries.Mirror({}, {}, 0)
         with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL work_mem = '64MB'")
+            cursor.execute("SET LOCAL work_mem = '96MB'")  # a million movements are hashed in one piece
             StagedDifference.objects.filter(run=run).delete()
             for sql in _found_by(compared):
                 cursor.execute(_INTO.format(found=sql), values)
