@@ -195,6 +195,17 @@ def _known_to_the_provider_alone(sandbox: RunningSandbox) -> Booking:
     return booking
 
 
+def _confirmed_at_the_bank(sandbox: RunningSandbox) -> Booking:
+    """The guest's bank asked, and was answered; the guest never came back to say so."""
+    booking = _fresh(sandbox)
+    paid_unnoticed(booking, payment_method="pm_card_threeDSecure2Required")
+    keep_time.resolve_indeterminate(now=now() + timedelta(seconds=90))
+    payment = Payment.objects.get(booking=booking)
+    assert payment.status == "requires_action"
+    sandbox.complete_challenge(payment.provider_id or "")
+    return booking
+
+
 def _too_late(sandbox: RunningSandbox) -> Booking:
     """Paid, unnoticed; the hold ran out and somebody else has the nights."""
     booking = _known_to_the_provider_alone(sandbox)
@@ -226,6 +237,7 @@ STORIES: dict[str, tuple[Callable[[RunningSandbox], Booking], Callable[[Booking]
     "the host cancels": (_fresh_paid, _cancel_as_host),
     "a webhook brings the capture": (_known_to_the_provider_alone, _hear_of_it),
     "a capture comes too late": (_too_late, _hear_of_it),
+    "a webhook brings the bank's yes": (_confirmed_at_the_bank, _hear_of_it),
 }
 
 
