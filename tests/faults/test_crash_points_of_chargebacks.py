@@ -105,6 +105,20 @@ def _lost(sandbox: RunningSandbox) -> str:
     return found
 
 
+def _won(sandbox: RunningSandbox) -> str:
+    found = told(sandbox, paid()).provider_id
+    decide(sandbox, found, status="won")
+    sandbox.advance(60)
+    return found
+
+
+def _escalated(sandbox: RunningSandbox) -> str:
+    found = told(sandbox, paid(), kind="inquiry").provider_id
+    decide(sandbox, found, escalate=True)
+    sandbox.advance(60)
+    return found
+
+
 def _open(sandbox: RunningSandbox) -> str:
     return told(sandbox, paid()).provider_id
 
@@ -148,6 +162,8 @@ STORIES: dict[str, tuple[Callable[[RunningSandbox], str], Callable[[str], None]]
     "a file is sent": (_open, _upload),
     "evidence is submitted": (_staged, _submit),
     "it is given up": (_open, _accept),
+    "an inquiry becomes a chargeback": (_escalated, _hear_of),
+    "the network gives the money back": (_won, _hear_of),
 }
 
 
