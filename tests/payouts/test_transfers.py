@@ -131,3 +131,20 @@ def test_a_transfer_the_provider_fails_afterwards_is_payable_again_and_sent_anew
     assert balance("2200", made.host.code) == 0
     movement(again, "transfer", -amount)
     assert balance("2210", made.code) == 0 and balance("1800", "acct_1") == amount
+
+
+def test_what_was_taken_back_of_a_transfer_before_it_failed_is_not_sent_again() -> None:
+    payout = claimed()
+    assert payout.submitted_at is not None
+    made = sent(payout, now=payout.submitted_at)
+    amount = made.transfer_amount
+    movement(made, "transfer", -amount)
+    Payout.objects.filter(pk=made.pk).update(reversed_amount=400)
+    movement(made, "transfer_failure", amount - 400)
+    at = payout.submitted_at + HOUR
+    operations.note_transfer_failure(
+        payout_code=made.code, transfer_id=made.transfer_id or "", failure="it came back", actor=SYSTEM, now=at
+    )
+    (again,) = release_all(now=at + 24 * HOUR)
+    assert (again.status, again.transfer_amount, again.reversed_amount) == ("transferred", amount - 400, 0)
+    assert balance("2200", made.host.code) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from django.db import transaction
 
@@ -19,6 +20,11 @@ from backoffice.payouts.operations.schedule import move
 from backoffice.payouts.policies.release import refused
 from backoffice.payouts.states import SENT
 from backoffice.rulebook import queries as rulebook
+
+_FAILED: Final = [
+    *("failure", "failed_at", "waits_for", "waits_until"),
+    *("transfer_id", "transfer_amount", "reversed_amount", "bank_payout", "paid_at"),
+]
 
 
 def record_transfer(*, payout_code: str, seen: SeenTransfer, actor: Actor, now: datetime) -> Payout:
@@ -65,11 +71,10 @@ def note_transfer_failure(*, payout_code: str, transfer_id: str, failure: str, a
             return payout
         # The movements keep the transfer, the bank's payout its lines; the next try gets its own.
         payout.transfer_id, payout.bank_payout, payout.paid_at = None, None, None
+        # What had been taken back of it before does not come back with it, and is not sent a second time.
+        payout.transfer_amount, payout.reversed_amount = payout.transfer_amount - payout.reversed_amount, 0
         _fail(payout, failure, actor, now)
     return payout
-
-
-_FAILED = ["failure", "failed_at", "waits_for", "waits_until", "transfer_id", "bank_payout", "paid_at"]
 
 
 # Private --------------------------------------------------------------------------------------------------------------
