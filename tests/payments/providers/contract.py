@@ -26,7 +26,8 @@ BACK = "https://desk.example/back"
 class Bench:
     """A provider's test environment: cards that behave as they are called, and a way to let time pass there.
 
-    `sign` makes the header that the provider would send with a payload at an instant, by the secret of that number."""
+    `sign` makes the header that the provider would send with a payload at an instant, by the secret of that number. `host`
+    tells the provider what it wants to know of an account's owner; None where only a person can."""
 
     gateway: Gateway
     good_card: str
@@ -36,6 +37,8 @@ class Bench:
     now: Callable[[], datetime]
     sign: Callable[[bytes, datetime, int], str]
     event: Callable[[], bytes]
+    disputed_card: str = ""
+    host: Callable[[str], None] | None = None
     native: str = "EUR"
     run: str = field(default_factory=lambda: secrets.token_hex(6))
 
@@ -200,3 +203,71 @@ class ProviderContract:
     def test_the_balance_is_one_amount_a_currency(self, bench: Bench) -> None:
         balance = bench.gateway.balance()
         assert all(money.currency == currency for currency, money in balance.items())
+
+    # Money out
+
+    def test_an_account_is_opened_once_and_cannot_receive_before_its_owner_was_asked(self, bench: Bench) -> None:
+        facts = {"country": "DE", "email": "bob@example.org", "reference": bench.code("HO"), "key": bench.code("open")}
+        opened = bench.gateway.open_account(**facts)
+        assert bench.gateway.open_account(**facts).id == opened.id
+        assert bench.gateway.account(account_id=opened.id) == opened
+        found = bench.gateway.find_account(reference=bench.code("HO"), since=bench.now() - timedelta(hours=1))
+        assert found is not None and found.id == opened.id
+        assert not opened.can_receive and opened.missing
+        charge = bench.pay().charge_id
+        bench.movement(category="charge", source=charge)
+        with pytest.raises(ProviderError):
+            self._transfer(bench, opened.id, charge, "transfer")
+
+    def test_a_transfer_is_made_once_and_found_by_its_key(self, bench: Bench) -> None:
+        if bench.host is None:
+            pytest.skip("an account is told everything by a person, on the provider's own page")
+        account = bench.gateway.open_account(
+            country="DE", email="bob@example.org", reference=bench.code("HO"), key=bench.code("open")
+        ).id
+        bench.host(account)
+        charge = bench.pay().charge_id
+        bench.movement(category="charge", source=charge)
+        sent = self._transfer(bench, account, charge, "transfer")
+        assert self._transfer(bench, account, charge, "transfer").id == sent.id
+        assert (sent.amount, sent.account, sent.reversed_amount.amount) == (Money(6_000, bench.native), account, 0)
+        found = bench.gateway.find_transfer(group=bench.code("BK"), key=bench.code("transfer"))
+        assert found is not None and found.id == sent.id
+        assert bench.movement(category="transfer", source=sent.id).amount == -Money(6_000, bench.native)
+
+    def test_a_dispute_is_heard_of_and_its_evidence_is_staged_not_submitted(self, bench: Bench) -> None:
+        charge = bench.pay(bench.disputed_card).charge_id
+        taken = bench.movement(category="dispute", source=self._dispute_of(bench, charge).id)
+        assert taken.amount == -Money(10_000, bench.native) and taken.fee.amount >= 0
+        dispute = self._dispute_of(bench, charge)
+        assert (dispute.kind, dispute.amount, dispute.status) == (
+            "chargeback",
+            Money(10_000, bench.native),
+            "needs_response",
+        )
+        staged = bench.gateway.stage_evidence(
+            dispute_id=dispute.id, evidence={"customer_name": "Alice"}, key=bench.code("stage")
+        )
+        assert (staged.status, staged.submissions) == ("needs_response", 0)
+
+    @staticmethod
+    def _transfer(bench: Bench, account: str, charge: str, key: str) -> Any:
+        return bench.gateway.transfer(
+            amount=Money(6_000, bench.native),
+            account=account,
+            charge_id=charge,
+            group=bench.code("BK"),
+            reference=bench.code("PO"),
+            host=bench.code("HO"),
+            key=bench.code(key),
+        )
+
+    @staticmethod
+    def _dispute_of(bench: Bench, charge: str) -> Any:
+        since = bench.now() - timedelta(hours=1)
+        for _ in range(20):
+            for row in bench.gateway.disputes(since=since):
+                if row.charge_id == charge:
+                    return row
+            bench.settle()
+        raise AssertionError(f"the provider knows no dispute of {charge}")

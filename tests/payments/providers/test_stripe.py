@@ -48,6 +48,7 @@ def bench_of(key: str, base: str, **options: Any) -> Bench:
         good_card="pm_card_visa",
         declined_card="pm_card_visa_chargeDeclined",
         challenged_card="pm_card_authenticationRequired",
+        disputed_card="pm_card_createDispute",
         sign=sign,
         event=an_event,
         **options,
@@ -57,7 +58,10 @@ def bench_of(key: str, base: str, **options: Any) -> Bench:
 class TestTheSandbox(ProviderContract):
     @pytest.fixture
     def bench(self, sandbox: RunningSandbox) -> Bench:
-        return bench_of(sandbox.api_key, sandbox.base_url, settle=lambda: sandbox.advance(60), now=now)
+        def host(account: str) -> None:
+            sandbox.control("POST", f"/_sim/accounts/{account}/onboard", {})
+
+        return bench_of(sandbox.api_key, sandbox.base_url, settle=lambda: sandbox.advance(60), now=now, host=host)
 
 
 @pytest.mark.skipif(not KEY, reason="STRIPE_TEST_KEY is not set: Stripe itself is not asked")
