@@ -13,6 +13,7 @@ from backoffice.core.actor import system
 from backoffice.core.errors import StaydeskError
 from backoffice.payments import queries as payments
 from backoffice.payments.gateway import stripe as provider
+from backoffice.payments.gateway.stripe import money_in
 from backoffice.payments.models import Payment, PaymentAttempt
 from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import apply_provider_event as events
@@ -65,6 +66,18 @@ def test_an_answer_cut_off_is_no_answer_and_asked_for_again_with_the_same_key(sa
     sandbox.fault("truncated_body", method="POST", path="/v1/payment_intents", times=TRIES)
     with pytest.raises(StaydeskError):
         paid()
+    assert PaymentAttempt.objects.get().status == "indeterminate"
+    sandbox.advance(90)
+    keep_time.resolve_indeterminate(now=now())
+    assert Payment.objects.get().status == "captured" and PaymentAttempt.objects.count() == 1
+    taken_once(sandbox)
+
+
+def test_a_status_that_is_new_to_us_is_an_answer_that_cannot_be_read_yet(sandbox: RunningSandbox) -> None:
+    with pytest.MonkeyPatch.context() as older:
+        older.setattr(money_in, "_PAYMENT", {k: v for k, v in money_in._PAYMENT.items() if k != "succeeded"})
+        with pytest.raises(StaydeskError):
+            paid()
     assert PaymentAttempt.objects.get().status == "indeterminate"
     sandbox.advance(90)
     keep_time.resolve_indeterminate(now=now())

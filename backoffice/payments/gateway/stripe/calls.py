@@ -77,6 +77,14 @@ def _translated(error: sdk.StripeError) -> StaydeskError:
     return ProviderError(message=detail or "no reason given", provider_code=code)
 
 
+def word_of(row: Mapping[str, Any], words: Mapping[str, T]) -> T:
+    """The status of an object in the port's terms. One that is new to us is an answer that cannot be read: what it is about
+    stays under way, and is asked for again. Raises Indeterminate."""
+    if row["status"] not in words:
+        raise Indeterminate()
+    return words[row["status"]]
+
+
 def id_of(value: Any) -> str:
     """An id, whether the provider expanded the object or not."""
     if value is None:

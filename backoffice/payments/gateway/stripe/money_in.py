@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from backoffice.core.errors import ProviderError
 from backoffice.core.money import Money
-from backoffice.payments.gateway.stripe.calls import Calls, CardDeclined, call, id_of, instant, read
+from backoffice.payments.gateway.stripe.calls import Calls, CardDeclined, call, id_of, instant, read, word_of
 from backoffice.payments.policies.seen import (
     PaymentStatus,
     RefundStatus,
@@ -206,7 +206,7 @@ def _payment(row: Mapping[str, Any]) -> SeenPayment:
     action = row.get("next_action") or {}
     charge = row.get("latest_charge")
     currency = row["currency"].upper()
-    status = _PAYMENT[row["status"]]
+    status = word_of(row, _PAYMENT)
     return SeenPayment(
         id=row["id"],
         status=status,
@@ -237,7 +237,7 @@ def _setup(row: Mapping[str, Any]) -> SeenSetup:
     action = row.get("next_action") or {}
     return SeenSetup(
         id=row["id"],
-        status=_SETUP[row["status"]],
+        status=word_of(row, _SETUP),
         reference=(row.get("metadata") or {}).get("payment", ""),
         customer_id=id_of(row.get("customer")),
         payment_method=id_of(row.get("payment_method")),
@@ -250,7 +250,7 @@ def _setup(row: Mapping[str, Any]) -> SeenSetup:
 def _refund(row: Mapping[str, Any]) -> SeenRefund:
     return SeenRefund(
         id=row["id"],
-        status=_REFUND[row["status"]],
+        status=word_of(row, _REFUND),
         amount=Money(row["amount"], row["currency"].upper()),
         charge_id=id_of(row.get("charge")),
         reference=(row.get("metadata") or {}).get("refund", ""),
