@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ops_cli.parts.reporting import Person
 from ops_cli.parts.supervisor import AlreadyRunning, Supervisor
 
 START_SECONDS = 600
+STOP_SECONDS = 60
 
 
 @click.command(short_help="Start the desk and everything it needs.")
@@ -86,6 +88,8 @@ def _detached(desk: Desk, *, no_demo: bool, port: int | None) -> int:
         return Exit.DONE
     if last.get("code") == Exit.LOCKED:
         return _say_where(desk)
+    with suppress(subprocess.TimeoutExpired):  # it stops what it had started; nothing of it is left when we return
+        process.wait(timeout=STOP_SECONDS)
     reason = last.get("failed") or f"the desk ended while it was starting (log: {desk.logs / 'supervisor.log'})"
     raise Failed(str(reason), Exit(last.get("code") or Exit.FAILURE))
 
