@@ -56,7 +56,7 @@ def chaos(*arguments: str, seconds: float) -> tuple[int, dict[str, Any], str]:
 
 @pytest.mark.timeout(600)
 def test_a_small_storm_loses_nothing_and_doubles_nothing() -> None:
-    code, answer, said = chaos("--bookings", "24", "--seed", "11", seconds=580)
+    code, answer, said = chaos("--bookings", "24", "--seed", "2", seconds=580)
     assert code == 0, [row for row in answer.get("data", []) if not row["ok"]] or said
     summary = answer["summary"]
     assert sum(summary["kills"].values()) >= 2 and sum(summary["faults"].values()) >= 5

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,7 @@ class RunningSandbox:
     connect_secret: str = "whsec_test_connect"
     api_key: str = "sk_test_sandbox"
     base_url: str = ""
+    on_clock: Callable[[], None] = lambda: None  # told when a test has moved the virtual time
     process: subprocess.Popen[str] = field(init=False)
 
     def start(self) -> None:
@@ -89,11 +90,16 @@ class RunningSandbox:
 
     def advance(self, seconds: float) -> Json:
         """Move the virtual clock forward and do what falls due."""
-        return self.control("POST", "/_sim/clock", {"advance": seconds})
+        return self._move({"advance": seconds})
 
     def set_clock(self, to: float | str) -> Json:
         """Move the virtual clock forward to an instant (epoch seconds or ISO)."""
-        return self.control("POST", "/_sim/clock", {"set": to})
+        return self._move({"set": to})
+
+    def _move(self, how: Json) -> Json:
+        moved = self.control("POST", "/_sim/clock", how)
+        self.on_clock()
+        return moved
 
     def now(self) -> float:
         """The virtual time, epoch seconds."""
