@@ -23,8 +23,8 @@ from backoffice.reporting.queries import health
 from backoffice.workflows import import_balance_transactions, release_payouts
 from tests import factories
 from tests.factories import SYSTEM
-from tests.faults import every_other_is_long
 from tests.faults import test_crash_points as cutting
+from tests.faults import two_of_three_are_long
 from tests.faults.test_crash_points import Power, PowerCut, powered
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.hosts import onboarded, owes
@@ -109,7 +109,7 @@ STORIES: dict[str, Callable[[RunningSandbox, User], Booking]] = {
 }
 
 
-@pytest.mark.parametrize("story", every_other_is_long(STORIES))
+@pytest.mark.parametrize("story", two_of_three_are_long(STORIES))
 def test_wherever_the_power_is_cut_each_host_is_paid_once(sandbox: RunningSandbox, story: str) -> None:
     begin, uncut = STORIES[story], Power()
     host = host_of_old(sandbox)
