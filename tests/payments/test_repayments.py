@@ -56,7 +56,7 @@ def came_back(sandbox: RunningSandbox, booking: Booking, by: User, *amounts: int
             cause="service_issue",
             bearer="host",
             reason="No hot water",
-            idempotency_key=f"refund-{number}",
+            idempotency_key=f"refund-{booking.code}-{number}",
             version=Payment.objects.get(booking=booking).version,
             actor=factories.acting(by),
             now=now(),

@@ -1,0 +1,146 @@
+"""The power is cut before and after every commit of what a second person decides and what a bank says: a debt is written off,
+money that came back is repaid another way, proposed matches are confirmed, a host's bank sends a payout back. They try again,
+or the news comes again, and it ends as if nothing had happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from backoffice.audit.models import AuditEntry
+from backoffice.core.errors import IllegalTransition, StaleVersion
+from backoffice.core.money import Money
+from backoffice.ledger import queries as ledger
+from backoffice.notifications.models import OutboxMessage
+from backoffice.payments import operations as payments
+from backoffice.payments.models import Refund
+from backoffice.payouts import operations as payouts
+from backoffice.payouts import queries as payout_queries
+from backoffice.payouts.models import BankPayout, Payout, WriteOff
+from backoffice.people.models import User
+from backoffice.workflows import follow_bank_payouts, import_balance_transactions
+from tests import factories
+from tests.faults import two_of_three_are_long
+from tests.faults.test_crash_points import Power, PowerCut, powered
+from tests.payments.test_repayments import came_back, repay
+from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows.hosts import owes, sent
+from tests.workflows.steps import ROOMS, now, paid
+
+pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
+DAY = 86_400
+
+
+def _second() -> Any:
+    """The same colleague however often they try."""
+    name = "Fatima"
+    return factories.acting(User.objects.filter(name=name).first() or factories.staff("finance", name=name, now=now()))
+
+
+def _debt(sandbox: RunningSandbox) -> WriteOff:
+    host = factories.person("Bob", is_host=True, now=now())
+    owes(host, Money(8_000, "EUR"), at=now())
+    return payouts.propose_write_off(
+        host_code=host.code,
+        amount=Money(8_000, "EUR"),
+        reason="They left the platform",
+        actor=factories.acting(factories.staff("finance", now=now())),
+        now=now(),
+    )
+
+
+def _write_off(row: WriteOff) -> None:
+    with suppress(IllegalTransition, StaleVersion):  # it was decided before the power went
+        payouts.decide_write_off(
+            code=row.code, approve=True, reason="Checked", version=row.version, actor=_second(), now=now()
+        )
+
+
+def _written_off(row: WriteOff, sandbox: RunningSandbox) -> dict[str, Any]:
+    row.refresh_from_db()
+    return {
+        "status": row.status,
+        "owed": payout_queries.owed(host_code=row.host.code, currency="EUR").amount,
+        "lost": ledger.balance(account="5220", key=row.host.code, currency="EUR"),
+        "log": AuditEntry.objects.filter(object_id=row.code).count(),
+    }
+
+
+def _asked_again(sandbox: RunningSandbox) -> Refund:
+    farid = User.objects.filter(name="Farid").first() or factories.staff("finance", name="Farid", now=now())
+    (back,) = came_back(sandbox, paid(payment_method="pm_card_refundFail"), farid, 4_000)
+    import_balance_transactions.run(now=now())
+    return repay(back, farid)
+
+
+def _pay_another_way(refund: Refund) -> None:
+    with suppress(IllegalTransition, StaleVersion):
+        payments.approve_refund(refund_code=refund.code, version=refund.version, actor=_second(), now=now())
+
+
+def _repaid(refund: Refund, sandbox: RunningSandbox) -> dict[str, Any]:
+    refund.refresh_from_db()
+    assert refund.repays is not None
+    return {
+        "status": refund.status,
+        "aside": ledger.balance(account="2410", key=refund.repays.code, currency="EUR"),
+        "on its way": ledger.balance(account="2400", key=refund.code, currency="EUR"),
+        "told": OutboxMessage.objects.filter(recipient_id=refund.payment.booking.guest_id).count(),
+    }
+
+
+def _arrived(sandbox: RunningSandbox) -> Payout:
+    payout = sent(sandbox, factories.person("Bob", is_host=True, now=now()))
+    sandbox.advance(8 * DAY)
+    follow_bank_payouts.run(now=now())
+    there = BankPayout.objects.latest("id")
+    sandbox.control("POST", f"/_sim/payouts/{there.provider_id}/fail", {"failure_code": "account_closed"})
+    return payout
+
+
+def _hear_of_it(payout: Payout) -> None:
+    follow_bank_payouts.run(now=now())
+
+
+def _sent_back(payout: Payout, sandbox: RunningSandbox) -> dict[str, Any]:
+    payout.refresh_from_db()
+    account = payout_queries.account_of(host_id=payout.host_id)
+    assert account is not None
+    rows = BankPayout.objects.filter(account=account.provider_id)
+    return {
+        "payout": (payout.status, payout.paid_at, payout.bank_payout_id is None),
+        "there": [(row.status, row.amount) for row in rows],
+        "with the provider": ledger.balance(account="1800", key=account.provider_id or "", currency="EUR"),
+        "told": OutboxMessage.objects.filter(topic="bank_payout_failed", recipient_id=payout.host_id).count(),
+    }
+
+
+Story = tuple[Callable[[RunningSandbox], Any], Callable[[Any], None], Callable[[Any, RunningSandbox], dict[str, Any]]]
+STORIES: dict[str, Story] = {
+    "a host's bank sends a payout back": (_arrived, _hear_of_it, _sent_back),
+    "a debt is written off": (_debt, _write_off, _written_off),
+    "what came back is paid another way": (_asked_again, _pay_another_way, _repaid),
+}
+
+
+@pytest.mark.parametrize("story", two_of_three_are_long(STORIES))
+def test_wherever_the_power_is_cut_it_ends_as_if_nothing_had_happened(sandbox: RunningSandbox, story: str) -> None:
+    begin, act, end = STORIES[story]
+    uncut = Power()
+    subject = begin(sandbox)
+    with powered(uncut):
+        act(subject)
+    wanted = end(subject, sandbox)
+    assert len(uncut.moments) >= 2, uncut.moments
+    for number, moment in enumerate(uncut.moments):
+        where = f"cut {moment} (moment {number + 1} of {len(uncut.moments)})"
+        subject = begin(sandbox)
+        with powered(Power(cut_at=number)), pytest.raises(PowerCut):
+            act(subject)
+        act(subject)  # the person tries again, or the news comes again
+        assert end(subject, sandbox) == wanted, where
+    # What clears with the bank's statement stands open: months pass in these stories, and no statement comes.
+    assert [finding for finding in ledger.check(now=now()) if not finding.ok and finding.check != "clearing"] == []
