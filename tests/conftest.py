@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -22,23 +21,6 @@ WRITTEN_BY_DJANGO = {"django_content_type", "auth_permission"}
 
 # Test processes share one Redis; what one of them caches (badges, sessions) is not the other's.
 django_settings.CACHES["default"]["KEY_PREFIX"] = f"desk-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}-{os.getpid()}"
-
-
-# What takes minutes with few tests: begun last, one process would work at it while the others are idle.
-SLOW_FIRST = ("tests/ops_cli/test_chaos", "tests/ops_cli/test_up", "tests/browser", "tests/ops_cli", "tests/invariants",
-              "tests/faults", "tests/journeys")  # fmt: skip
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files are given to processes in this order: the slow ones, then those of many tests first."""
-    size = Counter(item.nodeid.partition("::")[0] for item in items)
-
-    def place(item: pytest.Item) -> tuple[int, int, str]:
-        file = item.nodeid.partition("::")[0]
-        slow = next((number for number, name in enumerate(SLOW_FIRST) if file.startswith(name)), len(SLOW_FIRST))
-        return slow, -size[file], file
-
-    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)

@@ -156,8 +156,8 @@ def test_a_dialog_is_used_by_keyboard_alone(desk: World, seat: Seat) -> None:
 @pytest.mark.parametrize(
     ("width", "scheme"),
     [
-        (1440, "light"),
         (390, "dark"),
+        pytest.param(1440, "light", marks=pytest.mark.long),
         pytest.param(1440, "dark", marks=pytest.mark.long),
         pytest.param(390, "light", marks=pytest.mark.long),
     ],
