@@ -240,7 +240,7 @@ def test_a_bad_setting_is_one_line_before_anything_is_started(
     assert line in run.stderr.splitlines()[-1]
     assert "Traceback" not in run.stderr
     assert "starting postgres" not in run.stderr
-    assert processes.wait_until(lambda: leftovers.of(one.home) == [], seconds=10), leftovers.of(one.home)
+    assert leftovers.of(one.home) == []
 
 
 # What follows needs no whole desk.
