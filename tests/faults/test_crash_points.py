@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from django.db import connection
@@ -37,6 +37,7 @@ from tests.workflows.steps import ROOMS, now, paid, paid_unnoticed, unpaid
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 WORKER = system("worker")
 CALLS = ("pay", "try_again", "refund")
+T = TypeVar("T")
 
 
 class PowerCut(BaseException):
@@ -82,6 +83,33 @@ def powered(power: Power) -> Iterator[None]:
         for name in CALLS:
             patch.setattr(StripeGateway, name, calling(name, getattr(StripeGateway, name)))
         yield
+
+
+def cut_everywhere(
+    *,
+    begin: Callable[[], T],
+    act: Callable[[T], object],
+    recover: Callable[[], None],
+    end: Callable[[T], dict[str, Any]],
+    again: Callable[[T], object] | None = None,
+) -> list[str]:
+    """Let a story run through, then once more for each moment of it with the power cut there; after the jobs, the person who
+    tries again (`again`, else the same act) and the jobs once more it must end alike. The moments."""
+    uncut = Power()
+    subject = begin()
+    with powered(uncut):
+        act(subject)
+    recover()
+    wanted = end(subject)
+    for number, moment in enumerate(uncut.moments):
+        subject = begin()
+        with powered(Power(cut_at=number)), pytest.raises(PowerCut):
+            act(subject)
+        recover()
+        (again or act)(subject)
+        recover()
+        assert end(subject) == wanted, f"cut {moment} (moment {number + 1} of {len(uncut.moments)})"
+    return uncut.moments
 
 
 def recover(sandbox: RunningSandbox) -> None:
@@ -244,24 +272,13 @@ STORIES: dict[str, tuple[Callable[[RunningSandbox], Booking], Callable[[Booking]
 @pytest.mark.parametrize("story", two_of_three_are_long(STORIES))
 def test_wherever_the_power_is_cut_it_ends_as_if_nothing_had_happened(sandbox: RunningSandbox, story: str) -> None:
     begin, act = STORIES[story]
-    uncut = Power()
-    booking = begin(sandbox)
-    with powered(uncut):
-        act(booking)
-    recover(sandbox)
-    wanted = end_of(booking, sandbox)
-    assert len(uncut.moments) >= 4, uncut.moments
-    for number, moment in enumerate(uncut.moments):
-        where = f"cut {moment} (moment {number + 1} of {len(uncut.moments)})"
-        power = Power(cut_at=number)
-        booking = begin(sandbox)
-        with powered(power), pytest.raises(PowerCut):
-            act(booking)
-        recover(sandbox)
-        act(booking)  # the person tries again, or the hint comes again
-        sandbox.advance(60)
-        import_balance_transactions.run(now=now())
-        assert end_of(booking, sandbox) == wanted, where
+    moments = cut_everywhere(
+        begin=lambda: begin(sandbox),
+        act=act,
+        recover=lambda: recover(sandbox),
+        end=lambda booking: end_of(booking, sandbox),
+    )
+    assert len(moments) >= 4, moments
     outcome = reconcile_stripe(since=None, until=None, actor=WORKER, now=now())
     assert outcome.findings == []
     assert [finding for finding in ledger.check(now=now()) if not finding.ok] == []

@@ -28,7 +28,6 @@ from backoffice.workflows.pay_booking import pay
 from tests import factories
 from tests.faults import test_crash_points as crash
 from tests.faults import two_of_three_are_long
-from tests.faults.test_crash_points import Power, PowerCut, powered
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.steps import ROOMS, now
 
@@ -212,23 +211,14 @@ WITHOUT_A_CALL = {"a saved card is given up", "nobody pays in time"}
 @pytest.mark.parametrize("story", two_of_three_are_long(STORIES))
 def test_wherever_the_power_is_cut_it_ends_as_if_nothing_had_happened(sandbox: RunningSandbox, story: str) -> None:
     begin, act = STORIES[story]
-    uncut = Power()
-    booking = begin(sandbox)
-    with powered(uncut):
-        act(booking)
-    recover(sandbox)
-    wanted = end_of(booking, sandbox)
-    asks = any(moment.startswith("before ") and "commit" not in moment for moment in uncut.moments)
-    assert asks != (story in WITHOUT_A_CALL) and len(uncut.moments) >= (4 if asks else 2), uncut.moments
-    for number, moment in enumerate(uncut.moments):
-        where = f"cut {moment} (moment {number + 1} of {len(uncut.moments)})"
-        booking = begin(sandbox)
-        with powered(Power(cut_at=number)), pytest.raises(PowerCut):
-            act(booking)
-        recover(sandbox)
-        act(booking)  # the person tries again, or the job comes again
-        recover(sandbox)
-        assert end_of(booking, sandbox) == wanted, where
+    moments = crash.cut_everywhere(
+        begin=lambda: begin(sandbox),
+        act=act,
+        recover=lambda: recover(sandbox),
+        end=lambda booking: end_of(booking, sandbox),
+    )
+    asks = any(moment.startswith("before ") and "commit" not in moment for moment in moments)
+    assert asks != (story in WITHOUT_A_CALL) and len(moments) >= (4 if asks else 2), moments
     outcome = reconcile_stripe(since=None, until=None, actor=WORKER, now=now())
     assert outcome.findings == []
     assert [finding for finding in ledger.check(now=now()) if not finding.ok] == []

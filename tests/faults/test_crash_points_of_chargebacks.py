@@ -20,7 +20,6 @@ from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import import_balance_transactions, refund_booking, work_chargebacks
 from tests.faults import test_crash_points as cutting
 from tests.faults import two_of_three_are_long
-from tests.faults.test_crash_points import Power, PowerCut, powered
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.steps import ROOMS, now, paid
 from tests.workflows.test_chargebacks import (
@@ -171,22 +170,13 @@ STORIES: dict[str, tuple[Callable[[RunningSandbox], str], Callable[[str], None]]
 def test_wherever_the_power_is_cut_it_ends_as_if_nothing_had_happened(sandbox: RunningSandbox, story: str) -> None:
     finance()  # somebody to be told
     begin, act = STORIES[story]
-    uncut = Power()
-    found = begin(sandbox)
-    with powered(uncut):
-        act(found)
-    recover(sandbox)
-    wanted = end_of(found, sandbox)
-    assert len(uncut.moments) >= 4, uncut.moments
-    for number, moment in enumerate(uncut.moments):
-        where = f"cut {moment} (moment {number + 1} of {len(uncut.moments)})"
-        found = begin(sandbox)
-        with powered(Power(cut_at=number)), pytest.raises(PowerCut):
-            act(found)
-        recover(sandbox)
-        if again(_row(found)).status == "needs_response":
-            act(found)  # the person tries again
-            recover(sandbox)
-        assert end_of(found, sandbox) == wanted, where
-    assert Payment.objects.count() == len(uncut.moments) + 1
+    moments = cutting.cut_everywhere(
+        begin=lambda: begin(sandbox),
+        act=act,
+        recover=lambda: recover(sandbox),
+        end=lambda found: end_of(found, sandbox),
+        again=lambda found: again(_row(found)).status == "needs_response" and act(found),
+    )
+    assert len(moments) >= 4, moments
+    assert Payment.objects.count() == len(moments) + 1
     clean()

@@ -23,7 +23,6 @@ from tests import factories
 from tests.factories import SYSTEM
 from tests.faults import test_crash_points as cutting
 from tests.faults import two_of_three_are_long
-from tests.faults.test_crash_points import Power, PowerCut, powered
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.hosts import owes, sent
 from tests.workflows.steps import ROOMS, now
@@ -133,21 +132,12 @@ STORIES: dict[str, Story] = {
 @pytest.mark.parametrize("story", two_of_three_are_long(STORIES))
 def test_wherever_the_power_is_cut_it_ends_as_if_nothing_had_happened(sandbox: RunningSandbox, story: str) -> None:
     begin, act, end = STORIES[story]
-    uncut = Power()
-    subject = begin(sandbox)
-    with powered(uncut):
-        act(subject)
-    recover(sandbox)
-    wanted = end(subject, sandbox)
-    assert len(uncut.moments) >= 6 and any(f"after {call}" in uncut.moments for call in cutting.CALLS), uncut.moments
-    for number, moment in enumerate(uncut.moments):
-        where = f"cut {moment} (moment {number + 1} of {len(uncut.moments)})"
-        subject = begin(sandbox)
-        with powered(Power(cut_at=number)), pytest.raises(PowerCut):
-            act(subject)
-        recover(sandbox)
-        act(subject)  # the person tries again, or the hint comes again
-        recover(sandbox)
-        assert end(subject, sandbox) == wanted, where
+    moments = cutting.cut_everywhere(
+        begin=lambda: begin(sandbox),
+        act=act,
+        recover=lambda: recover(sandbox),
+        end=lambda subject: end(subject, sandbox),
+    )
+    assert len(moments) >= 6 and any(f"after {call}" in moments for call in cutting.CALLS), moments
     assert queries.unequal() == []
     assert [finding for finding in ledger.check(now=now()) if not finding.ok] == []
