@@ -40,8 +40,8 @@ def suspended(*, codes: Collection[str] | None = None) -> dict[str, Money]:
     if codes is not None:
         accounts = accounts.filter(key__in=[f"{_LINE_KEY}{code}" for code in codes])
     return {
-        account.key.removeprefix(_LINE_KEY): Money(-account.amount, account.currency)  # type: ignore[attr-defined]
-        for account in accounts  # annotated by the query
+        account.key.removeprefix(_LINE_KEY): Money(-account.amount, account.currency)  # type: ignore[attr-defined]  # annotated there
+        for account in accounts
         if account.key.startswith(_LINE_KEY)
     }
 
