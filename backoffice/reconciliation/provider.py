@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
 from backoffice.core.actor import Actor, system
-from backoffice.core.errors import Conflict, Locked, NotFound, ProviderError
+from backoffice.core.errors import Conflict, Locked, NotFound, ProviderError, UpstreamUnavailable
 from backoffice.core.money import Money
 from backoffice.jobs import operations as jobs
 from backoffice.payments.gateway.stripe import gateway
@@ -31,6 +31,10 @@ AHEAD: Final = timedelta(minutes=5)
 BEGINNING: Final = timedelta(days=400)
 # The balance is asked before and after the movements: it must not have moved in between. A busy desk gets a few tries.
 TRIES: Final = 5
+# A dry run looks from one snapshot from its first step to its last: what somebody changes meanwhile it cannot write over, and
+# looks anew. So often; what PostgreSQL says then is that a row has changed, or that two wait for each other.
+LOOKS: Final = 5
+CHANGED_MEANWHILE: Final = frozenset({"40001", "40P01"})
 # Whoever reads more differences than this reads the breaks.
 SHOWN: Final = 1_000
 # The provider's codes for what it does not know, or no longer lets us see.
@@ -160,17 +164,18 @@ def _alone(scope: str, actor: Actor, now: datetime) -> Iterator[jobs.Run]:
 
 @contextmanager
 def _accounted(run: Run, handle: jobs.Run) -> Iterator[None]:
-    """A run that cannot be finished says so: what was staged is kept for going on when somebody broke it off."""
+    """A run that cannot be finished says so: what was staged is kept for going on when somebody broke it off. Of a dry run
+    nothing stays but the record of the job."""
     try:
         yield
-    except Exception as error:
-        operations.fail(run=run, error=f"{type(error).__name__}: {error}", now=handle.now())
-        raise
     except BaseException as error:
+        why = f"{type(error).__name__}: {error}"
         if run.dry_run:
             operations.discard(run=run)
-            raise
-        operations.interrupt(run=run, error=f"{type(error).__name__}: {error}", now=handle.now())
+        elif isinstance(error, Exception):
+            operations.fail(run=run, error=why, now=handle.now())
+        else:
+            operations.interrupt(run=run, error=why, now=handle.now())
         raise
 
 
@@ -182,13 +187,36 @@ def _keep(statement: Iterable[SeenStatementLine], run: Run, handle: jobs.Run, ac
 def _compare(
     run: Run, handle: jobs.Run, actor: Actor, *, chunk: int, statement: Iterable[SeenStatementLine] = ()
 ) -> Reconciliation:
-    """From the checkpoint to the end. A dry run takes the same path, in a transaction that is rolled back."""
+    """From the checkpoint to the end. A dry run takes the same path, in a transaction that is rolled back, and begins it again
+    where somebody has changed what it was about to write.
+
+    Raises UpstreamUnavailable when that happened each time."""
     if not run.dry_run:
         return _steps(run, handle, actor, chunk)
+    said = list(statement)
+    for _ in range(LOOKS):
+        try:
+            return _look(run, handle, actor, chunk, said)
+        except OperationalError as error:
+            if getattr(error.__cause__, "sqlstate", "") not in CHANGED_MEANWHILE:
+                raise
+            run.refresh_from_db()
+    raise UpstreamUnavailable(
+        f"The books changed each of the {LOOKS} times this dry run looked at them; it has written nothing. Run it again in a "
+        "moment, or without --dry-run.",
+        part="a quiet moment",
+    )
+
+
+def _look(
+    run: Run, handle: jobs.Run, actor: Actor, chunk: int, statement: Sequence[SeenStatementLine]
+) -> Reconciliation:
     try:
         with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            if "bank" in SCOPES[run.scope]:
+                operations.hold_open_still()
             _keep(statement, run, handle, actor)
             outcome = _steps(run, handle, actor, chunk)
             raise _DryRun
@@ -200,7 +228,8 @@ def _compare(
 def _steps(run: Run, handle: jobs.Run, actor: Actor, chunk: int) -> Reconciliation:
     if run.checkpoint["step"] == "staged":
         if "bank" in SCOPES[run.scope]:  # repeating it posts nothing again
-            handle.count(**operations.match_lines(actor=actor, now=handle.now()))
+            posted = operations.match_lines(actor=actor, now=handle.now())
+            handle.count(**({} if run.dry_run else posted))  # a dry run posts nothing, however often it looks
         operations.classify(run=run, now=handle.now())
     operations.write(run=run, now=handle.now(), chunk=chunk, tell=handle.progress)
     differences = queries.shown(run=run, most=SHOWN)

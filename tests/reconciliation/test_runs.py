@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
+from threading import Event
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, connections, transaction
 
 from backoffice.core.actor import system
-from backoffice.core.errors import Conflict, Invalid, Locked, NotAllowed, ProviderError
+from backoffice.core.errors import Conflict, Invalid, Locked, NotAllowed, ProviderError, UpstreamUnavailable
 from backoffice.core.money import Money
 from backoffice.jobs.models import JobRun
 from backoffice.ledger.models import Journal
@@ -23,7 +26,15 @@ from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import BalanceTransaction
 from backoffice.payments.policies.seen import SeenBalanceTransaction
 from backoffice.reconciliation import operations, provider, queries, tasks
-from backoffice.reconciliation.models import Break, BreakEvent, Match, ProviderLine, Run, StagedDifference
+from backoffice.reconciliation.models import (
+    Break,
+    BreakEvent,
+    Match,
+    ProviderLine,
+    Run,
+    StagedDifference,
+    StatementLine,
+)
 from backoffice.reconciliation.operations import runs
 from backoffice.reconciliation.parsers import provider_report
 from backoffice.reconciliation.provider import Report, reconcile, resume
@@ -31,7 +42,18 @@ from backoffice.reconciliation.queries import legs
 from backoffice.workflows import import_balance_transactions
 from tests import factories
 from tests.factories import NOW
-from tests.reconciliation.steps import ACTOR, DAY, as_superuser, balance_of, bank, compared, imported, moved, post
+from tests.reconciliation.steps import (
+    ACTOR,
+    DAY,
+    as_superuser,
+    balance_of,
+    bank,
+    compared,
+    imported,
+    moved,
+    post,
+    swept,
+)
 from tests.reconciliation.test_classes import Books
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.steps import now, paid
@@ -293,6 +315,123 @@ def test_a_dry_run_that_is_broken_off_is_never_gone_on_with(
     killed = operations.begin(scope="bank", since=NOW, until=NOW + DAY, actor=ACTOR, now=NOW, dry_run=True)
     operations.stage(run=killed, asked=NOW)
     assert resume(scope="bank", actor=ACTOR, now=now()).run == cut
+
+
+# Beside a dry run, which keeps one snapshot to its end, the desk goes on --------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["a movement is imported", "the line is posted", "a note is written"])
+def test_what_changes_beside_a_dry_run_is_looked_at_anew(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    swept("po_1", 10_000, trace="TRACE123ABC", at=now())
+    reconcile(scope="bank", since=None, until=None, actor=ACTOR, now=now())
+    found = Break.objects.get()
+    finance = factories.acting(factories.staff("finance", now=now()))
+    line = bank(10_000, on=now().date(), trace="TRACE123ABC")
+    at = now()
+    meanwhile: dict[str, tuple[str, Callable[[], Any]]] = {
+        "a movement is imported": (
+            "match_lines",
+            lambda: imported(moved("txn_back", source="po_1", category="payout_reversal", net=4_000), at=at),
+        ),
+        "the line is posted": (
+            "import_lines",
+            lambda: post("bank:other", "bank.line", [("1010", line.account, 5), ("1160", "po_1", -5)], at=at),
+        ),
+        "a note is written": (
+            "write",
+            lambda: operations.note(code=found.code, text="asked the bank", actor=finance, now=at),
+        ),
+    }
+    step, act = meanwhile[what]
+    happened = beside(monkeypatch, step, act, times=1)
+    dry = reconcile(scope="bank", since=None, until=None, actor=ACTOR, now=now(), dry_run=True, statement=iter([line]))
+    assert len(happened) == 2, "it has looked twice"
+    assert not StatementLine.objects.exists() and Run.objects.count() == 1 and not ProviderLine.objects.exists()
+    real = reconcile(scope="bank", since=None, until=None, actor=ACTOR, now=now(), statement=[line])
+    assert [(each.cls, each.difference) for each in dry.differences] == [
+        (each.cls, each.difference) for each in real.differences
+    ]
+    assert dry.run.output_digest == real.run.output_digest
+
+
+def beside(patch: pytest.MonkeyPatch, step: str, act: Callable[[], Any], *, times: int) -> list[str]:
+    """Before a run takes `step`, somebody else acts over a connection of their own and commits, the first so many times;
+    returns the list of the times the step was taken, which grows."""
+    taken: list[str] = []
+    real = getattr(operations, step)
+
+    def stepping(**given: Any) -> Any:
+        taken.append(step)
+        if len(taken) <= times:
+            elsewhere(act)
+        return real(**given)
+
+    patch.setattr(operations, step, stepping)
+    return taken
+
+
+def elsewhere(act: Callable[[], Any]) -> None:
+    def acting() -> None:
+        try:
+            act()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pool.submit(acting).result(timeout=60)
+
+
+def test_a_dry_run_that_waits_for_somebody_looks_anew_at_what_they_have_done(sandbox: RunningSandbox) -> None:
+    payout, _ = swept("po_1", 10_000, trace="TRACE123ABC", at=now())
+    line = bank(10_000, on=now().date(), trace="TRACE456DEF")
+
+    named = Event()
+
+    def name_it() -> None:
+        try:
+            with transaction.atomic():
+                type(payout).objects.filter(pk=payout.pk).update(trace="TRACE456DEF")
+                named.set()
+                until_somebody_waits()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        naming = pool.submit(name_it)
+        assert named.wait(timeout=60)
+        dry = reconcile(scope="bank", since=None, until=None, actor=ACTOR, now=now(), dry_run=True, statement=[line])
+        naming.result(timeout=60)
+    assert dry.differences == [] and not Run.objects.exists()
+
+
+def until_somebody_waits() -> None:
+    with connection.cursor() as cursor:
+        for _ in range(2_000):
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            if cursor.fetchone()[0]:
+                return
+            time.sleep(0.01)
+    raise AssertionError("nobody has come to wait")
+
+
+def test_a_dry_run_that_never_has_a_quiet_moment_says_so_and_leaves_nothing(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept("po_1", 10_000, at=now())
+    reconcile(scope="bank", since=None, until=None, actor=ACTOR, now=now())
+    found = Break.objects.get()
+    finance = factories.acting(factories.staff("finance", now=now()))
+    note = lambda: operations.note(code=found.code, text="again", actor=finance, now=NOW)  # noqa: E731
+    tries = beside(monkeypatch, "write", note, times=provider.LOOKS)
+    with pytest.raises(UpstreamUnavailable, match=r"changed each of the 5 times .* Run it again in a moment"):
+        reconcile(scope="bank", since=None, until=None, actor=ACTOR, now=now(), dry_run=True)
+    assert len(tries) == provider.LOOKS
+    assert Run.objects.count() == 1 and not StagedDifference.objects.exists()
+    assert JobRun.objects.filter(name="reconcile.bank").latest("id").status == "failed"
 
 
 def test_beat_goes_on_with_what_was_cut_off_and_then_compares_anew(

@@ -23,7 +23,7 @@ from backoffice.reconciliation.operations.runs import (
     stage,
     write,
 )
-from backoffice.reconciliation.operations.statements import import_lines, match_lines
+from backoffice.reconciliation.operations.statements import hold_open_still, import_lines, match_lines
 
 __all__ = [
     "CHUNK",
@@ -35,6 +35,7 @@ __all__ = [
     "discard",
     "fail",
     "finish",
+    "hold_open_still",
     "import_lines",
     "interrupt",
     "is_staged",

@@ -93,6 +93,13 @@ def hold_still(*, account: str, key: str) -> None:
         _locked_lines(StatementLine.objects.filter(code=key.removeprefix("bank:")).values_list("id", flat=True))
 
 
+def hold_open_still() -> None:
+    """Lock all that may be matched, in the caller's transaction. A dry run keeps what it matches until its end: taken at once
+    and in the one order, nobody who decides a match waits for it while it waits for them."""
+    _locked_payouts(payout.id for payout in queries.open_payouts())
+    _locked_lines(line.id for line in queries.open_lines())
+
+
 def claimed(match_ids: Iterable[int]) -> list[BankMatch]:
     """Some matches with both their sides, locked in the caller's transaction, in the order of their ids. Raises StaleVersion
     when one of them is no longer there: it was proposed yesterday, and no longer holds."""
