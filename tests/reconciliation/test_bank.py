@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
+from threading import Barrier
+from typing import Any
 
 import pytest
 from django.db import IntegrityError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backoffice.audit.models import AuditEntry
 from backoffice.core.actor import Actor
 from backoffice.core.errors import Conflict, IllegalTransition, NotAllowed, Refused, StaleVersion
 from backoffice.core.money import Money
@@ -330,10 +333,27 @@ def test_of_two_who_confirm_one_proposal_at_once_one_does_and_it_is_posted_once(
 def test_the_same_statement_twice_at_once_is_kept_and_posted_once() -> None:
     swept("po_1", 8_485, trace="TRACE123ABC")
     lines = [bank(8_485, on=ARRIVAL, trace="TRACE123ABC"), bank(77, on=ARRIVAL)]
-    race([lambda: operations.import_lines(lines=lines, actor=ACTOR, now=NOW)] * 4)
-    assert StatementLine.objects.count() == 2
+    counted = race([lambda: operations.import_lines(lines=lines, actor=ACTOR, now=NOW)] * 4)
+    assert sorted(counted) == [(0, 2), (0, 2), (0, 2), (2, 0)] and StatementLine.objects.count() == 2
     arrived()
     assert standing("1010", BANK) == 8_562
+
+
+@pytest.mark.django_db(transaction=True)
+def test_each_of_several_statements_at_once_counts_its_own_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They meet after each has looked at what is there, so that every one is kept beside the others."""
+    files = [[bank(number * 100 + line, on=ARRIVAL) for line in range(1, 4)] for number in range(4)]
+    meet, keep = Barrier(len(files)), StatementLine.objects.bulk_create
+
+    def keeping(rows: list[StatementLine], **options: Any) -> list[StatementLine]:
+        meet.wait(timeout=60)
+        return keep(rows, **options)
+
+    monkeypatch.setattr(StatementLine.objects, "bulk_create", keeping)
+    counted = race([lambda lines=lines: operations.import_lines(lines=lines, actor=ACTOR, now=NOW) for lines in files])
+    assert counted == [(3, 0)] * 4
+    told = AuditEntry.objects.filter(verb="reconciliation.import_statement")
+    assert [entry.after for entry in told] == [{"lines": 3, "known": 0}] * 4
 
 
 @pytest.mark.django_db(transaction=True)
