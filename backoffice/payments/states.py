@@ -132,6 +132,8 @@ REFUND: Final = StateTable(
 )
 # A refund in one of these takes away from what can still be refunded.
 REFUND_COUNTS: Final = ("requested", "approved", "submitted", "indeterminate", "succeeded")
+# A refund paid another way that was approved, and that the bank did not carry out or sent back.
+REPAYMENT_GIVEN_UP: Final = ("cancelled", "failed")
 
 REFUND_CAUSES: Final = (
     "guest_cancellation",

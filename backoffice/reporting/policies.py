@@ -64,8 +64,10 @@ def refund_story(*, status: str, sent_on: date | None, unclaimed: bool, repaid: 
         return RefundStory("sent", f"This refund was sent to {to}; banks take 5 to 10 business days.", first, last)
     if unclaimed and repaid == "succeeded":
         return RefundStory("sent", "Your bank sent this refund back; it was paid to you another way.")
-    if unclaimed and repaid:
+    if unclaimed and repaid and repaid != "failed":
         return RefundStory("returned", "Your bank sent this refund back; it is being paid to you another way.")
     if unclaimed:
         return RefundStory("returned", "Your bank sent this refund back; write to us where else we may pay it.")
+    if method == "other":
+        return RefundStory("returned", "The bank sent this back; write to us where else we may pay it.")
     return RefundStory("failed", "This refund could not be made; nothing was taken from it, and we are on it.")

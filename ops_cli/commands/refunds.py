@@ -265,6 +265,27 @@ def reject(actor: Actor, code: str) -> Result:
     return Result(rows=_rows(done.code, now))
 
 
+@refunds.command(short_help="Take back a refund that waits.")
+@click.argument("code")
+@renders("refunds.cancel", LIST)
+@decides_in_person
+def cancel(actor: Actor, code: str) -> Result:
+    """Take back refund CODE, which you asked for and nobody has decided yet, with what was asked for together with it. Only
+    with --as.
+
+    \b
+    Example:
+      ops refunds cancel RF-4KXH7RTZ --reason "asked for the wrong stay" --as sam@example.org
+    """
+    from backoffice.core import clock
+    from backoffice.payments import queries
+    from backoffice.workflows import refund_booking
+
+    now, found = clock.now(), queries.refund(code=code.upper())
+    done = refund_booking.cancel(refund_code=found.code, version=found.version, actor=actor, now=now)
+    return Result(rows=_rows(done.code, now))
+
+
 @refunds.command(short_help="Pay a refund that came back another way.")
 @click.argument("code")
 @renders("refunds.repay", LIST)
@@ -310,6 +331,30 @@ def sent(actor: Actor, code: str, reference: str) -> Result:
         refund_code=found.code, reference=reference, version=found.version, actor=actor, now=now
     )
     return Result(rows=[_row(_again(done.code), now)])
+
+
+@refunds.command(short_help="Record that the bank did not pay a refund.")
+@click.argument("code")
+@renders("refunds.returned", LIST)
+@decides_in_person
+def returned(actor: Actor, code: str) -> Result:
+    """Record that the bank refused CODE, an approved refund paid another way, or sent it back: what was posted is reversed
+    and the refund that it pays can be asked for another way again (ops refunds repay), by two people.
+
+    What had left our account is asked for again once the bank's statement shows it back.
+
+    \b
+    Example:
+      ops refunds returned RF-9QMX2TBA --reason "the bank says: no such account" --as fay@example.org
+    """
+    from backoffice.core import clock
+    from backoffice.payments import operations, queries
+
+    now, found = clock.now(), queries.refund(code=code.upper())
+    done = operations.return_repayment(
+        refund_code=found.code, version=found.version, reason=actor.reason, actor=actor, now=now
+    )
+    return Result(rows=[_row(_again(done.code), now)], summary={"repays": done.repays.code if done.repays else None})
 
 
 def _looking(actor: Actor) -> Actor:

@@ -154,6 +154,8 @@ def test_business_days_leave_out_weekends(day: date, days: int, after: date) -> 
         ("failed", True, "", "card", "returned", "where else"),
         ("failed", True, "submitted", "card", "returned", "is being paid"),
         ("failed", True, "succeeded", "card", "sent", "another way"),
+        ("failed", True, "failed", "card", "returned", "where else"),
+        ("failed", False, "", "other", "returned", "The bank sent this back"),
     ],
 )
 def test_every_state_is_told_in_words(

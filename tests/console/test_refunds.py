@@ -73,12 +73,20 @@ def test_two_of_finance_pay_it_another_way_and_the_bank_s_reference_is_kept(worl
     assert buttons(second, asked) == {"approve", "reject"}
     assert act(second, "approve", asked).status_code == 302
     asked.refresh_from_db()
-    assert buttons(first, asked) == {"sent"}
+    assert buttons(first, asked) == {"sent", "returned"}
     assert act(first, "sent", asked, reference="E2E-77").status_code == 302
     asked.refresh_from_db()
     assert (asked.status, asked.provider_id) == ("submitted", "E2E-77")
     assert asked.code in first.get(cells.address_of(returned)).content.decode()
     assert returned.code in first.get(cells.address_of(asked)).content.decode()
+    assert act(lead, "returned", asked, reason="No such account").status_code == 403
+    assert buttons(first, asked) == {"returned"} and "repay" not in buttons(first, returned)
+    assert returned.code in messages_of(first, act(first, "returned", asked, reason="No such account"))
+    asked.refresh_from_db()
+    assert asked.status == "failed" and not buttons(first, asked)
+    assert "No such account" in first.get(cells.address_of(asked)).content.decode()
+    assert "repay" in buttons(first, returned), "it waits for another way again"
+    assert act(first, "repay", returned, reason="Another account").status_code == 302
 
 
 def test_a_refund_over_two_charges_is_shown_and_decided_as_one(world: World) -> None:

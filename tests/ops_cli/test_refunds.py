@@ -162,3 +162,26 @@ def test_what_a_bank_sent_back_is_paid_another_way_by_two_of_finance(ops_as, ops
     assert ops_as(fay, *sent).rows[0]["status"] == "submitted"
     shown = {row["fact"]: row["value"] for row in ops("refunds", "show", code).rows}
     assert (shown["repays"], shown["method"], shown["provider_id"]) == (back.code, "other", "E2E-77")
+
+
+def test_what_our_bank_did_not_pay_is_recorded_and_asked_for_anew(ops_as, ops: Ops, sandbox: RunningSandbox) -> None:
+    fay, fred = (factories.staff("finance", name=name, now=now()) for name in ("Fay", "Fred"))
+    (back,) = came_back(sandbox, stay_paid(payment_method="pm_card_refundFail"), fay, 4_000)
+    import_balance_transactions.run(now=now())
+    ask = ("refunds", "repay", back.code, "--reason", "her new account")
+    code = ops_as(fay, *ask).rows[0]["code"]
+    take_back = ("refunds", "cancel", code, "--reason", "wrong account")
+    assert ops_as(fred, *take_back).code == Exit.NOT_ALLOWED
+    assert ops_as(fay, *take_back).rows[0]["status"] == "cancelled"
+    code = ops_as(fay, *ask).rows[0]["code"]
+    ops_as(fred, "refunds", "approve", code, "--reason", "agreed")
+    ops_as(fay, "refunds", "sent", code, "--reference", "E2E-77", "--reason", "sent today")
+    refused = ("refunds", "returned", code, "--reason", "no such account")
+    assert ops(*refused).code == Exit.REFUSED
+    assert ops_as(factories.staff("team_lead", now=now()), *refused).code == Exit.NOT_ALLOWED
+    found = ops_as(fred, *refused)
+    assert found.code == Exit.DONE and found.summary == {"repays": back.code}
+    assert (found.rows[0]["status"], found.rows[0]["failure"]) == ("failed", "no such account")
+    assert audit.entries(verb="refunds.fail").filter(object_id=code).get().reason == "no such account"
+    assert ops_as(fay, *refused).code == Exit.FAILURE
+    assert ops_as(fay, *ask).summary == {"repays": back.code, "waits_for_second_person": True}

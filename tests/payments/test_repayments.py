@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 from django.db import transaction
@@ -10,15 +11,17 @@ from django.db import transaction
 from backoffice.audit.models import AuditEntry
 from backoffice.bookings.models import Booking
 from backoffice.core.actor import system
-from backoffice.core.errors import Conflict, Invalid, NotAllowed, NotFound, Refused
+from backoffice.core.errors import Conflict, IllegalTransition, Invalid, NotAllowed, NotFound, Refused, StaleVersion
 from backoffice.core.money import Money
 from backoffice.ledger import operations as ledger_operations
 from backoffice.ledger import queries as ledger
 from backoffice.ledger.policies import Line
+from backoffice.notifications.models import Notification
 from backoffice.payments import operations as payments
 from backoffice.payments import queries
 from backoffice.payments.models import Payment, Refund
 from backoffice.people.models import User
+from backoffice.reporting.queries import health
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import import_balance_transactions, keep_time, refund_booking
 from tests import factories
@@ -187,3 +190,143 @@ def test_the_second_yes_pays_no_more_than_stands_aside_then(returned: Refund, fa
             refund_code=asked.code, version=asked.version, actor=factories.acting(fatima), now=now()
         )
     assert Refund.objects.get(pk=asked.pk).status == "requested"
+
+
+def approved_for(refund: Refund, asking: User, deciding: User) -> Refund:
+    """The refund that came back is to be paid another way; two people agree."""
+    asked = repay(Refund.objects.get(pk=refund.pk), asking)
+    return payments.approve_refund(
+        refund_code=asked.code, version=asked.version, actor=factories.acting(deciding), now=now()
+    )
+
+
+def sent_at_the_bank(refund: Refund, by: User, reference: str = "E2E-77") -> Refund:
+    return payments.note_repayment(
+        refund_code=refund.code, reference=reference, version=refund.version, actor=factories.acting(by), now=now()
+    )
+
+
+def not_paid(refund: Refund, by: User, reason: str = "No such account") -> Refund:
+    return payments.return_repayment(
+        refund_code=refund.code, reason=reason, version=refund.version, actor=factories.acting(by), now=now()
+    )
+
+
+def standing(returned: Refund, repayment: Refund) -> tuple[int, int]:
+    """What stands aside for the guest, and what is on its way to them by this repayment."""
+    return (
+        -ledger.balance(account="2410", key=returned.code, currency="EUR"),
+        -ledger.balance(account="2400", key=repayment.code, currency="EUR"),
+    )
+
+
+def explained() -> bool:
+    return all(finding.ok for finding in health.ledger_check(now=now()))
+
+
+@pytest.mark.parametrize(("noted", "status"), [(False, "cancelled"), (True, "failed")])
+def test_what_our_bank_refuses_stands_aside_again_and_is_asked_for_anew(
+    returned: Refund, farid: User, fatima: User, noted: bool, status: str
+) -> None:
+    import_balance_transactions.run(now=now())
+    first = approved_for(returned, farid, fatima)
+    assert standing(returned, first) == (0, 4_000) and explained()
+    if noted:
+        first = sent_at_the_bank(first, farid)
+    told = Notification.objects.filter(topic="refund_failed").count()
+    back = not_paid(first, farid)
+    assert (back.status, back.failure_reason) == (status, "No such account")
+    assert standing(returned, first) == (4_000, 0) and explained()
+    assert Notification.objects.filter(topic="refund_failed").count() == told + 1
+    entry = AuditEntry.objects.filter(object_id=first.code).latest("seq")
+    assert (entry.reason, entry.actor_id) == ("No such account", farid.pk)
+    money = queries.money_of(booking=Booking.objects.get())
+    assert money.refunds_pending == Money(4_000, "EUR") and not money.refunded, "it is owed to the guest as before"
+    with pytest.raises(IllegalTransition):
+        not_paid(back, farid)
+    second = approved_for(returned, farid, fatima)
+    sent_at_the_bank(second, farid, reference="E2E-78")
+    payments.settle_repayment(
+        refund_code=second.code, bank="main", line="BL-2", amount=Money(4_000, "EUR"), actor=WORKER, now=now()
+    )
+    assert standing(returned, second) == (0, 0) and explained()
+    assert ledger.balance(account="1010", key="main", currency="EUR") == -4_000
+    assert queries.money_of(booking=Booking.objects.get()).refunded == Money(4_000, "EUR")
+
+
+def test_what_had_left_our_account_is_asked_for_again_once_it_is_back(
+    returned: Refund, farid: User, fatima: User
+) -> None:
+    import_balance_transactions.run(now=now())
+    first = sent_at_the_bank(approved_for(returned, farid, fatima), farid)
+    line: dict[str, Any] = {
+        "refund_code": first.code,
+        "bank": "main",
+        "amount": Money(4_000, "EUR"),
+        "actor": WORKER,
+        "now": now(),
+    }
+    with pytest.raises(Conflict, match="recorded"):
+        payments.bring_back_repayment(line="BL-2", **line)
+    assert payments.settle_repayment(line="BL-1", **line).status == "succeeded"
+    first.refresh_from_db()
+    assert not_paid(first, farid).status == "failed"
+    assert standing(returned, first) == (4_000, -4_000) and explained()
+    with pytest.raises(Conflict, match="has not shown it back"):
+        approved_for(returned, farid, fatima)
+    with pytest.raises(Conflict, match=r"39\.99"):
+        payments.bring_back_repayment(line="BL-2", **{**line, "amount": Money(3_999, "EUR")})
+    for _ in range(2):
+        assert payments.bring_back_repayment(line="BL-2", **line).status == "failed"
+    assert standing(returned, first) == (4_000, 0) and explained()
+    assert ledger.balance(account="1010", key="main", currency="EUR") == 0
+    assert approved_for(returned, farid, fatima).status == "approved"
+
+
+def test_the_second_yes_waits_for_what_the_bank_shows_to_have_left_after_all(
+    returned: Refund, farid: User, fatima: User
+) -> None:
+    import_balance_transactions.run(now=now())
+    first = not_paid(sent_at_the_bank(approved_for(returned, farid, fatima), farid), farid)
+    asked = repay(Refund.objects.get(pk=returned.pk), farid)
+    payments.settle_repayment(
+        refund_code=first.code, bank="main", line="BL-1", amount=Money(4_000, "EUR"), actor=WORKER, now=now()
+    )
+    first.refresh_from_db()
+    assert first.status == "failed", "a person said that it came back"
+    with pytest.raises(Conflict, match="has not shown it back"):
+        payments.approve_refund(
+            refund_code=asked.code, version=asked.version, actor=factories.acting(fatima), now=now()
+        )
+
+
+def test_only_finance_says_that_the_bank_refused_and_why(returned: Refund, farid: User, fatima: User) -> None:
+    import_balance_transactions.run(now=now())
+    first = approved_for(returned, farid, fatima)
+    with pytest.raises(NotAllowed):
+        not_paid(first, factories.staff("team_lead", name="Lea", now=now()))
+    with pytest.raises(Refused, match="reason"):
+        not_paid(first, farid, reason=" ")
+    with pytest.raises(StaleVersion):
+        payments.return_repayment(
+            refund_code=first.code, reason="x", version=1, actor=factories.acting(farid), now=now()
+        )
+    with pytest.raises(NotFound):
+        not_paid(returned, farid)
+    outcomes = race([partial(not_paid, first, farid), partial(not_paid, first, fatima)])
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Refund", "StaleVersion"]
+    assert standing(returned, first) == (4_000, 0)
+
+
+def test_before_the_second_yes_whoever_asked_takes_it_back(returned: Refund, farid: User, fatima: User) -> None:
+    import_balance_transactions.run(now=now())
+    asked = repay(returned, farid)
+    with pytest.raises(IllegalTransition):
+        not_paid(asked, farid)
+    with pytest.raises(NotAllowed):
+        payments.cancel_refund(refund_code=asked.code, version=asked.version, actor=factories.acting(fatima), now=now())
+    taken = payments.cancel_refund(
+        refund_code=asked.code, version=asked.version, actor=factories.acting(farid), now=now()
+    )
+    assert taken.status == "cancelled" and queries.repayments_given_up() == []
+    assert approved_for(returned, farid, fatima).status == "approved"

@@ -16,7 +16,15 @@ from backoffice.reconciliation import operations, queries
 from backoffice.reconciliation.policies import SeenStatementLine
 from backoffice.workflows import import_balance_transactions
 from tests import factories
-from tests.payments.test_repayments import farid, fatima, repay, returned  # noqa: F401 — fixtures
+from tests.payments.test_repayments import (  # noqa: F401 — fixtures among them
+    approved_for,
+    farid,
+    fatima,
+    not_paid,
+    repay,
+    returned,
+    sent_at_the_bank,
+)
 from tests.workflows.steps import now
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -53,3 +61,31 @@ def test_the_line_that_names_a_repayment_settles_it_once(returned: Refund, farid
     assert ledger.balance(account="1010", key="BE68", currency="EUR") == -7_999
     assert match(line(-4_000, f"SEPA credit transfer {asked.code}"))["matched"] == 0
     assert ledger.balance(account="1010", key="BE68", currency="EUR") == -7_999
+
+
+def test_the_lines_by_which_it_left_and_came_back_are_both_its(returned: Refund, farid: User, fatima: User) -> None:  # noqa: F811
+    import_balance_transactions.run(now=now())
+    first = sent_at_the_bank(approved_for(returned, farid, fatima), farid)
+    out, back = line(-4_000, "SEPA E2E-77"), line(4_000, "RETURN E2E-77 AC04", "B-2")
+    assert match(out)["matched"] == 1
+    first.refresh_from_db()
+    not_paid(first, farid)
+    assert match(line(3_950, "RETURN E2E-77 less fee", "B-3")) == {"matched": 0, "proposed": 0, "unidentified": 1}
+    assert match(out, back) == {"matched": 1, "proposed": 0, "unidentified": 0}
+    assert match(out, back) == {"matched": 0, "proposed": 0, "unidentified": 0}
+    assert ledger.balance(account="2400", key=first.code, currency="EUR") == 0
+    second = approved_for(returned, farid, fatima)
+    assert match(line(-4_000, f"SEPA {second.code}", "B-4"))["matched"] == 1
+    assert ledger.balance(account="1010", key="BE68", currency="EUR") == -4_000 + 3_950
+
+
+def test_a_person_was_quicker_than_both_lines_of_the_bank(returned: Refund, farid: User, fatima: User) -> None:  # noqa: F811
+    import_balance_transactions.run(now=now())
+    first = not_paid(sent_at_the_bank(approved_for(returned, farid, fatima), farid), farid)
+    out, back = line(-4_000, "SEPA E2E-77"), line(4_000, "SEPA E2E-77", "B-2")
+    assert match(back, out)["matched"] == 2, "in whichever order the statement shows them"
+    assert ledger.balance(account="2400", key=first.code, currency="EUR") == 0
+    more = [line(-4_000, "SEPA E2E-77", "B-8"), line(4_000, "SEPA E2E-77", "B-9")]
+    assert match(*more) == {"matched": 0, "proposed": 0, "unidentified": 2}, "each once"
+    first.refresh_from_db()
+    assert first.status == "failed"

@@ -222,6 +222,34 @@ class Sent(_AnotherWay):
         return said("It is settled when the bank’s statement shows it: refund", refund)
 
 
+class Returned(_AnotherWay):
+    name, label = "returned", "The bank refused it"
+    icon, tone = "keyboard_return", "danger"
+    intro = (
+        "The bank could not carry this out, or sent it back. What was posted is reversed, and the money stands aside for the "
+        "guest, who is told; it can be asked for another way again, by two people. What has left our account already is "
+        "asked for again once the bank’s statement shows it back."
+    )
+
+    def check(self) -> None:
+        payments.check_return(refund=self.row, actor=self.desk.actor)
+
+    @property
+    def heading(self) -> str:
+        return f"Our bank did not pay {self.amount}?"
+
+    def perform(self, form: DialogForm) -> str:
+        refund = payments.return_repayment(
+            refund_code=self.row.code,
+            reason=form.cleaned_data["reason"],
+            version=form.cleaned_data["version"],
+            actor=self.desk.actor,
+            now=self.desk.now,
+        )
+        assert refund.repays is not None  # the database keeps it
+        return said("The guest is told; ask for another way on the page of", refund.repays)
+
+
 def shares(rows: Sequence[Refund]) -> list[tuple[str, SafeString]]:
     """Who gives what of refunds that are decided as one, in the booking's currency."""
     currency = rows[0].payment.booking.currency
@@ -278,7 +306,7 @@ class RefundAdmin(StaffAdmin):
     )
     lookups = ("payment__booking__code", "payment__code", "currency")
     list_select_related = ("payment__booking__guest", "requested_by", "approved_by")
-    dialogs = (Approve, Reject, TakeBack, Repay, Sent)
+    dialogs = (Approve, Reject, TakeBack, Repay, Sent, Returned)
     resource_classes = (RefundsExport,)
 
     @display(description="Refund")

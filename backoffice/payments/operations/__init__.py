@@ -70,10 +70,13 @@ from backoffice.payments.operations.refunds import (
     stop_refund,
 )
 from backoffice.payments.operations.repayments import (
+    bring_back_repayment,
     check_note,
     check_repayment,
+    check_return,
     note_repayment,
     request_repayment,
+    return_repayment,
     settle_repayment,
 )
 from backoffice.payments.operations.transactions import (
@@ -89,6 +92,7 @@ __all__ = [
     "bear_loss",
     "begin_attempt",
     "being_captured",
+    "bring_back_repayment",
     "cancel_damage",
     "cancel_instalments",
     "cancel_refund",
@@ -99,6 +103,7 @@ __all__ = [
     "check_evidence_file",
     "check_note",
     "check_repayment",
+    "check_return",
     "check_second_person",
     "claim_answer",
     "claim_charge",
@@ -136,6 +141,7 @@ __all__ = [
     "replay_webhook",
     "request_damage",
     "request_repayment",
+    "return_repayment",
     "save_evidence",
     "schedule_instalments",
     "settle_repayment",

@@ -3,6 +3,8 @@
 The money stands on 2410 for the guest. One member of finance names where it is to go, another says yes, the first sends it
 at the bank and notes the bank's reference; the line of the bank's statement that carries it settles it. Where it goes is
 kept with the bank, not here: only the reference is.
+
+What the bank refuses or sends back stands aside for the guest again, and can be asked for anew.
 """
 
 from __future__ import annotations
@@ -24,8 +26,9 @@ from backoffice.notifications import operations as notifications
 from backoffice.payments import policies, queries
 from backoffice.payments.models import Payment, Refund
 from backoffice.payments.operations.attempts import lock_payment, touch
+from backoffice.payments.policies.postings import REFUND as REFUNDING
 from backoffice.payments.policies.postings import UNCLAIMED
-from backoffice.payments.states import REFUND
+from backoffice.payments.states import REFUND, REFUND_COUNTS, REPAYMENT_GIVEN_UP
 
 
 def request_repayment(*, refund_code: str, version: int, reason: str, actor: Actor, now: datetime) -> Refund:
@@ -80,7 +83,7 @@ def check_repayment(*, refund: Refund, actor: Actor) -> Money:
     actor.must("refunds.repay")
     if not (refund.status == "failed" and refund.unclaimed):
         raise Conflict("Only a refund that the guest's bank sent back is paid another way.")
-    if refund.repayments.exclude(status__in=["rejected", "cancelled"]).exists():
+    if refund.repayments.filter(status__in=REFUND_COUNTS).exists():
         raise Conflict("This refund is being paid another way already.")
     bookings.not_for_oneself(booking=refund.payment.booking, actor=actor)
     queries.assert_refundable(payment=refund.payment, charge_id=queries.charge_of(refund=refund))
@@ -114,45 +117,74 @@ def check_note(*, refund: Refund, actor: Actor) -> None:
     bookings.not_for_oneself(booking=refund.payment.booking, actor=actor)
 
 
+def return_repayment(*, refund_code: str, reason: str, version: int, actor: Actor, now: datetime) -> Refund:
+    """Record that the bank refused an approved repayment, or sent it back after its statement had shown it: the yes is
+    reversed, so that the money stands aside for the guest as before, and the guest is told.
+
+    One that was never noted as sent is cancelled, any other has failed. What had left our account is not asked for again
+    before the bank's statement shows it back (`bring_back_repayment`). Raises Refused without a reason, StaleVersion,
+    IllegalTransition unless it was approved."""
+    actor.must("refunds.repay")
+    if not reason.strip():
+        raise Refused(missing="a reason")
+    with transaction.atomic():
+        # The statement may settle it at this moment: one after the other, and either way it is reversed once.
+        refund, _ = _lock(Refund.objects.filter(code=refund_code, method="other"), "repayment", version)
+        check_return(refund=refund, actor=actor)
+        refund.failure_reason, refund.settled_at = reason.strip()[:200], now
+        step = "cancel" if refund.status == "approved" else "fail"
+        refund = _move(refund, step, actor.because(reason), now, ["failure_reason", "settled_at"])
+        posted = ledger_queries.journals().get(idempotency_key=f"refund:{refund.code}")
+        ledger.reverse(
+            journal_id=posted.pk, key=f"repayment-returned:{refund.code}", reason=reason, actor=actor, now=now
+        )
+        _tell_guest(refund, "refund_failed", now)
+        touch(payment=refund.payment)
+    return refund
+
+
+def check_return(*, refund: Refund, actor: Actor) -> None:
+    """Raise unless the actor may say that the bank did not carry out this repayment; the console's button asks it too."""
+    actor.must("refunds.repay")
+    if refund.method != "other":
+        raise Conflict("The provider sends this refund to the guest's card, and says itself when it comes back.")
+    if refund.status not in {"approved", "submitted", "succeeded"}:
+        REFUND.after(refund.status, "submit")  # raises: says what it is
+    bookings.not_for_oneself(booking=refund.payment.booking, actor=actor)
+
+
 def settle_repayment(*, refund_code: str, bank: str, line: str, amount: Money, actor: Actor, now: datetime) -> Refund:
-    """A line of the bank's statement (`line` is its id, `amount` what left, above zero) carries a repayment.
+    """A line of the bank's statement (`line` is its id, `amount` what left, above zero) carries a repayment. One that was
+    recorded as sent back meanwhile stays so: the money is on its way back to us.
 
     Raises Conflict when it is not what was approved: then the line stays for a person to identify."""
     with transaction.atomic():
         refund, _ = _lock(Refund.objects.filter(code=refund_code, method="other"), "repayment", None)
         if refund.status == "succeeded":
             return refund
-        if amount != Money(refund.amount, refund.currency):
-            raise Conflict(
-                f"The bank's line says {amount}; {refund.code} is over {Money(refund.amount, refund.currency)}."
-            )
-        ledger.post(
-            key=f"repaid:{refund.code}",
-            kind="repayment",
-            lines=policies.repaid_from_bank(refund=refund.code, bank=bank, amount=amount),
-            subject=refund.payment.booking.code,
-            reference=line,
-            effective_at=now,
-            actor=actor,
-            now=now,
-        )
+        _post_line(refund, f"repaid:{refund.code}", "repayment", amount, bank=bank, line=line, actor=actor, now=now)
+        if queries.is_given_up(repayment=refund):
+            return refund
         refund.settled_at = now
         if refund.status == "approved":  # the statement was quicker than whoever sent it
             refund.submitted_at = now
             _move(refund, "submit", actor, now, ["submitted_at"])
         refund = _move(refund, "succeed", actor, now, ["settled_at"])
-        guest = refund.payment.booking.guest
-        notifications.tell(
-            topic="refund_succeeded",
-            recipient_id=guest.id,
-            address=guest.email,
-            context={
-                "booking": refund.payment.booking.code,
-                "refund": refund.code,
-                "amount": amount.format(),
-                "reason": "",
-            },
-            now=now,
+        _tell_guest(refund, "refund_succeeded", now)
+        return refund
+
+
+def bring_back_repayment(
+    *, refund_code: str, bank: str, line: str, amount: Money, actor: Actor, now: datetime
+) -> Refund:
+    """A line of the bank's statement (`amount` is what came in, above zero) brings a repayment back that was recorded as
+    sent back. Repeating it changes nothing. Raises Conflict when nobody has recorded it, or it is another amount."""
+    with transaction.atomic():
+        refund, _ = _lock(Refund.objects.filter(code=refund_code, method="other"), "repayment", None)
+        if not queries.is_given_up(repayment=refund):
+            raise Conflict(f"Nobody has recorded yet that the bank sent {refund.code} back.")
+        _post_line(
+            refund, f"repaid-back:{refund.code}", "repayment_back", -amount, bank=bank, line=line, actor=actor, now=now
         )
         return refund
 
@@ -181,14 +213,57 @@ def post_repayment(*, refund: Refund, actor: Actor, now: datetime) -> None:
 # Private --------------------------------------------------------------------------------------------------------------
 
 
+def _post_line(
+    refund: Refund, key: str, kind: str, left: Money, *, bank: str, line: str, actor: Actor, now: datetime
+) -> None:
+    """The bank's side of a repayment: what left our account, below zero what came back to it. Each is one line's, once."""
+    if abs(left) != Money(refund.amount, refund.currency):
+        raise Conflict(
+            f"The bank's line says {abs(left)}; {refund.code} is over {Money(refund.amount, refund.currency)}."
+        )
+    if ledger_queries.journals().filter(idempotency_key=key).exists():
+        return
+    ledger.post(
+        key=key,
+        kind=kind,
+        lines=policies.repaid_from_bank(refund=refund.code, bank=bank, amount=left),
+        subject=refund.payment.booking.code,
+        reference=line,
+        effective_at=now,
+        actor=actor,
+        now=now,
+    )
+
+
 def _standing(returned: Refund) -> Money:
-    """What the provider gave back of this refund and nobody has taken since."""
+    """What the provider gave back of this refund and nobody has taken since, nor is still with our bank."""
+    for earlier in returned.repayments.filter(status__in=REPAYMENT_GIVEN_UP):
+        if ledger_queries.standing(account=REFUNDING, key=earlier.code):
+            raise Conflict(
+                f"{earlier.code} left our account and the bank's statement has not shown it back yet; import it first."
+            )
     standing = [-amount for amount in ledger_queries.standing(account=UNCLAIMED, key=returned.code)]
     if not standing:
         raise Conflict("The provider has not given this money back to us yet; import its movements first.")
     if len(standing) > 1 or standing[0].amount < 0:
         raise Conflict(f"What stands aside of {returned.code} is not one amount; look at account 2410 first.")
     return standing[0]
+
+
+def _tell_guest(refund: Refund, topic: str, now: datetime) -> None:
+    guest = refund.payment.booking.guest
+    notifications.tell(
+        topic=topic,
+        recipient_id=guest.id,
+        address=guest.email,
+        context={
+            "booking": refund.payment.booking.code,
+            "refund": refund.code,
+            "amount": Money(refund.amount, refund.currency).format(),
+            "reason": refund.failure_reason,
+        },
+        now=now,
+    )
 
 
 def _lock(wanted: QuerySet[Refund], kind: str, version: int | None) -> tuple[Refund, Payment]:

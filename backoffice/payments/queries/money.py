@@ -24,7 +24,7 @@ from backoffice.payments.models import (
     WebhookEvent,
 )
 from backoffice.payments.policies import chargebacks as chargeback_rules
-from backoffice.payments.states import REFUND_COUNTS
+from backoffice.payments.states import REFUND_COUNTS, REPAYMENT_GIVEN_UP
 
 
 def payments() -> QuerySet[Payment]:
@@ -320,6 +320,18 @@ def repayments_on_their_way() -> list[Refund]:
     """Refunds paid another way that our bank's statement has not shown yet, the oldest first."""
     rows = Refund.objects.filter(method="other", status__in=["approved", "submitted"])
     return list(rows.order_by("id"))
+
+
+def repayments_given_up() -> list[Refund]:
+    """Refunds paid another way that our bank refused or sent back after they were approved, the oldest first: its statement
+    may still show them leave, and come back."""
+    rows = Refund.objects.filter(method="other", status__in=REPAYMENT_GIVEN_UP, approved_at__isnull=False)
+    return list(rows.order_by("id"))
+
+
+def is_given_up(*, repayment: Refund) -> bool:
+    """Whether our bank refused or sent back a refund paid another way, after it was approved."""
+    return repayment.status in REPAYMENT_GIVEN_UP and repayment.approved_at is not None
 
 
 def refunds_to_ask_about(*, older_than: datetime, limit: int = 100) -> list[str]:

@@ -18,6 +18,7 @@ from backoffice.ledger import queries as ledger_queries
 from backoffice.ledger.policies import Line
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
+from backoffice.payments.models import Refund
 from backoffice.payments.policies import bank_line
 from backoffice.payments.policies.postings import BANK_PAYOUT, SUSPENSE, credit, debit, journal
 from backoffice.payouts.models import BankPayout
@@ -236,33 +237,40 @@ def _confirm(match: BankMatch, status: str, actor: Actor, now: datetime) -> None
 
 
 def _repayments(actor: Actor, now: datetime) -> int:
-    """Lines by which a refund that had come back left our account another way: they name its code or the bank's reference,
-    and the amount is exactly its."""
+    """Lines by which a refund that had come back left our account another way, or came back to it once a person had said so:
+    they name its code or the bank's reference, and the amount is exactly its."""
+    given_up = payment_queries.repayments_given_up()
+    leaving, back = [*payment_queries.repayments_on_their_way(), *given_up], given_up
     found = 0
-    waiting = payment_queries.repayments_on_their_way()
-    for line in StatementLine.objects.filter(journal_id=None, amount__lt=0).order_by("id") if waiting else ():
-        words = f"{line.reference} {line.trace} {line.text}".upper()
-        amount = Money(-line.amount, line.currency)
-        for refund in waiting:
-            named = any(name and name.upper() in words for name in (refund.code, refund.provider_id))
-            if named and amount == Money(refund.amount, refund.currency):
-                found += _repaid(line.id, refund.code, amount, actor, now)
-                waiting.remove(refund)
-                break
+    for line in StatementLine.objects.filter(journal_id=None).order_by("id") if leaving else ():
+        repayments = leaving if line.amount < 0 else back
+        refund = next((one for one in repayments if _names(line, one)), None)
+        if refund is not None and _repaid(line.id, refund.code, actor, now):
+            found += 1
+            repayments.remove(refund)
     return found
 
 
-def _repaid(line_id: int, refund_code: str, amount: Money, actor: Actor, now: datetime) -> bool:
+def _names(line: StatementLine, refund: Refund) -> bool:
+    words = f"{line.reference} {line.trace} {line.text}".upper()
+    named = any(name and name.upper() in words for name in (refund.code, refund.provider_id))
+    return named and (abs(line.amount), line.currency) == (refund.amount, refund.currency)
+
+
+def _repaid(line_id: int, refund_code: str, actor: Actor, now: datetime) -> bool:
+    """Post a line against the repayment that it carries, or brings back; False when one of the two has been found elsewhere
+    meanwhile."""
     with transaction.atomic():
         line = _locked_lines([line_id])[line_id]
         if line.journal_id is not None:
             return False
-        settled = payments.settle_repayment(
-            refund_code=refund_code, bank=line.account, line=line.code, amount=amount, actor=actor, now=now
-        )
-        posted = ledger_queries.journals().get(idempotency_key=f"repaid:{settled.code}")
+        left = line.amount < 0
+        act, key = (payments.settle_repayment, "repaid") if left else (payments.bring_back_repayment, "repaid-back")
+        amount = abs(Money(line.amount, line.currency))
+        act(refund_code=refund_code, bank=line.account, line=line.code, amount=amount, actor=actor, now=now)
+        posted = ledger_queries.journals().get(idempotency_key=f"{key}:{refund_code}")
         if posted.reference != line.code:
-            return False  # another run has just settled it by another line
+            return False  # it was by another line
         line.journal_id = posted.pk
         line.save(update_fields=["journal_id"])
     return True

@@ -170,7 +170,7 @@ WITH paid AS (
     JOIN ledger_journal journal ON journal.id = line.journal_id
     LEFT JOIN ledger_journal original ON original.id = journal.reverses_id
     JOIN ledger_account account ON account.id = line.account_id
-    WHERE coalesce(original.kind, journal.kind) IN ('capture', 'refund')
+    WHERE coalesce(original.kind, journal.kind) IN ('capture', 'refund', 'repayment_approved')
       AND account.code IN ('1150', '2400', '2100', '2110', '2111', '2300', '2310', '1310', '4100', '4110')
 ), expected_sums AS (
     SELECT subject, code, currency, sum(amount)::bigint AS amount FROM expected GROUP BY subject, code, currency
