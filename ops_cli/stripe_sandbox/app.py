@@ -24,7 +24,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
-from . import API_VERSION, faults, forms, idempotency, params, resources
+from . import API_VERSION, faults, forms, idempotency, params, reserving, resources
 from .clock import Mode
 from .context import Context, run_due
 from .control import Control
@@ -40,7 +40,7 @@ from .world import World
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-assert resources.__all__  # importing the package registers its operations
+assert resources.__all__ and reserving.review  # importing them registers operations and deferred acts
 
 
 LONGEST_WAIT = 5.0  # seconds for an event to arrive before the answer

@@ -13,6 +13,7 @@ from .money import convert
 from .settings import PAYOUT_SPEED, SLOWEST
 
 _DAY = 86400
+RESERVED = "connect_reserved_funds"
 
 
 def post(
@@ -67,8 +68,10 @@ def post(
     )
     if available_on is not None and available_on > ctx.now:
         ctx.defer("balance_available", str(available_on), at=available_on)
-    if not ctx.on_platform and amount > 0:
-        schedule_payout(ctx, currency, at=(available_on or 0) - 1)
+    if not ctx.on_platform:
+        ctx.defer("review_reserve", currency, at=max(available_on or 0, ctx.now))
+        if amount > 0:
+            schedule_payout(ctx, currency, at=(available_on or 0) - 1)
     return id
 
 
@@ -141,13 +144,15 @@ def find(ctx: Context, id: str) -> Json | None:
 
 
 def balance(ctx: Context) -> Json:
-    """The balance object: sums of net, apart for available and pending, by currency."""
+    """The balance object: sums of net, apart for available and pending, by currency, and what of it is held back."""
     sums = ctx.tx.rows(
         "SELECT currency, sum(CASE WHEN available_on <= ? THEN net ELSE 0 END) AS available, "
-        "sum(CASE WHEN available_on > ? THEN net ELSE 0 END) AS pending "
+        "sum(CASE WHEN available_on > ? THEN net ELSE 0 END) AS pending, "
+        "sum(CASE WHEN reporting_category = ? THEN -net ELSE 0 END) AS reserved "
         "FROM balance_transactions WHERE account = ? GROUP BY currency ORDER BY currency",
         ctx.now,
         ctx.now,
+        RESERVED,
         ctx.account,
     )
     found = {row["currency"]: row for row in sums}
@@ -160,7 +165,7 @@ def balance(ctx: Context) -> Json:
     return {
         "object": "balance",
         "available": amounts("available"),
-        "connect_reserved": [{"amount": 0, "currency": currency} for currency in currencies],
+        "connect_reserved": amounts("reserved"),
         "livemode": False,
         "pending": amounts("pending"),
     }

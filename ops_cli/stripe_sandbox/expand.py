@@ -46,6 +46,7 @@ EXPANDABLE: dict[str, dict[str, str]] = {
                "destination": "bank_account", "failure_balance_transaction": "balance_transaction",
                "original_payout": "payout", "reversed_by": "payout"},
     "bank_account": {"account": "account", "customer": "customer"},
+    "connect_collection_transfer": {"destination": "account"},
 }  # fmt: skip
 
 
