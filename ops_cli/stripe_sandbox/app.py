@@ -40,7 +40,7 @@ from .world import World
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-assert resources.__all__ and reserving.review  # importing them registers operations and deferred acts
+assert resources.__all__ and reserving.PATIENCE_SECONDS  # importing them registers operations and deferred acts
 
 
 LONGEST_WAIT = 5.0  # seconds for an event to arrive before the answer
