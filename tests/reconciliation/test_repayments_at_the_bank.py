@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
+from django.db import transaction
 
 from backoffice.core.actor import system
 from backoffice.core.money import Money
+from backoffice.ledger import operations as ledger_operations
 from backoffice.ledger import queries as ledger
+from backoffice.ledger.policies import Line
 from backoffice.payments import operations as payments
 from backoffice.payments.models import Refund
 from backoffice.people.models import User
 from backoffice.reconciliation import operations, queries
+from backoffice.reconciliation.models import Break, StatementLine
 from backoffice.reconciliation.policies import SeenStatementLine
 from backoffice.workflows import import_balance_transactions
 from tests import factories
@@ -25,6 +30,8 @@ from tests.payments.test_repayments import (  # noqa: F401 — fixtures among th
     returned,
     sent_at_the_bank,
 )
+from tests.racing import race
+from tests.reconciliation.steps import compared
 from tests.workflows.steps import now
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -89,3 +96,58 @@ def test_a_person_was_quicker_than_both_lines_of_the_bank(returned: Refund, fari
     assert match(*more) == {"matched": 0, "proposed": 0, "unidentified": 2}, "each once"
     first.refresh_from_db()
     assert first.status == "failed"
+
+
+def test_a_line_older_than_the_yes_is_found_in_suspense(returned: Refund, farid: User, fatima: User) -> None:  # noqa: F811
+    import_balance_transactions.run(now=now())
+    asked = repay(returned, farid)
+    assert match(line(-4_000, f"SEPA {asked.code}"))["unidentified"] == 1
+    key = f"bank:{StatementLine.objects.get().code}"
+    assert ledger.balance(account="9900", key=key, currency="EUR") == 4_000 and open_breaks() == [f"9900 {key}"]
+    payments.approve_refund(refund_code=asked.code, version=asked.version, actor=factories.acting(fatima), now=now())
+    runs = race([partial(operations.match_lines, actor=ACTOR, now=now())] * 3)
+    assert sorted(run["matched"] for run in runs) == [0, 0, 1], runs
+    asked.refresh_from_db()
+    assert asked.status == "succeeded"
+    stands = [("9900", key), ("2400", asked.code), ("2410", returned.code)]
+    assert [ledger.balance(account=account, key=name, currency="EUR") for account, name in stands] == [0, 0, 0]
+    assert ledger.balance(account="1010", key="BE68", currency="EUR") == -4_000 and open_breaks() == []
+
+
+def test_a_line_that_came_back_before_anybody_said_so_is_found_in_suspense(
+    returned: Refund,  # noqa: F811
+    farid: User,  # noqa: F811
+    fatima: User,  # noqa: F811
+) -> None:
+    import_balance_transactions.run(now=now())
+    first = sent_at_the_bank(approved_for(returned, farid, fatima), farid)
+    assert match(line(-4_000, "SEPA E2E-77"), line(4_000, "RETURN E2E-77", "B-2"))["unidentified"] == 1
+    first.refresh_from_db()
+    not_paid(first, farid)
+    assert match() == {"matched": 1, "proposed": 0, "unidentified": 0} != match()
+    assert ledger.balance(account="2400", key=first.code, currency="EUR") == 0
+    assert ledger.balance(account="1010", key="BE68", currency="EUR") == 0 and queries.suspended() == {}
+    assert approved_for(returned, farid, fatima).status == "approved"
+
+
+def test_of_a_line_that_a_payout_has_taken_a_part_of_no_repayment_is_made(
+    returned: Refund,  # noqa: F811
+    farid: User,  # noqa: F811
+    fatima: User,  # noqa: F811
+) -> None:
+    import_balance_transactions.run(now=now())
+    asked = repay(returned, farid)
+    match(line(-4_000, f"SEPA {asked.code}"))
+    kept = StatementLine.objects.get()
+    with transaction.atomic():  # a part of it was something else's
+        ledger_operations.post(
+            key="part", kind="bank.match", subject="", effective_at=now(), actor=ACTOR, now=now(),
+            lines=(Line.of("1160", "po_1", Money(1_000, "EUR")), Line.of("9900", f"bank:{kept.code}", Money(-1_000, "EUR"))),
+        )  # fmt: skip
+    payments.approve_refund(refund_code=asked.code, version=asked.version, actor=factories.acting(fatima), now=now())
+    assert match()["matched"] == 0 and queries.suspended() == {kept.code: Money(-3_000, "EUR")}
+
+
+def open_breaks() -> list[str]:
+    compared("bank", now=now())
+    return [row.key for row in Break.objects.exclude(status="self_healed")]

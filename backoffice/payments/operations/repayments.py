@@ -153,16 +153,20 @@ def check_return(*, refund: Refund, actor: Actor) -> None:
     bookings.not_for_oneself(booking=refund.payment.booking, actor=actor)
 
 
-def settle_repayment(*, refund_code: str, bank: str, line: str, amount: Money, actor: Actor, now: datetime) -> Refund:
+def settle_repayment(
+    *, refund_code: str, bank: str, line: str, amount: Money, actor: Actor, now: datetime, suspense: str = ""
+) -> Refund:
     """A line of the bank's statement (`line` is its id, `amount` what left, above zero) carries a repayment. One that was
-    recorded as sent back meanwhile stays so: the money is on its way back to us.
+    recorded as sent back meanwhile stays so: the money is on its way back to us. `suspense` is the key under which the
+    line stands in suspense (9900), if it came before anybody knew whose it is.
 
     Raises Conflict when it is not what was approved: then the line stays for a person to identify."""
     with transaction.atomic():
         refund, _ = _lock(Refund.objects.filter(code=refund_code, method="other"), "repayment", None)
         if refund.status == "succeeded":
             return refund
-        _post_line(refund, f"repaid:{refund.code}", "repayment", amount, bank=bank, line=line, actor=actor, now=now)
+        lines = policies.repaid_from_bank(refund=refund.code, bank=bank, amount=amount, suspense=suspense)
+        _post_line(refund, f"repaid:{refund.code}", "repayment", amount, lines, line, actor, now)
         if queries.is_given_up(repayment=refund):
             return refund
         refund.settled_at = now
@@ -175,17 +179,17 @@ def settle_repayment(*, refund_code: str, bank: str, line: str, amount: Money, a
 
 
 def bring_back_repayment(
-    *, refund_code: str, bank: str, line: str, amount: Money, actor: Actor, now: datetime
+    *, refund_code: str, bank: str, line: str, amount: Money, actor: Actor, now: datetime, suspense: str = ""
 ) -> Refund:
     """A line of the bank's statement (`amount` is what came in, above zero) brings a repayment back that was recorded as
-    sent back. Repeating it changes nothing. Raises Conflict when nobody has recorded it, or it is another amount."""
+    sent back; `suspense` as in `settle_repayment`. Repeating it changes nothing. Raises Conflict when nobody has recorded
+    it, or it is another amount."""
     with transaction.atomic():
         refund, _ = _lock(Refund.objects.filter(code=refund_code, method="other"), "repayment", None)
         if not queries.is_given_up(repayment=refund):
             raise Conflict(f"Nobody has recorded yet that the bank sent {refund.code} back.")
-        _post_line(
-            refund, f"repaid-back:{refund.code}", "repayment_back", -amount, bank=bank, line=line, actor=actor, now=now
-        )
+        lines = policies.repaid_from_bank(refund=refund.code, bank=bank, amount=-amount, suspense=suspense)
+        _post_line(refund, f"repaid-back:{refund.code}", "repayment_back", amount, lines, line, actor, now)
         return refund
 
 
@@ -214,19 +218,17 @@ def post_repayment(*, refund: Refund, actor: Actor, now: datetime) -> None:
 
 
 def _post_line(
-    refund: Refund, key: str, kind: str, left: Money, *, bank: str, line: str, actor: Actor, now: datetime
+    refund: Refund, key: str, kind: str, amount: Money, lines: policies.Lines, line: str, actor: Actor, now: datetime
 ) -> None:
-    """The bank's side of a repayment: what left our account, below zero what came back to it. Each is one line's, once."""
-    if abs(left) != Money(refund.amount, refund.currency):
-        raise Conflict(
-            f"The bank's line says {abs(left)}; {refund.code} is over {Money(refund.amount, refund.currency)}."
-        )
+    """The bank's side of a repayment. Leaving and coming back are one line's each, once."""
+    if amount != Money(refund.amount, refund.currency):
+        raise Conflict(f"The bank's line says {amount}; {refund.code} is over {Money(refund.amount, refund.currency)}.")
     if ledger_queries.journals().filter(idempotency_key=key).exists():
         return
     ledger.post(
         key=key,
         kind=kind,
-        lines=policies.repaid_from_bank(refund=refund.code, bank=bank, amount=left),
+        lines=lines,
         subject=refund.payment.booking.code,
         reference=line,
         effective_at=now,

@@ -146,9 +146,11 @@ def repaid(*, returned: str, refund: str, amount: Money) -> Lines:
     return journal(debit(UNCLAIMED, returned, amount), credit(REFUND, refund, amount))
 
 
-def repaid_from_bank(*, refund: str, bank: str, amount: Money) -> Lines:
-    """What was to be paid another way has left our bank account: a line of its statement says so."""
-    return journal(debit(REFUND, refund, amount), credit(BANK, bank, amount))
+def repaid_from_bank(*, refund: str, bank: str, amount: Money, suspense: str = "") -> Lines:
+    """What was to be paid another way has left our bank account (below zero: came back to it): a line of its statement says
+    so, or said so before anybody knew whose it is, and stands in suspense under that key."""
+    place = credit(SUSPENSE, suspense, amount) if suspense else credit(BANK, bank, amount)
+    return journal(debit(REFUND, refund, amount), place)
 
 
 # Release and payout --------------------------------------------------------------------------------------------------

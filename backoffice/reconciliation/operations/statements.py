@@ -242,7 +242,7 @@ def _repayments(actor: Actor, now: datetime) -> int:
     given_up = payment_queries.repayments_given_up()
     leaving, back = [*payment_queries.repayments_on_their_way(), *given_up], given_up
     found = 0
-    for line in StatementLine.objects.filter(journal_id=None).order_by("id") if leaving else ():
+    for line in queries.open_rows() if leaving else ():
         repayments = leaving if line.amount < 0 else back
         refund = next((one for one in repayments if _names(line, one)), None)
         if refund is not None and _repaid(line.id, refund.code, actor, now):
@@ -258,21 +258,31 @@ def _names(line: StatementLine, refund: Refund) -> bool:
 
 
 def _repaid(line_id: int, refund_code: str, actor: Actor, now: datetime) -> bool:
-    """Post a line against the repayment that it carries, or brings back; False when one of the two has been found elsewhere
-    meanwhile."""
+    """Post a line against the repayment that it carries, or brings back: from the bank, or out of suspense where it was
+    known to nobody when it came. False when one of the two has been found elsewhere meanwhile, or a part of the line has."""
     with transaction.atomic():
         line = _locked_lines([line_id])[line_id]
-        if line.journal_id is not None:
+        if queries.line_left(line).amount != line.amount:
             return False
         left = line.amount < 0
         act, key = (payments.settle_repayment, "repaid") if left else (payments.bring_back_repayment, "repaid-back")
         amount = abs(Money(line.amount, line.currency))
-        act(refund_code=refund_code, bank=line.account, line=line.code, amount=amount, actor=actor, now=now)
+        out_of = f"bank:{line.code}" if line.journal_id is not None else ""
+        act(
+            refund_code=refund_code,
+            bank=line.account,
+            suspense=out_of,
+            line=line.code,
+            amount=amount,
+            actor=actor,
+            now=now,
+        )
         posted = ledger_queries.journals().get(idempotency_key=f"{key}:{refund_code}")
         if posted.reference != line.code:
             return False  # it was by another line
-        line.journal_id = posted.pk
-        line.save(update_fields=["journal_id"])
+        if line.journal_id is None:
+            line.journal_id = posted.pk
+            line.save(update_fields=["journal_id"])
     return True
 
 

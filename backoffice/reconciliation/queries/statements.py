@@ -60,10 +60,14 @@ def payout_left(payout: BankPayout) -> Money:
     return Money(ledger.balance(account="1160", key=key, currency=payout.currency), payout.currency)
 
 
+def open_rows() -> list[StatementLine]:
+    """Lines that are not posted yet, or of which something stands in suspense, the first that came first."""
+    return list(_open_rows(suspended()).order_by("id"))
+
+
 def open_lines() -> list[OpenLine]:
     """Lines that are not posted yet, or stand in suspense, with what is still unmatched of them."""
     left = suspended()
-    rows = StatementLine.objects.filter(Q(journal_id=None) | Q(code__in=left))
     return [
         OpenLine(
             id=row.id,
@@ -72,7 +76,7 @@ def open_lines() -> list[OpenLine]:
             trace=row.trace,
             text=row.text,
         )
-        for row in rows.order_by("booked_on", "id")
+        for row in _open_rows(left).order_by("booked_on", "id")
     ]
 
 
@@ -95,6 +99,10 @@ def open_payouts() -> list[OpenPayout]:
         for row in rows
         if (row.provider_id, row.currency) in standing
     ]
+
+
+def _open_rows(left: Collection[str]) -> QuerySet[StatementLine]:
+    return StatementLine.objects.filter(Q(journal_id=None) | Q(code__in=left))
 
 
 def refused_pairs() -> set[tuple[int, int]]:
