@@ -37,6 +37,7 @@ from tests.workflows.steps import ROOMS, now, paid, paid_unnoticed, unpaid
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 WORKER = system("worker")
 CALLS = ("pay", "try_again", "refund")
+WRITES = ("INSERT", "UPDATE", "DELETE")
 T = TypeVar("T")
 
 
@@ -50,10 +51,12 @@ class Power:
 
     cut_at: int = -1
     moments: list[str] = field(default_factory=list)
+    off: bool = False
 
     def moment(self, name: str, *, lost: Callable[[], Any] = lambda: None) -> None:
         self.moments.append(name)
         if len(self.moments) - 1 == self.cut_at:
+            self.off = True
             lost()
             connection.run_on_commit = []  # hints to the workers die with the process
             raise PowerCut(name)
@@ -61,13 +64,25 @@ class Power:
 
 @contextmanager
 def powered(power: Power) -> Iterator[None]:
-    """Every commit of this connection, and every call that changes something at the provider, is a pair of moments."""
+    """Every commit of this connection, every write that is its own commit, and every call that changes something at the
+    provider is a pair of moments. Once the power is off nothing more is written: what still runs is our clearing up, which a
+    process that was killed never comes to."""
     commit, rollback = DatabaseWrapper._commit, DatabaseWrapper._rollback
 
     def committing(self: DatabaseWrapper) -> None:
         power.moment("before a commit", lost=lambda: rollback(self))
         commit(self)
         power.moment("after a commit")
+
+    def writing(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        if power.off:
+            raise PowerCut(sql)
+        if connection.in_atomic_block or not sql.lstrip().startswith(WRITES):
+            return execute(sql, params, many, context)
+        power.moment("before a write")
+        done = execute(sql, params, many, context)
+        power.moment("after a write")
+        return done
 
     def calling(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def called(self: StripeGateway, **facts: Any) -> Any:
@@ -78,7 +93,7 @@ def powered(power: Power) -> Iterator[None]:
 
         return called
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, connection.execute_wrapper(writing):
         patch.setattr(DatabaseWrapper, "_commit", committing)
         for name in CALLS:
             patch.setattr(StripeGateway, name, calling(name, getattr(StripeGateway, name)))
