@@ -140,6 +140,9 @@ def show(actor: Actor, code: str) -> Result:
                 "class": step.cls,
                 "run": step.run_id,
                 "by": step.who,
+                "why": step.why or None,
+                "cause": step.cause or None,
+                "ticket": step.ticket or None,
             }
             for step in queries.history(found=found)
         ],

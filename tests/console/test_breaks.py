@@ -106,6 +106,30 @@ def test_a_write_off_is_rejected_and_a_break_accepted_for_a_while(lost: Break) -
     assert lost.accepted_until - timezone.now() > timedelta(days=6)
 
 
+def test_what_a_break_once_came_from_is_in_its_life_and_not_said_of_its_present_opening(lost: Break) -> None:
+    mia = signed_in("finance", "Mia")
+    act(mia, lost, "resolve", cause="bank_charge", ticket="FIN-8812", reason="The bank kept it")
+    assert page(mia, lost).count("Bank charge · FIN-8812") == 2  # among the facts and in its life
+    compared("state", now=timezone.now())
+    lost.refresh_from_db()
+    assert lost.status == "reopened"
+    facts, _, life = page(mia, lost).partition("Its life")
+    assert "Bank charge" not in facts and "Bank charge · FIN-8812" in life and "The bank kept it" in life
+
+
+def test_a_write_off_that_did_not_end_it_is_in_its_life_and_not_proposed_any_more(lost: Break) -> None:
+    mia, chad = signed_in("finance", "Mia"), signed_in("finance", "Chad")
+    act(mia, lost, "propose", reason="Stripe lost it")
+    act(chad, lost, "approve", reason="Agreed")
+    now = timezone.now()
+    imported(moved("txn_late", source="ch_lost", net=5_000, created=now - DAY), at=now)
+    compared("state", now=now)
+    lost.refresh_from_db()
+    assert (lost.status, lost.difference, lost.proposal) == ("reopened", 5_000, None)
+    facts, _, life = page(mia, lost).partition("Its life")
+    assert "by Mia" not in facts and "Stripe lost it" in life
+
+
 def test_who_reads_only_is_offered_nothing(lost: Break) -> None:
     auditor = signed_in("auditor", "Ada")
     assert "Propose a write-off" not in page(auditor, lost)

@@ -127,6 +127,9 @@ def test_a_break_is_listed_shown_assigned_noted_and_resolved(ops: Ops, known: Br
     assert ops("breaks", "resolve", known.code, *why).rows[0]["status"] == "resolved"
     known.refresh_from_db()
     assert (known.cause, known.ticket) == ("our_error", "FIN-8812") and breaks.CAUSES == CAUSES
+    history = {row["fact"]: row["value"] for row in ops("breaks", "show", known.code).rows}["history"]
+    last = {name: history[-1][name] for name in ("what", "cause", "ticket", "why")}
+    assert last == {"what": "resolve", "cause": "our_error", "ticket": "FIN-8812", "why": "Booked by hand"}
     assert (ops("breaks", "list").code, ops("breaks", "list", "--all").code) == (Exit.DONE, Exit.DONE)
     assert len(ops("breaks", "list", "--all").rows) == 1
     assert audit.entries(verb="breaks.resolve").get().approval_ref == "AP-4QDR7H"

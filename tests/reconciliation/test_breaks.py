@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from django.db import IntegrityError, transaction
 
 from backoffice.core.actor import system
 from backoffice.core.errors import IllegalTransition, Invalid, Refused
@@ -10,6 +13,8 @@ from backoffice.reconciliation import operations, queries
 from backoffice.reconciliation.models import Break, Run
 from backoffice.reconciliation.provider import reconcile_stripe
 from tests import factories
+from tests.factories import NOW
+from tests.reconciliation.steps import compared, imported, moved
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.test_pay_and_refund import now, paid, refund
 
@@ -126,3 +131,27 @@ def test_a_break_is_worked_by_finance_with_a_reason_and_cannot_be_resolved_twice
     assert queries.open_breaks().count() == 0
     reconcile()
     assert Break.objects.get().status == "reopened"
+
+
+def test_a_break_that_comes_back_has_no_cause_until_somebody_says_one_and_keeps_the_former_in_its_history() -> None:
+    (ours,) = imported(moved("txn_a"))
+    cent = Money(1, "EUR")
+    theirs = [replace(ours, amount=ours.amount + cent, net=ours.net + cent)]
+    compared("stripe", rows=theirs)
+    found = Break.objects.get()
+    finance = factories.acting(factories.staff("finance"))
+    facts = {"code": found.code, "actor": finance, "now": NOW}
+    operations.resolve(cause="provider_error", ticket="FIN-1", reason="Stripe's cent", **facts)
+    compared("stripe", rows=theirs)
+    found.refresh_from_db()
+    assert (found.status, found.cause, found.ticket) == ("reopened", "", "")
+    with pytest.raises(IntegrityError, match="break_cause"), transaction.atomic():
+        Break.objects.filter(pk=found.pk).update(cause="provider_error")
+    operations.resolve(cause="our_error", reason="It was ours after all", **facts)
+    assert [(step.what, step.cause, step.ticket, step.why) for step in queries.history(found=found)] == [
+        ("found", "", "", ""),
+        ("resolve", "provider_error", "FIN-1", "Stripe's cent"),
+        ("reopened", "", "", ""),
+        ("resolve", "our_error", "", "It was ours after all"),
+    ]
+    assert queries.break_by_code(code=found.code).cause == "our_error"

@@ -28,7 +28,7 @@ from backoffice.core.money import Money
 from backoffice.ledger.models import Journal
 from backoffice.reconciliation import operations as reconciliation
 from backoffice.reconciliation import policies, queries
-from backoffice.reconciliation.models import Break, Run
+from backoffice.reconciliation.models import Break, BreakEvent, Run
 from backoffice.reconciliation.policies import WriteOff
 from backoffice.reconciliation.states import BREAK, CAUSES, OPEN
 
@@ -405,7 +405,7 @@ class BreakAdmin(StaffAdmin):
                 Fact("First seen", cells.link(row.first_seen)),
                 Fact("Last seen", cells.link(row.last_seen)),
                 Fact("Closed", cells.instant(row.closed_at)),
-                Fact("Cause", " · ".join(filter(None, [cells.words(row.cause).capitalize(), row.ticket]))),
+                Fact("Cause", _cause(row)),
             ),
             panels=(
                 _adds_up(row, sides, journals, desk),
@@ -506,10 +506,21 @@ def _proposals(row: Break) -> Table:
     )
 
 
+def _cause(row: Break | BreakEvent) -> str:
+    return " · ".join(filter(None, [cells.words(row.cause).capitalize(), row.ticket]))
+
+
 def _history(row: Break) -> Table:
     return Table(
         title="Its life",
-        columns=(Column("When"), Column("What"), Column("As"), Column("By"), Column("Difference", "money")),
+        columns=(
+            Column("When"),
+            Column("What"),
+            Column("As"),
+            Column("By"),
+            Column("Why"),
+            Column("Difference", "money"),
+        ),
         rows=[
             Row(
                 (
@@ -517,6 +528,7 @@ def _history(row: Break) -> Table:
                     cells.words(step.what),
                     cells.two(cells.words(step.cls), cells.status(step.status)),
                     cells.link(step.run) if step.run else step.who,
+                    cells.two(_cause(step), step.why) if step.cause else step.why,
                     cells.money(step.difference, row.currency, signed=True),
                 )
             )

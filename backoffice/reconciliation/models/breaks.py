@@ -42,7 +42,7 @@ class Break(models.Model):
     last_seen = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="+")
     opened_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
-    cause = models.CharField(max_length=20, blank=True, default="", help_text="why there was one, when last resolved")
+    cause = models.CharField(max_length=20, blank=True, default="", help_text="why there was one, while it is resolved")
     ticket = models.CharField(max_length=80, blank=True, default="", help_text="where that is told at length")
     accepted_until = models.DateTimeField(null=True)
     proposal = models.JSONField(null=True, help_text="the write-off that was proposed: account, key, amount, contra")
@@ -59,7 +59,7 @@ class Break(models.Model):
             status_check("break_status", BREAK.statuses),
             status_check("break_class", CLASSES, "cls"),
             status_check("break_leg", LEGS, "leg"),
-            status_check("break_cause", ("", *CAUSES), "cause"),
+            models.CheckConstraint(name="break_cause", condition=Q(cause="") | Q(status="resolved", cause__in=CAUSES)),
             models.CheckConstraint(
                 name="break_written_off_by_two",
                 condition=~Q(status__in=["approved", "written_off"])
@@ -93,6 +93,8 @@ class BreakEvent(models.Model):
     run = models.ForeignKey(Run, on_delete=models.PROTECT, null=True, related_name="+", db_index=False)
     who = models.CharField(max_length=160, blank=True, default="")
     why = models.TextField(blank=True, default="")
+    cause = models.CharField(max_length=20, blank=True, default="", help_text="what it was said to come from")
+    ticket = models.CharField(max_length=80, blank=True, default="")
 
     def __str__(self) -> str:
         return f"{self.what} {self.at:%Y-%m-%d %H:%M}"

@@ -52,7 +52,8 @@ def resolve(
     *, code: str, cause: str, reason: str, actor: Actor, now: datetime, ticket: str = "", version: int | None = None
 ) -> Break:
     """Say that a break is explained and put right: its cause is one of `CAUSES`, its `ticket` where that is told at length,
-    the actor's case unless said. It reopens by itself if a later run still finds it.
+    the actor's case unless said. It reopens by itself if a later run still finds it, and has no cause then until somebody says
+    one again.
 
     Raises Refused without a reason, for an engineer at a shell also without an approval, Invalid for another cause."""
     _decides(actor, reason)

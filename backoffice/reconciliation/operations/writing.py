@@ -40,7 +40,8 @@ def write_chunk(*, run: Run, differences: Sequence[Difference], now: datetime) -
             changed.append(found)
             events.append(event(found, what, now, run=run))
     Break.objects.bulk_update(
-        changed, [*_SEEN, "at_risk_eur", "status", "closed_at", "accepted_until", "proposal", "version"]
+        changed,
+        [*_SEEN, "at_risk_eur", "status", "closed_at", "cause", "ticket", "accepted_until", "proposal", "version"],
     )
     Break.objects.filter(id__in=[found.id for found in known.values() if found.status in OPEN]).update(last_seen=run)
     BreakEvent.objects.bulk_create(events)
@@ -58,8 +59,9 @@ def _make(run: Run, fresh: Sequence[Break], now: datetime) -> None:
                 copy.write_row([Jsonb(value) if isinstance(value, (dict, list)) else value for value in values])
         cursor.execute(
             """
-            INSERT INTO reconciliation_breakevent (found_id, at, what, status, cls, difference, run_id, who, why)
-            SELECT id, %s, 'found', status, cls, difference, %s, '', '' FROM reconciliation_break
+            INSERT INTO reconciliation_breakevent
+                (found_id, at, what, status, cls, difference, run_id, who, why, cause, ticket)
+            SELECT id, %s, 'found', status, cls, difference, %s, '', '', '', '' FROM reconciliation_break
             WHERE identity = ANY(%s) ORDER BY id
             """,
             [now, run.pk, [found.identity for found in fresh]],
@@ -130,6 +132,8 @@ def event(
         run=run,
         who=who,
         why=why,
+        cause=found.cause,
+        ticket=found.ticket,
     )
 
 
@@ -180,7 +184,9 @@ def _see_again(found: Break, difference: Difference, now: datetime) -> str:
 
 def _back(found: Break) -> str:
     found.status, found.closed_at = BREAK.after(found.status, "reopen"), None
-    found.accepted_until = None
+    # What was said of it then is in its history; why it is back, nobody has said yet.
+    found.cause = found.ticket = ""
+    found.accepted_until = found.proposal = None
     return "reopened"
 
 
