@@ -151,7 +151,7 @@ def _debts(now: datetime) -> tuple[int, int, str]:
 
 
 BACKLOGS: Final[dict[str, Callable[[datetime], Any]]] = {
-    "refunds": lambda now: Refund.objects.filter(status="requested").count(),
+    "refunds": lambda now: Refund.objects.filter(status="requested", waits_for="").count(),
     "breaks": lambda now: Break.objects.filter(status__in=FINDINGS).count(),
     "quality": lambda now: reconciliation.score(now=now),
     "outbox": lambda now: notifications.backlog(now=now),
@@ -227,7 +227,7 @@ def _waiting(facts: dict[str, Any]) -> Sequence[Figure]:
     outbox, breaks = facts["outbox"], facts["breaks"]
     return (
         Figure("Refunds to approve", f"{facts['refunds']:,}", "wait for a second person",
-               cells.list_of(Refund, "status__exact=requested"), "refunds.view",
+               cells.list_of(Refund, "status__exact=requested&waits_for__exact="), "refunds.view",
                "warning" if facts["refunds"] else ""),
         Figure("Failed webhooks", f"{facts['webhooks']:,}", "the worker could not apply",
                cells.list_of(WebhookEvent, _any_of("failed", "dead")), "webhooks.view",
@@ -343,7 +343,7 @@ def _chart(title: str, labels: list[str], values: Sequence[float]) -> dict[str, 
 
 
 def _refunds(desk: Desk) -> list[tuple[SafeString, SafeString, str, SafeString]]:
-    rows = Refund.objects.filter(status="requested").select_related("payment__booking", "requested_by").order_by("id")
+    rows = Refund.objects.filter(status="requested", waits_for="").select_related("payment__booking", "requested_by")
     return [
         (
             cells.link(row),
@@ -351,7 +351,7 @@ def _refunds(desk: Desk) -> list[tuple[SafeString, SafeString, str, SafeString]]
             row.requested_by.name if row.requested_by else "by rule",
             cells.instant(row.requested_at),
         )
-        for row in rows[:5]
+        for row in rows.order_by("id")[:5]
     ]
 
 

@@ -142,7 +142,7 @@ COUNTS: Final[dict[str, Callable[[], int]]] = {
         Chargeback.objects.filter(status__in=ANSWERABLE, submitted_at=None, accepted_at=None)
     ),
     "charges": lambda: _up_to_most(ExtraCharge.objects.filter(status="requested")),
-    "refunds": lambda: _up_to_most(Refund.objects.filter(status="requested")),
+    "refunds": lambda: _up_to_most(Refund.objects.filter(status="requested", waits_for="")),
     "breaks": lambda: _up_to_most(Break.objects.filter(status__in=FINDINGS)),
     "payouts": lambda: _up_to_most(Payout.objects.filter(status="failed")),
     "write_offs": lambda: _up_to_most(WriteOff.objects.filter(status="proposed")),

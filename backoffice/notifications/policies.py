@@ -171,6 +171,13 @@ TOPICS: Final[Mapping[str, Mapping[str, Words]]] = {
             "we will write to you about another way to return it. Its number is {refund}.",
             _BOOKING,
         ),
+        "refund_waits": Words(
+            "Your refund of {amount} waits for your bank",
+            "{amount} that we took for booking {booking} came too late and is yours. Your bank is questioning a payment of this "
+            "booking; we send the refund as soon as that is settled, unless your bank has given you this very money by then. "
+            "Its number is {refund}.",
+            _BOOKING,
+        ),
         "refund_stopped": Words(
             "Your refund of {amount} is with your bank",
             "Your bank has taken back the payment for booking {booking} because you questioned it there, so we do not send "

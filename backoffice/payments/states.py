@@ -146,6 +146,8 @@ REFUND_CAUSES: Final = (
 )
 BEARERS: Final = ("host", "platform")
 REFUND_METHODS: Final = ("card", "other")
+# What a refund that is owed by rule may wait for, requested, before it is approved by itself.
+REFUND_WAITS: Final = ("chargeback",)
 
 WEBHOOK: Final = StateTable(
     kind="webhook",

@@ -51,11 +51,28 @@ def business_days_after(day: date, days: int) -> date:
     return day
 
 
-def refund_story(*, status: str, sent_on: date | None, unclaimed: bool, repaid: str, method: str) -> RefundStory:
+def refund_story(
+    *,
+    status: str,
+    sent_on: date | None,
+    unclaimed: bool,
+    repaid: str,
+    method: str,
+    disputed: bool = False,
+    answered_by: date | None = None,
+) -> RefundStory:
     """What a guest is told of one refund. `sent_on` is the day on which the provider took it; `repaid` the status of the
-    repayment of one that their bank sent back."""
+    repayment of one that their bank sent back; `disputed` says that it is theirs and waits for their bank's own questions,
+    which we answer by `answered_by`."""
     first, last = (business_days_after(sent_on, days) if sent_on else None for days in REFUND_ARRIVES_AFTER)
     to = "your bank account" if method == "other" else "your card"
+    if status == "requested" and disputed:
+        answer = f" We answer it by {answered_by:%d %b %Y}." if answered_by is not None else ""
+        return RefundStory(
+            "waiting",
+            "This refund is yours. Your bank is questioning a payment of this booking; we send it as soon as that is settled, "
+            f"unless your bank has given you this money by then.{answer}",
+        )
     if status == "requested":
         return RefundStory("waiting", "We are looking at this refund; you will hear from us.")
     if status in {"approved", "submitted", "indeterminate"}:

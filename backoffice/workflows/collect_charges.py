@@ -194,25 +194,16 @@ def _record(charge: ExtraCharge, seen: SeenPayment, actor: Actor, now: datetime)
         news = payments.record_charge(charge_code=charge.code, seen=seen, actor=actor, now=now)
         if news == "lapsed":
             payouts.schedule(booking=booking, now=now)
-        if news != "late":
+        if news not in {"captured", "late"}:
             return
         payment = payments.lock_payment(payment_id=booking.payment.id)
         payment.booking = booking
-        late = payments.lock_charge(charge_code=charge.code)
-        payments.open_refund(
-            payment=payment,
-            charge=late,
-            amount=Money(late.amount, late.currency),
-            parts=payment_queries.parts_of_charge(charge=late),
-            platform_share=Money.zero(booking.currency),
-            cause="late_capture",
-            bearer="host",
-            reason=_why_late(late),
-            idempotency_key=f"late-charge:{late.code}",
-            approved=True,
-            actor=actor,
-            now=now,
-        )
+        drawn = payments.follow_recorded_charge(payment=payment, charge_id=seen.charge_id, actor=actor, now=now)
+        if news == "late":
+            late = payments.lock_charge(charge_code=charge.code)
+            payments.give_back_late(payment=payment, charge=late, reason=_why_late(late), actor=actor, now=now)
+        if drawn or news == "late":
+            payouts.schedule(booking=booking, now=now)  # none of it is to come for the host any more
 
 
 def _why_late(charge: ExtraCharge) -> str:

@@ -32,7 +32,10 @@ def settle(*, seen: SeenPayment, actor: Actor, now: datetime, attempt_id: int | 
         booking, payment = _locked(known)
         news = payments.record_payment(payment=payment, seen=seen, attempt_id=attempt_id, actor=actor, now=now)
         if news == "captured":
+            drawn = payments.follow_recorded_charge(payment=payment, charge_id=seen.charge_id, actor=actor, now=now)
             _captured(booking, payment, actor, now)
+            if drawn:
+                payouts.schedule(booking=booking, now=now)
         elif news == "authorised":
             _authorised(booking, payment, actor, now)
         elif news == "cancelled":
@@ -146,19 +149,8 @@ def _tell_guest(topic: str, booking: Booking, facts: Mapping[str, str], now: dat
 
 def _give_back(booking: Booking, payment: Payment, actor: Actor, now: datetime) -> None:
     """The nights are gone or the booking was given up: the money goes back in full (DOMAIN.md, "A late payment")."""
-    if payment_queries.is_disputed(payment=payment):
-        return  # a card network has taken it back already: a refund would pay it twice
-    payments.open_refund(
-        payment=payment,
-        amount=Money(payment.amount, payment.currency),
-        parts=payment_queries.parts_of(payment=payment),
-        platform_share=Money.zero(booking.currency),
-        cause="late_capture",
-        bearer="host",
-        reason=f"paid after the booking was {booking.status}",
-        idempotency_key=f"late-capture:{payment.code}",
-        approved=True,
-        actor=actor,
-        now=now,
-    )
+    reason = f"paid after the booking was {booking.status}"
+    refund = payments.give_back_late(payment=payment, charge=None, reason=reason, actor=actor, now=now)
+    if refund.status != "approved":
+        return  # a card network has a say in it, and the guest was told
     _tell_guest("late_capture_refunded", booking, {"total": Money(payment.amount, payment.currency).format()}, now)

@@ -15,6 +15,7 @@ from ops_cli.times import age
 if TYPE_CHECKING:
     from backoffice.core.actor import Actor
     from backoffice.core.money import Money
+    from backoffice.payments.queries import RefundWait
 
 LIST: Final = (
     Column("code", "Refund"),
@@ -26,6 +27,7 @@ LIST: Final = (
     Column("requested_by", "Asked by"),
     Column("approved_by", "Decided by"),
     Column("age"),
+    Column("waits"),
     Column("failure"),
 )
 FACTS: Final = (Column("fact"), Column("value"))
@@ -64,7 +66,7 @@ def refunds() -> None:
 @renders("refunds.list", LIST)
 @reads
 def list_refunds(actor: Actor, status: str | None, booking: str | None, open_only: bool, limit: int) -> Result:
-    """List refunds, newest first.
+    """List refunds, newest first. One that waits says for what: a second person, or the end of a chargeback.
 
     \b
     Example:
@@ -83,7 +85,10 @@ def list_refunds(actor: Actor, status: str | None, booking: str | None, open_onl
     if open_only:
         found = found.filter(status__in=["requested", "approved", "submitted", "indeterminate"])
     now = clock.now()
-    return Result(rows=[_row(one, now) for one in found[:limit]], summary={"in_all": found.count()})
+    shown = list(found[:limit])
+    waits = queries.refund_waits(refunds=shown)
+    rows = [_row(one, now, waits.get(one.pk)) for one in shown]
+    return Result(rows=rows, summary={"in_all": found.count()})
 
 
 @refunds.command(short_help="Show one refund whole.")
@@ -104,8 +109,10 @@ def show(actor: Actor, code: str) -> Result:
     actor.must("refunds.view")
     found = queries.refund(code=code.upper())
     own = found.payment.booking.currency
+    wait = queries.why_refund_waits(refund=found)
     facts: dict[str, Any] = {
-        **_row(found, clock.now()),
+        **_row(found, clock.now(), wait),
+        "waits_until": wait.until if wait is not None else None,
         "amount": str(Money(found.amount, found.currency)),
         "parts": {part: str(Money(amount, own)) for part, amount in found.parts.items() if amount},
         "borne_by_us": str(Money(found.platform_share, own)),
@@ -459,7 +466,9 @@ def _again(code: str) -> Any:
     return queries.refund(code=code)
 
 
-def _row(refund: Any, now: datetime) -> dict[str, Any]:
+def _row(refund: Any, now: datetime, wait: RefundWait | None = None) -> dict[str, Any]:
+    """One line; `wait` says why one waits that is owed by rule, which nobody decides."""
+    second = "It waits for a second person." if refund.status == "requested" else None
     return {
         "code": refund.code,
         "booking": refund.payment.booking.code,
@@ -471,5 +480,6 @@ def _row(refund: Any, now: datetime) -> dict[str, Any]:
         "requested_by": refund.requested_by.code if refund.requested_by else None,
         "approved_by": refund.approved_by.code if refund.approved_by else None,
         "age": age(now - refund.requested_at),
+        "waits": wait.sentence if wait is not None else second,
         "failure": refund.failure_reason or None,
     }

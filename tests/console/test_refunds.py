@@ -10,7 +10,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from backoffice.console import cells
+from backoffice.console import cells, dashboard
 from backoffice.core.actor import system
 from backoffice.core.money import Money
 from backoffice.payments import operations as payments
@@ -20,7 +20,7 @@ from backoffice.payments.policies.seen import SeenBalanceTransaction
 from tests import factories
 from tests.console.test_dialogs import answers, messages_of
 from tests.console.test_payouts import buttons
-from tests.console.world import World, now, paid, refund
+from tests.console.world import World, chargeback, late, now, paid, refund
 
 
 def act(client: Client, name: str, row: Refund, **typed: Any) -> Any:
@@ -118,3 +118,31 @@ def test_a_refund_over_two_charges_is_shown_and_decided_as_one(world: World) -> 
     assert first.code in page and "110.00 EUR in all" in page
     assert act(lead, "reject", second, reason="Not so bad").status_code == 302
     assert set(Refund.objects.filter(payment__booking=booking).values_list("status", flat=True)) == {"rejected"}
+
+
+def test_one_that_is_owed_by_rule_says_why_it_waits_and_offers_no_decision(world: World) -> None:
+    booking = paid()
+    waiting = Refund.objects.filter(status="requested").count()
+    held_by = chargeback(booking)
+    row = late(booking)
+    assert (row.status, row.waits_for) == ("requested", "chargeback")
+    finance, lead = world.client("finance"), world.client("team_lead")
+    assert held_by.due_by is not None
+    until = f"{held_by.due_by:%d %b %Y}"
+    for client in (finance, lead):
+        assert not buttons(client, row)
+    assert act(finance, "approve", row).status_code == act(finance, "reject", row, reason="It was not owed").status_code == 409
+    row.refresh_from_db()
+    assert row.status == "requested"
+    for shown in (row, booking):
+        page = finance.get(cells.address_of(shown)).content.decode()
+        assert "by rule" in page and held_by.code in page and until in page
+    for address in (reverse("admin:payments_refund_changelist"), cells.address_of(booking)):
+        assert "Waits for the end of a chargeback" in finance.get(address).content.decode()
+    assert row.code in finance.get(cells.address_of(held_by)).content.decode()
+    dashboard.forget()
+    today = finance.get(reverse("admin:index"))
+    assert row.code not in today.content.decode()
+    listed = finance.get(reverse("admin:payments_refund_changelist") + "?status__exact=requested&waits_for__exact=")
+    assert listed.status_code == 200
+    assert len(listed.context["cl"].result_list) == waiting == dashboard.BACKLOGS["refunds"](now())

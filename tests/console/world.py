@@ -318,6 +318,19 @@ def chargeback(booking: Booking, **seen: Any) -> Chargeback:
     return payments.record_dispute(seen=SeenDispute(**facts), actor=SYSTEM, now=at)[0]
 
 
+def late(booking: Booking, amount: int = 8_000) -> Refund:
+    """An instalment that was captured after its stay had ended, and what goes back of it by rule."""
+    number = next(_number)
+    charge = ExtraCharge.objects.create(
+        booking=booking, kind="instalment", number=number, status="captured", amount=amount, currency="EUR", held=amount,
+        charge_id=f"ch_late_{number}", due_at=now(), captured_at=now(), created_at=now(),
+    )  # fmt: skip
+    with transaction.atomic():
+        return payments.give_back_late(
+            payment=booking.payment, charge=charge, reason="charged too late", actor=SYSTEM, now=now()
+        )
+
+
 def bank_line(amount: int = 8_485, **facts: Any) -> StatementLine:
     """A line of our bank's statement, as it was read; nothing is posted for it yet."""
     day = now().date()

@@ -16,6 +16,7 @@ from backoffice.workflows import import_balance_transactions
 from ops_cli.commands import refunds as command
 from ops_cli.output import Exit
 from tests import factories
+from tests.console.world import chargeback, late
 from tests.ops_cli.conftest import Answered
 from tests.payments.test_repayments import came_back
 from tests.stripe_sandbox.server import RunningSandbox
@@ -185,3 +186,15 @@ def test_what_our_bank_did_not_pay_is_recorded_and_asked_for_anew(ops_as, ops: O
     assert audit.entries(verb="refunds.fail").filter(object_id=code).get().reason == "no such account"
     assert ops_as(fay, *refused).code == Exit.FAILURE
     assert ops_as(fay, *ask).summary == {"repays": back.code, "waits_for_second_person": True}
+
+
+def test_what_is_owed_by_rule_says_why_it_waits_and_nobody_decides_it(ops_as, ops: Ops, booking) -> None:
+    held_by = chargeback(booking)
+    row = late(booking)
+    (listed,) = ops("refunds", "list", "--open").rows
+    assert (listed["code"], listed["status"]) == (row.code, "requested")
+    assert held_by.code in listed["waits"] and f"{held_by.due_by:%d %b %Y}" in listed["waits"]
+    shown = {fact["fact"]: fact["value"] for fact in ops("refunds", "show", row.code).rows}
+    assert (shown["waits"], shown["waits_until"][:10]) == (listed["waits"], f"{held_by.due_by:%Y-%m-%d}")
+    said = ops_as(factories.staff("finance", now=now()), "refunds", "approve", row.code, "--reason", "now")
+    assert said.code != Exit.DONE and "by rule" in said.said

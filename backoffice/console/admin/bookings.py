@@ -475,11 +475,14 @@ def _cancelled(row: Booking) -> Any:
 
 
 def _warnings(row: Booking, refunds: list[Refund], desk: Desk) -> tuple[str, ...]:
-    waiting = [refund for refund in refunds if refund.status == "requested"]
+    waits = money.refund_waits(refunds=refunds)
     said = [
-        f"{Money(each.amount, each.currency)} ({each.code}) waits for a second person since "
+        f"{Money(each.amount, each.currency)} ({each.code}) is the guest’s by rule. {waits[each.pk].sentence}"
+        if each.pk in waits
+        else f"{Money(each.amount, each.currency)} ({each.code}) waits for a second person since "
         f"{each.requested_at:%d %b, %H:%M} UTC."
-        for each in waiting
+        for each in refunds
+        if each.status == "requested"
     ]
     expires = row.hold.expires_at if row.status == "awaiting_payment" else None
     if expires is not None:

@@ -140,7 +140,8 @@ class TakeBack(_Decision):
     intro = "You asked for this refund; nobody has decided yet."
 
     def offered(self) -> bool:
-        return bool(self.row.status == "requested" and self.row.requested_by_id == self.desk.actor.id)
+        mine = self.row.requested_by_id == self.desk.actor.id
+        return bool(self.row.status == "requested" and not self.row.waits_for and mine)
 
     @property
     def heading(self) -> str:
@@ -268,6 +269,7 @@ class RefundsExport(exports.Resource):
     code = Field("code", "refund")
     booking = Field("payment__booking__code", "booking")
     status = Field("status", "status")
+    waits_for = Field("waits_for", "waits for the end of a")
     amount = Field(column_name="amount")
     currency = Field("currency", "currency")
     cause = Field("cause", "cause")
@@ -288,7 +290,10 @@ class RefundsExport(exports.Resource):
 class RefundAdmin(StaffAdmin):
     verb, export_verb = "refunds.view", "refunds.export"
     singular, plural = "refund", "refunds"
-    list_words = "Money going back to guests. What is over somebody’s limit waits here for a second person."
+    list_words = (
+        "Money going back to guests. What is over somebody’s limit waits here for a second person; what is owed by rule while a "
+        "chargeback is open waits for its end."
+    )
     empty_words = "A refund appears when staff ask for one, or when a booking is cancelled."
     searches = (
         Search("payment__booking__guest__email__startswith", "@", str.lower),
@@ -304,7 +309,7 @@ class RefundAdmin(StaffAdmin):
         ("bearer", filters.Choices),
         ("requested_at", filters.Days),
     )
-    lookups = ("payment__booking__code", "payment__code", "currency")
+    lookups = ("payment__booking__code", "payment__code", "currency", "waits_for__exact")
     list_select_related = ("payment__booking__guest", "requested_by", "approved_by")
     dialogs = (Approve, Reject, TakeBack, Repay, Sent, Returned)
     resource_classes = (RefundsExport,)
@@ -342,7 +347,10 @@ class RefundAdmin(StaffAdmin):
     def page(self, row: Refund, desk: Desk) -> Page:
         booking = row.payment.booking
         waiting: tuple[str, ...] = ()
-        if row.status == "requested":
+        wait = refund_queries.why_refund_waits(refund=row)
+        if wait is not None:
+            waiting = (f"This refund is the guest’s by rule: nobody decides it. {wait.sentence}",)
+        elif row.status == "requested":
             roles = people.roles_of(person_id=row.requested_by_id) if row.requested_by_id else ()
             waiting = (f"This refund waits for a second person: {who_decides(roles)}, never whoever asked for it.",)
         others = [one for one in refund_queries.asked_together(refund=row) if one.pk != row.pk]
@@ -431,8 +439,9 @@ def _money(row: Refund, desk: Desk) -> list[Panel]:
 
 
 def status(row: Refund) -> SafeString:
-    """A refund's status; one that waits for a second person says so."""
-    return cells.status(row.status, "waits for approval" if row.status == "requested" else "")
+    """A refund's status; one that waits for a second person, or by rule for the end of a chargeback, says so."""
+    waits = f"waits for the end of a {row.waits_for}" if row.waits_for else "waits for approval"
+    return cells.status(row.status, waits if row.status == "requested" else "")
 
 
 def _by(person: Any, at: Any) -> Any:

@@ -7,7 +7,7 @@ from django.db import models
 
 from backoffice.core.fields import currency_code, minor_units, new_code, status_check
 from backoffice.payments.models.money_in import PARTS, ExtraCharge, Payment
-from backoffice.payments.states import BEARERS, REFUND, REFUND_CAUSES, REFUND_METHODS
+from backoffice.payments.states import BEARERS, REFUND, REFUND_CAUSES, REFUND_METHODS, REFUND_WAITS
 
 
 def new_refund_code() -> str:
@@ -46,6 +46,13 @@ class Refund(models.Model):
     cause = models.CharField(max_length=20, choices=[(cause, cause.replace("_", " ")) for cause in REFUND_CAUSES])
     bearer = models.CharField(max_length=10, choices=[(bearer, bearer) for bearer in BEARERS], default="host")
     reason = models.TextField(blank=True, default="")
+    waits_for = models.CharField(
+        max_length=12,
+        choices=[(what, what) for what in REFUND_WAITS],
+        blank=True,
+        default="",
+        help_text="owed by rule, and approved by itself when this is over; empty: requested, it waits for a person",
+    )
     lines = models.JSONField(
         default=dict, help_text="what was given back of nights, cleaning, fees and taxes, if by line"
     )
@@ -80,6 +87,10 @@ class Refund(models.Model):
                 name="refund_repaid_once",
                 fields=["repays"],
                 condition=models.Q(status__in=["requested", "approved", "submitted", "succeeded"]),
+            ),
+            models.CheckConstraint(
+                name="refund_waits_before_it_is_approved",
+                condition=models.Q(waits_for="") | models.Q(status="requested", waits_for__in=REFUND_WAITS),
             ),
             models.CheckConstraint(name="refund_positive", condition=models.Q(amount__gt=0)),
         ]

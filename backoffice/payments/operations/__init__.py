@@ -21,6 +21,7 @@ from backoffice.payments.operations.chargebacks import (
     check_evidence_file,
     claim_answer,
     follow_chargeback_money,
+    follow_recorded_charge,
     keep_evidence_file,
     note_evidence_staged,
     note_on_chargeback,
@@ -57,6 +58,7 @@ from backoffice.payments.operations.inbox import (
     receive_event,
     replay_webhook,
 )
+from backoffice.payments.operations.late import give_back_late
 from backoffice.payments.operations.refunds import (
     approve_refund,
     cancel_refund,
@@ -113,6 +115,8 @@ __all__ = [
     "fail_refund",
     "finish_event",
     "follow_chargeback_money",
+    "follow_recorded_charge",
+    "give_back_late",
     "import_transactions",
     "keep_evidence_file",
     "let_go",

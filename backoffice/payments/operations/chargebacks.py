@@ -24,6 +24,7 @@ from backoffice.notifications import operations as notifications
 from backoffice.payments import policies, queries
 from backoffice.payments.models import Chargeback, EvidenceFile, FraudWarning, Payment, Refund
 from backoffice.payments.operations.attempts import lock_payment, touch
+from backoffice.payments.operations.late import follow_late, is_late
 from backoffice.payments.operations.refunds import stop_refund
 from backoffice.payments.policies import chargebacks as rules
 from backoffice.payments.policies import evidence as evidence_rules
@@ -68,6 +69,8 @@ def record_dispute(*, seen: SeenDispute, actor: Actor, now: datetime) -> tuple[C
         if rules.blocks_refunds(kind=row.kind, status=row.status) and payment is not None:
             _stop_refunds(row, payment, actor, now)
         _settle(row, actor, now)
+        if payment is not None:
+            follow_late(payment=payment, actor=actor, now=now)
     return row, news
 
 
@@ -82,6 +85,22 @@ def follow_chargeback_money(*, provider_id: str, actor: Actor, now: datetime) ->
         row.save(update_fields=["withdrawn", "reinstated", "fee", "settlement_currency"])
         _settle(row, actor, now)
     return row
+
+
+def follow_recorded_charge(*, payment: Payment, charge_id: str, actor: Actor, now: datetime) -> bool:
+    """A charge was recorded whose chargeback may be here already, as of a charge that is none of ours, its capture having been
+    heard of so late: it is known whose it is. Lost already, what is held of the charge from now on has gone back to the
+    guest, so that the loss is drawn anew; returns whether it was. The caller has locked booking and payment."""
+    with transaction.atomic():
+        rows = list(Chargeback.objects.select_for_update(of=("self",)).filter(charge_id=charge_id).order_by("id"))
+        lost = [row for row in rows if row.loss_posted_at is not None]
+        for row in rows:
+            row.payment = payment
+            row.save(update_fields=["payment"])
+        for row in lost:
+            _reverse_loss(row, "its charge was recorded only now", actor, now)
+            _settle(row, actor, now)
+    return bool(lost)
 
 
 def record_warning(*, seen: SeenFraudWarning, actor: Actor, now: datetime) -> FraudWarning:
@@ -431,13 +450,17 @@ def _record_news(row: Chargeback, seen: SeenDispute, news: News, actor: Actor, n
 
 def _stop_refunds(row: Chargeback, payment: Payment, actor: Actor, now: datetime) -> None:
     """Refunds that wait or were not sent yet are taken back: the network has taken the money already, the provider would
-    refuse them, and the guest would be told that their card did."""
+    refuse them, and the guest would be told that their card did. What is owed by rule waits for the end instead."""
     waiting = Refund.objects.filter(payment=payment, status__in=["requested", "approved"], repays=None)
-    if not rules.is_open(row.status):  # lost: what was taken is the money of this charge alone
+    ended = not rules.is_open(row.status)
+    if ended:  # lost: what was taken is the money of this charge alone
         own = row.charge_id == payment.charge_id
         waiting = waiting.filter(charge=None) if own else waiting.filter(charge__charge_id=row.charge_id)
+    else:
+        waiting = waiting.filter(waits_for="")
+    why = actor.because(f"chargeback {row.code} has taken this money")
     for refund in waiting.order_by("id"):
-        stop_refund(refund=refund, actor=actor.because(f"chargeback {row.code} has taken this money"), now=now)
+        stop_refund(refund=refund, actor=why, now=now, tell=ended or not is_late(refund=refund))
 
 
 # Private: money ------------------------------------------------------------------------------------------------------

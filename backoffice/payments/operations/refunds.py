@@ -60,11 +60,13 @@ def open_refund(
     lines: Mapping[str, int] | None = None,
     charge: ExtraCharge | None = None,
     part_of: Refund | None = None,
+    waits_for: str = "",
 ) -> Refund:
     """Open one refund of a payment that the caller has locked with its booking. `amount` is in the charge's currency,
     `parts`, `platform_share` (what we bear ourselves) and `lines` (where it was asked for by line) in the booking's.
     Approved at once, or waiting for a second person. With a `charge` it is that instalment that goes back; where several
-    charges give back what was asked for, all but the first are `part_of` that and decided with it.
+    charges give back what was asked for, all but the first are `part_of` that and decided with it. One that is owed by rule
+    may be opened while it cannot be sent: it `waits_for` that to end (see `resume_refund`), and the guest is told.
 
     The same key with the same content returns the first refund; with other content it raises KeyReused. Raises
     RefundTooLarge when it is more than what is left, pending refunds counted."""
@@ -87,11 +89,12 @@ def open_refund(
         raise Invalid(f"cause: write one of {', '.join(REFUND_CAUSES)}.", field="cause")
     if bearer not in BEARERS:
         raise Invalid(f"bearer: write one of {', '.join(BEARERS)}.", field="bearer")
-    _check_room(payment, charge, amount, parts)
+    _check_room(payment, charge, amount, parts, waits=bool(waits_for))
     refund = Refund.objects.create(
         payment=payment,
         charge=charge,
         part_of=part_of,
+        waits_for=waits_for,
         amount=amount.amount,
         currency=amount.currency,
         **parts.as_dict(),
@@ -120,8 +123,10 @@ def open_refund(
         reason=reason,
         now=now,
     )
-    if approved:
+    if approved and not waits_for:
         _approve(refund, payment, actor, now)
+    if waits_for:
+        _tell_guest(refund, "refund_waits", now)
     touch(payment=payment)  # what a page shows of this money is no longer the present, whoever took of it
     return refund
 
@@ -161,29 +166,38 @@ def cancel_refund(*, refund_code: str, version: int, actor: Actor, now: datetime
         refund, _ = _lock_refund(refund_code, version)
         if refund.status != "requested":
             raise Conflict("This refund is approved already and on its way to the guest.")
-        if refund.requested_by_id != actor.id:
+        if refund.requested_by_id != actor.id or refund.waits_for:
             raise NotAllowed(verb="take back a refund that somebody else asked for")
         for each in _together(refund):
             _move_refund(each, "cancel", actor=actor, now=now)
     return refund
 
 
-def stop_refund(*, refund: Refund, actor: Actor, now: datetime) -> None:
-    """Take back a refund that waits or has not been sent, because a card network has taken the money; the actor says why.
-    The caller has locked booking and payment.
+def resume_refund(*, refund: Refund, actor: Actor, now: datetime) -> None:
+    """What a refund that is owed by rule waited for is over: approve and send it. The caller has locked booking and payment,
+    and found that nothing keeps it any more."""
+    refund = _locked(refund)
+    if refund.status == "requested" and refund.waits_for:
+        _approve(refund, refund.payment, actor, now)
+        touch(payment=refund.payment)
+
+
+def stop_refund(*, refund: Refund, actor: Actor, now: datetime, tell: bool = True) -> None:
+    """Take back a refund that waits or has not been sent, because a card network has taken the money; the actor says why,
+    and the guest is told to ask their bank (unless another takes its place: not `tell`). The caller has locked booking and
+    payment.
 
     One that is being sent is left alone: the provider answers whether it went out before the network took the charge."""
-    # A worker may be claiming it at this moment.
-    rows = Refund.objects.select_for_update(of=("self",)).select_related("payment__booking__guest")
-    refund = rows.get(id=refund.pk)
+    refund = _locked(refund)
     if refund.status not in {"requested", "approved"}:
         return
     posted = refund.status == "approved"
-    refund.settled_at = now
-    _move_refund(refund, "cancel", actor=actor, now=now, fields=["settled_at"])
+    refund.settled_at, refund.waits_for = now, ""
+    _move_refund(refund, "cancel", actor=actor, now=now, fields=["settled_at", "waits_for"])
     if posted:
         _unpost(refund, f"refund-stopped:{refund.code}", actor.reason, actor, now)
-    _tell_guest(refund, "refund_stopped", now)
+    if tell:
+        _tell_guest(refund, "refund_stopped", now)
 
 
 def claim_refund(*, refund_code: str, now: datetime) -> Refund | None:
@@ -243,20 +257,19 @@ def fail_refund(*, refund_code: str, failure: str, at_provider: bool, actor: Act
 # Private --------------------------------------------------------------------------------------------------------------
 
 
-def _check_room(payment: Payment, charge: ExtraCharge | None, amount: Money, parts: policies.Parts) -> None:
+def _check_room(
+    payment: Payment, charge: ExtraCharge | None, amount: Money, parts: policies.Parts, *, waits: bool
+) -> None:
     if payment.status != "captured":
         raise Conflict("Nothing has been paid yet; there is nothing to refund.")
-    queries.assert_refundable(payment=payment, charge_id=(charge.charge_id or "") if charge is not None else "")
+    if not waits:
+        queries.assert_refundable(payment=payment, charge_id=(charge.charge_id or "") if charge is not None else "")
     charged_in = charge.currency if charge is not None else payment.currency  # damage: in the home's
     if amount.currency != charged_in:
         raise Invalid(f"amount: this booking was charged in {charged_in}.", field="amount")
     if amount.amount <= 0:
         raise Invalid("amount: must be above zero.", field="amount")
-    limits = (
-        queries.refund_limits(payment=payment)
-        if charge is None
-        else queries.charge_limits(charge=charge, payment=payment)
-    )
+    limits = queries.left_of(payment=payment, charge=charge)  # of what no card network holds, as was just asked
     left = limits.parts.as_dict()
     over = [part for part, wanted in parts.as_dict().items() if wanted > left[part]]
     if amount > limits.charged or over:
@@ -267,7 +280,8 @@ def _approve(refund: Refund, payment: Payment, actor: Actor, now: datetime) -> N
     """Approve, post our side of the refund, and have it sent: the row in the outbox is the promise to send."""
     refund.approved_by_id = actor.id
     refund.approved_at = now
-    _move_refund(refund, "approve", actor=actor, now=now, fields=["approved_by", "approved_at"])
+    refund.waits_for = ""
+    _move_refund(refund, "approve", actor=actor, now=now, fields=["approved_by", "approved_at", "waits_for"])
     if refund.method == "other":
         post_repayment(refund=refund, actor=actor, now=now)
         return
@@ -323,6 +337,12 @@ def _unpost(refund: Refund, key: str, reason: str, actor: Actor, now: datetime) 
     ledger.reverse(journal_id=posted.id, key=key, reason=reason, actor=actor, now=now)
 
 
+def _locked(refund: Refund) -> Refund:
+    """The refund as it is now, of a booking and payment that the caller has locked: a worker may be claiming it."""
+    rows = Refund.objects.select_for_update(of=("self",)).select_related("payment__booking__guest")
+    return rows.get(id=refund.pk)
+
+
 def _lock_refund(refund_code: str, version: int | None) -> tuple[Refund, Payment]:
     """Lock booking, payment and refund, in the house's order. Raises NotFound, StaleVersion."""
     found = Refund.objects.select_related("payment__booking").filter(code=refund_code).first()
@@ -351,6 +371,11 @@ def check_second_person(*, refund: Refund, actor: Actor) -> None:
     """Raise unless the actor may say the second yes or no to this refund now; the console's buttons ask it too."""
     if refund.status != "requested":
         REFUND.after(refund.status, "approve")  # raises: says what it is and that it cannot be decided again
+    if refund.waits_for:
+        raise Conflict(
+            "This refund is owed by rule and waits for the end of a chargeback; then it is approved by itself, or taken back. "
+            "Nobody decides it."
+        )
     if refund.method == "other":
         actor.must("refunds.repay")
     bookings.not_for_oneself(booking=refund.payment.booking, actor=actor)

@@ -108,6 +108,13 @@ from backoffice.payments.queries.money import (
     webhook,
     webhooks,
 )
+from backoffice.payments.queries.waits import (
+    RefundWait,
+    left_of,
+    refund_waits,
+    waiting_by_rule,
+    why_refund_waits,
+)
 
 __all__ = [
     "ENDED",
@@ -115,6 +122,7 @@ __all__ = [
     "MoneyTable",
     "Movements",
     "RefundSource",
+    "RefundWait",
     "Source",
     "amount_asked",
     "asked_together",
@@ -161,6 +169,7 @@ __all__ = [
     "is_news",
     "is_wanted",
     "later_instalments",
+    "left_of",
     "line_limits",
     "money_moved",
     "money_of",
@@ -185,6 +194,7 @@ __all__ = [
     "refund_limits",
     "refund_seen",
     "refund_sources",
+    "refund_waits",
     "refunded_today",
     "refunds",
     "refunds_to_ask_about",
@@ -204,10 +214,12 @@ __all__ = [
     "unsettled_attempts",
     "unsettled_chargebacks",
     "urgency_of",
+    "waiting_by_rule",
     "waiting_for_provider",
     "was_accepted",
     "webhook",
     "webhooks",
     "why_payout_waits",
+    "why_refund_waits",
     "with_payments",
 ]

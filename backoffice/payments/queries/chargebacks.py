@@ -18,6 +18,7 @@ from backoffice.payments.models import BalanceTransaction, Chargeback, ExtraChar
 from backoffice.payments.policies import chargebacks as rules
 from backoffice.payments.queries.held import BY_BOOKING, held_parts
 from backoffice.payments.queries.money import blocking_chargebacks, captured_left, charge_left
+from backoffice.payments.queries.waits import later_left
 from backoffice.people import queries as people
 from backoffice.people.policies import STAFF_VERBS
 from backoffice.rulebook import queries as rulebook
@@ -200,9 +201,9 @@ def _of_charge(chargeback: Chargeback, payment: Payment) -> policies.RefundLimit
     extra = ExtraCharge.objects.filter(charge_id=chargeback.charge_id).select_related("booking").first()
     if extra is None:
         return captured_left(payment=payment)
-    if extra.kind == "instalment":
+    if extra.kind == "instalment" or extra.held:  # damage that came too late stands under the booking, for its guest
         return charge_left(charge=extra, payment=payment)
-    # Damage has no parts of a stay: what is lost of it was passed on to the host, or is ours to bear.
+    # Other damage has no parts of a stay: what is lost of it was passed on to the host, or is ours to bear.
     return policies.RefundLimits(
         parts=policies.Parts.none(extra.booking.currency),
         charged=Money(extra.amount, extra.currency),
@@ -220,11 +221,9 @@ def _less(limits: policies.RefundLimits, disputed: Money) -> policies.RefundLimi
 def _in_hand(chargeback: Chargeback, booking: Booking, back: policies.Parts) -> policies.Parts:
     """What of the disputed charge has not been released, as the ledger has it. Stays are released first to last: what later
     instalments brought is still there for what they were paid for, and bears nothing of an earlier charge."""
-    paid = ExtraCharge.objects.filter(booking=booking, kind="instalment", status="captured")
     this = ExtraCharge.objects.filter(charge_id=chargeback.charge_id).first()
-    later = paid.filter(number__gt=this.number if this is not None else 0)
-    sums = later.aggregate(**{part: Sum(part, default=0) for part in policies.PART_NAMES})
-    return (held_parts(booking=booking) + back).minus(policies.Parts.of(currency=booking.currency, amounts=sums))
+    later = later_left(booking=booking, number=this.number if this is not None else 0)
+    return (held_parts(booking=booking) + back).minus(later)
 
 
 # Work ----------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from backoffice.ledger import queries as ledger
 from backoffice.ledger.models import JournalLine
 from backoffice.payments import policies
 from backoffice.payments.models import PARTS, BalanceTransaction, ExtraCharge, Payment
+from backoffice.payments.queries.waits import parts_waiting
 from backoffice.rulebook import queries as rulebook
 from backoffice.rulebook.policies import ExchangeRate
 
@@ -26,7 +27,8 @@ _TO_COME: Final = ("requested", "scheduled", "submitted", "indeterminate", "requ
 
 
 def held_parts(*, booking: Booking) -> policies.Parts:
-    """What the ledger still holds under a booking in its own currency: captured, neither refunded nor released.
+    """What the ledger still holds under a booking in its own currency: captured, neither refunded nor released, and not
+    waiting to go back by rule (that is its guest's).
 
     The taxes in it are those that this booking brought; they are owed to their offices from the first."""
     amounts = dict.fromkeys(PARTS, 0)
@@ -36,7 +38,7 @@ def held_parts(*, booking: Booking) -> policies.Parts:
     for row in ledger.subject_sums(codes=list(_BY_SUBJECT), subjects=[booking.code]):
         if row.currency == booking.currency:
             amounts[_BY_SUBJECT[row.code]] = max(-row.amount, 0)
-    return policies.Parts.of(currency=booking.currency, amounts=amounts)
+    return policies.Parts.of(currency=booking.currency, amounts=amounts).minus(parts_waiting(booking=booking))
 
 
 def parts_to_come(*, booking: Booking) -> policies.Parts:

@@ -125,8 +125,9 @@ def unscheduled(*, limit: int = 500) -> list[str]:
         account__currency=OuterRef("currency"),
     )
     planned = Payout.objects.filter(booking=OuterRef("pk"), status__in=UNRELEASED, weight__gt=0)
-    rows = Booking.objects.filter(Exists(held), ~Exists(planned), status__in=OWED_TO_HOSTS).order_by("id")
-    return list(rows.values_list("code", flat=True)[:limit])
+    back = payments.waiting_by_rule().filter(payment__booking=OuterRef("pk"))  # the guest's, once a chargeback is over
+    rows = Booking.objects.filter(Exists(held), ~Exists(planned), ~Exists(back), status__in=OWED_TO_HOSTS)
+    return list(rows.order_by("id").values_list("code", flat=True)[:limit])
 
 
 def damage_label(*, charge_code: str) -> str:

@@ -128,7 +128,7 @@ def ledger_check(*, now: datetime) -> list[Finding]:
 # expected of the provider, what goes back, and the five parts. Signed, debit positive; our own facts only, not the
 # provider's (`bt.`), which reconciliation compares. A refund after the release takes its parts from the host and our revenue
 # (1310, 4100, 4110) instead; after one that had to convert, in another currency, so that of such bookings only the amounts
-# of the charge are compared here.
+# of the charge are compared here. Damage that was paid too late stands under its booking, for the guest.
 _EXPLAINED: Final = """
 WITH paid AS (
     SELECT payment.id AS payment_id, booking.code AS subject, booking.currency AS own, payment.currency, payment.amount,
@@ -139,7 +139,7 @@ WITH paid AS (
     SELECT NULL, booking.code, booking.currency, charge.currency, charge.amount,
            charge.held, charge.host_fee, charge.guest_fee, charge.vat, charge.occupancy_tax
     FROM payments_extracharge charge JOIN bookings_booking booking ON booking.id = charge.booking_id
-    WHERE charge.status = 'captured' AND charge.kind = 'instalment'
+    WHERE charge.status = 'captured' AND (charge.kind = 'instalment' OR charge.held > 0)
 ), returned AS (
     SELECT paid.subject, paid.own, refund.*, CASE WHEN refund.repays_id IS NULL THEN 1 ELSE 0 END AS takes
     FROM payments_refund refund JOIN paid ON paid.payment_id = refund.payment_id

@@ -190,8 +190,10 @@ def _instalments(host_id: int, since: date, until: date) -> QuerySet[Any]:
 
 
 def _refunded(host_id: int, since: date, until: date) -> QuerySet[Any]:
-    """What was approved and not refused by the provider; what a bank sent back stands aside for the guest all the same."""
-    approved = Refund.objects.filter(approved_at__isnull=False).exclude(status="failed", unclaimed=False)
+    """What was approved and not refused by the provider; what a bank sent back stands aside for the guest all the same, and
+    what is owed by rule is theirs while it waits. Damage that was paid too late was never the host's."""
+    owed = Refund.objects.filter(Q(approved_at__isnull=False) | ~Q(waits_for="")).exclude(charge__kind="damage")
+    approved = owed.exclude(status="failed", unclaimed=False)
     return _of_host(approved, "payment__booking__", host_id, since, until)
 
 

@@ -81,8 +81,9 @@ def receipt(*, booking_code: str, actor: Actor, now: datetime) -> Receipt:
     refunds = _refunds(booking)
     currency = payment.currency
     charged = Money.sum((charge.amount for charge in charges if charge.amount.currency == currency), currency)
-    # What a bank sent back is counted once, as it was taken: paid another way it may be in another currency.
-    back = [row for row in refunds if not row.repays]
+    # What a bank sent back is counted once, as it was taken: paid another way it may be in another currency. So may damage
+    # that was paid too late.
+    back = [row for row in refunds if not row.repays and row.amount.currency == currency]
     refunded = Money.sum((row.amount for row in back if row.story.state == "sent"), currency)
     pending = [row for row in back if row.story.state in {"waiting", "on_its_way", "returned"}]
     return Receipt(
@@ -149,6 +150,7 @@ def _refunds(booking: Booking) -> tuple[ReceiptRefund, ...]:
     found = list(rows.order_by("id"))
     repayments = {row.repays_id: row for row in found if row.repays_id is not None}
     codes = {row.id: row.code for row in found}
+    waits = payments.refund_waits(refunds=found)
     return tuple(
         ReceiptRefund(
             code=row.code,
@@ -157,17 +159,19 @@ def _refunds(booking: Booking) -> tuple[ReceiptRefund, ...]:
             asked_at=row.requested_at,
             sent_at=row.submitted_at,
             repays=codes.get(row.repays_id or 0, ""),
-            story=_story(row, repayments.get(row.id)),
+            story=_story(row, repayments.get(row.id), waits.get(row.id)),
         )
         for row in found
     )
 
 
-def _story(row: Refund, repayment: Refund | None) -> RefundStory:
+def _story(row: Refund, repayment: Refund | None, wait: payments.RefundWait | None) -> RefundStory:
     return refund_story(
         status=row.status,
         sent_on=row.submitted_at.astimezone(UTC).date() if row.submitted_at else None,
         unclaimed=row.unclaimed,
         repaid=repayment.status if repayment is not None else "",
         method=row.method,
+        disputed=wait is not None,
+        answered_by=wait.until.astimezone(UTC).date() if wait is not None and wait.until is not None else None,
     )

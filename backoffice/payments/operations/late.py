@@ -1,0 +1,96 @@
+"""Money that was captured too late, for a stay that had ended or damage that was decided otherwise, goes back by rule: all
+of it, through its own charge, once.
+
+While a chargeback of the booking is open the refund waits, as any would be refused; it is sent once nothing holds the money
+any more. What a chargeback of the very charge has given to the guest is not refunded on top, unless an appeal brings it back.
+A chargeback of another charge of the booking returns nothing of this one. Callers hold the locks of booking and payment.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from django.db.models import Q
+
+from backoffice.core.actor import Actor
+from backoffice.core.money import Money
+from backoffice.payments import queries
+from backoffice.payments.models import Chargeback, ExtraCharge, Payment, Refund
+from backoffice.payments.operations.refunds import open_refund, resume_refund, stop_refund
+
+# How the keys of these refunds begin; nobody else asks for a refund under such a key.
+CAPTURE: Final = "late-capture:"
+CHARGE: Final = "late-charge:"
+
+
+def give_back_late(*, payment: Payment, charge: ExtraCharge | None, reason: str, actor: Actor, now: datetime) -> Refund:
+    """Give back all of a charge that has just been recorded as captured too late (none: the payment itself). The refund is
+    approved; or requested, waiting for the end of a chargeback; or cancelled, where the network gave this very charge to the
+    guest."""
+    key = f"{CHARGE}{charge.code}" if charge is not None else f"{CAPTURE}{payment.code}"
+    return _open(payment, charge, reason, key, actor, now)
+
+
+def follow_late(*, payment: Payment, actor: Actor, now: datetime) -> None:
+    """A chargeback of the booking has news: send what came too late and waited for its end, and let what was taken back
+    because of it wait or go again, where the network did not give that charge to the guest after all."""
+    mine = Q(idempotency_key__startswith=CAPTURE) | Q(idempotency_key__startswith=CHARGE)
+    rows = Refund.objects.filter(mine, payment=payment).select_related("charge__booking").order_by("id")
+    latest: dict[int | None, list[Refund]] = {}
+    for row in rows:
+        latest.setdefault(row.charge_id, []).append(row)
+    for tries in latest.values():
+        _follow(tries, payment, actor, now)
+
+
+def is_late(*, refund: Refund) -> bool:
+    """Whether a refund gives back what came too late."""
+    return refund.idempotency_key.startswith((CAPTURE, CHARGE))
+
+
+def _follow(tries: list[Refund], payment: Payment, actor: Actor, now: datetime) -> None:
+    last = tries[-1]
+    keeping = _keeping(payment, last.charge)
+    if any(row.status == "lost" for row in keeping):
+        return  # the guest has it, and what was not sent has been taken back
+    if last.waits_for and not keeping:
+        resume_refund(
+            refund=last, actor=actor.because(f"no chargeback holds this money any more: {last.reason}"), now=now
+        )
+    # One that the provider refused because the network had been quicker than the news of it waits like the others.
+    refused = last.status == "failed" and not last.unclaimed and bool(keeping)
+    if last.status == "cancelled" or refused:
+        key = f"{tries[0].idempotency_key}:{len(tries) + 1}"
+        _open(payment, last.charge, last.reason, key, actor, now)
+
+
+def _open(payment: Payment, charge: ExtraCharge | None, reason: str, key: str, actor: Actor, now: datetime) -> Refund:
+    keeping = _keeping(payment, charge)
+    left = queries.left_of(payment=payment, charge=charge)
+    refund = open_refund(
+        payment=payment,
+        charge=charge,
+        amount=left.charged,
+        parts=left.parts,
+        platform_share=Money.zero(payment.booking.currency),
+        cause="late_capture",
+        bearer="host",
+        reason=reason,
+        idempotency_key=key,
+        approved=True,
+        waits_for="chargeback" if keeping else "",
+        actor=actor,
+        now=now,
+    )
+    lost = next((row for row in keeping if row.status == "lost"), None)
+    if lost is not None:
+        stop_refund(refund=refund, actor=actor.because(f"chargeback {lost.code} has taken this money"), now=now)
+        refund.refresh_from_db()
+    return refund
+
+
+def _keeping(payment: Payment, charge: ExtraCharge | None) -> list[Chargeback]:
+    """The chargebacks for which nothing of a charge can go back: any open one of the booking, and those it was lost to."""
+    charge_id = (charge.charge_id or "") if charge is not None else ""
+    return list(queries.blocking_chargebacks(payment=payment, charge_id=charge_id))

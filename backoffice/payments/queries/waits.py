@@ -1,0 +1,88 @@
+"""Questions about refunds that are owed by rule and wait: for what, until when, and what of a booking's money is theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Q, QuerySet, Sum
+
+from backoffice.bookings.models import Booking
+from backoffice.payments import policies
+from backoffice.payments.models import PARTS, Chargeback, ExtraCharge, Payment, Refund
+from backoffice.payments.policies import chargebacks as rules
+from backoffice.payments.queries.money import captured_left, charge_left
+from backoffice.payments.states import REFUND_COUNTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundWait:
+    """What keeps a refund that is owed by rule: the open chargebacks of its booking, by code. `until` is the latest day by
+    which one of them is to be answered, where the network names one; the network decides after it."""
+
+    chargebacks: tuple[str, ...]
+    until: datetime | None
+
+    @property
+    def sentence(self) -> str:
+        """For staff; a guest reads it in the words of their receipt."""
+        which = " and ".join(self.chargebacks) or "a chargeback"
+        answer = f", to be answered by {self.until:%d %b %Y %H:%M} UTC" if self.until is not None else ""
+        return (
+            f"It waits for the end of {which}{answer}. It is sent by itself once nothing holds this money, and taken back if "
+            "the card network gives this charge to the guest."
+        )
+
+
+def waiting_by_rule() -> QuerySet[Refund]:
+    """Refunds that are owed by rule and wait, the oldest first."""
+    return Refund.objects.filter(status="requested").exclude(waits_for="").order_by("id")
+
+
+def refund_waits(*, refunds: Iterable[Refund]) -> dict[int, RefundWait]:
+    """Why each of these refunds waits that is owed by rule, by id; those that wait for a person are not among them. One
+    statement for all of them."""
+    waiting = [refund for refund in refunds if refund.waits_for]
+    found: dict[int, list[Chargeback]] = {}
+    if waiting:
+        rows = Chargeback.objects.filter(payment__in={refund.payment_id for refund in waiting}, kind="chargeback")
+        for row in rows.exclude(status__in=rules.CLOSED).order_by("id"):
+            found.setdefault(row.payment_id or 0, []).append(row)
+    return {refund.pk: _wait(found.get(refund.payment_id, [])) for refund in waiting}
+
+
+def why_refund_waits(*, refund: Refund) -> RefundWait | None:
+    """Why a refund that is owed by rule waits; None for any other."""
+    return refund_waits(refunds=[refund]).get(refund.pk)
+
+
+def left_of(*, payment: Payment, charge: ExtraCharge | None) -> policies.RefundLimits:
+    """What refunds have left of a captured charge, the payment's own unless said, whatever a card network holds of it."""
+    return captured_left(payment=payment) if charge is None else charge_left(charge=charge, payment=payment)
+
+
+def parts_waiting(*, booking: Booking) -> policies.Parts:
+    """What stands under a booking and is the guest's by rule, though it cannot go back yet."""
+    return _sum(booking, waiting_by_rule().filter(payment__booking=booking))
+
+
+def later_left(*, booking: Booking, number: int) -> policies.Parts:
+    """What is still there of the captured instalments after `number`: less what went back of them, and what is to."""
+    later = ExtraCharge.objects.filter(booking=booking, kind="instalment", status="captured", number__gt=number)
+    # What waits for a person still stands under the booking.
+    gone = ~Q(waits_for="") | Q(status__in=set(REFUND_COUNTS) - {"requested"}) | Q(status="failed", unclaimed=True)
+    back = Refund.objects.filter(gone, charge__in=later, repays=None)
+    return _sum(booking, later).minus(_sum(booking, back))
+
+
+def _sum(booking: Booking, rows: QuerySet[Refund] | QuerySet[ExtraCharge]) -> policies.Parts:
+    amounts = rows.order_by().aggregate(**{part: Sum(part, default=0) for part in PARTS})
+    return policies.Parts.of(currency=booking.currency, amounts=amounts)
+
+
+def _wait(found: list[Chargeback]) -> RefundWait:
+    return RefundWait(
+        chargebacks=tuple(row.code for row in found),
+        until=max((row.due_by for row in found if row.due_by is not None), default=None),
+    )

@@ -1,0 +1,340 @@
+"""Money that was captured too late while a chargeback is open: recorded at once, given back by rule once nothing holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from backoffice.bookings.models import Booking
+from backoffice.core.errors import Conflict, Indeterminate
+from backoffice.notifications.models import OutboxMessage
+from backoffice.payments import operations as payments
+from backoffice.payments import queries as payment_queries
+from backoffice.payments.gateway import submit as submitting
+from backoffice.payments.gateway.stripe import gateway
+from backoffice.payments.models import Chargeback, ExtraCharge, Payment, Refund
+from backoffice.payouts import queries as payouts
+from backoffice.reporting import queries as reporting
+from backoffice.reporting.queries import health
+from backoffice.workflows import (
+    collect_charges,
+    import_balance_transactions,
+    keep_time,
+    refund_booking,
+    work_chargebacks,
+)
+from backoffice.workflows.pay_booking import pay
+from tests import factories
+from tests.racing import race
+from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows.steps import ROOMS, now
+from tests.workflows.test_chargebacks import again, answered, clean, decide, finance, hear, stage, stands, submit
+from tests.workflows.test_damage import approve, ask, stayed
+from tests.workflows.test_instalments import cancel, due, guest, long_stay, until
+
+pytestmark = pytest.mark.django_db(
+    transaction=True, available_apps=[*ROOMS, "backoffice.payouts", "backoffice.reporting"]
+)
+WORKER = collect_charges.ACTOR
+LOST_AFTER = collect_charges.LOST_AFTER
+
+
+def disputed(sandbox: RunningSandbox, charge_id: str | None) -> Chargeback:
+    """The guest goes to their bank about a charge; only the dispute is heard of, and its money imported."""
+    made = sandbox.control("POST", "/_sim/disputes", {"charge": charge_id})
+    sandbox.advance(60)
+    row = work_chargebacks.take_over(dispute_id=str(made["id"]), actor=WORKER, now=now())
+    import_balance_transactions.run(now=now())
+    return row
+
+
+def unheard(sandbox: RunningSandbox) -> tuple[Booking, ExtraCharge, str]:
+    """A stay that its guest ended while its second month was being charged, and the charge that we have not heard of."""
+    booking = long_stay(nights=60)
+    (row,) = due(booking)
+    until(sandbox, row.due_at)
+    before = {each.id for each in sandbox.client().v1.charges.list().data}
+    sandbox.fault("reset_after_commit", method="POST", path="/v1/payment_intents", times=3)
+    collect_charges.collect_due(now=now())
+    sandbox.clear_faults()
+    assert not cancel(booking, guest(booking)).refund
+    (made,) = {each.id for each in sandbox.client().v1.charges.list().data} - before
+    return booking, row, made
+
+
+def heard(charge: ExtraCharge) -> Refund:
+    """The lost answer is asked for, twice and twice at once: recorded once, given back once."""
+    at = now() + LOST_AFTER
+    race([lambda: collect_charges.resolve_unanswered(now=at)] * 2)
+    collect_charges.resolve_unanswered(now=at)
+    charge.refresh_from_db()
+    assert charge.status == "captured"
+    return Refund.objects.get(charge=charge)
+
+
+def latest(charge: ExtraCharge | None = None) -> Refund:
+    found = Refund.objects.filter(cause="late_capture", charge=charge).order_by("id").last()
+    assert found is not None
+    return found
+
+
+def sent(refund: Refund) -> Refund:
+    refund_booking.send(refund_code=refund.code, actor=WORKER, now=now())
+    refund.refresh_from_db()
+    assert refund.status == "succeeded"
+    return refund
+
+
+def net(sandbox: RunningSandbox, charge_id: str | None) -> int:
+    """What the guest is still out of pocket for a charge: not refunded, and not taken back by their bank."""
+    charge = sandbox.client().v1.charges.retrieve(charge_id or "")
+    rows = sandbox.client().v1.disputes.list({"charge": charge.id}).data
+    return charge.amount - charge.amount_refunded - sum(row.amount for row in rows if row.status == "lost")
+
+
+def told(topic: str) -> int:
+    return OutboxMessage.objects.filter(topic=topic, channel="email").count()
+
+
+def test_it_is_recorded_at_once_and_waits_where_everybody_can_see_why(sandbox: RunningSandbox) -> None:
+    booking, charge, _ = unheard(sandbox)
+    chargeback = disputed(sandbox, booking.payment.charge_id)
+    held = -stands("2100", booking.code)
+    refund = heard(charge)
+    assert (refund.status, refund.waits_for, refund.amount) == ("requested", "chargeback", charge.amount)
+    assert -stands("2100", booking.code) == held + charge.held and stands("2400", refund.code) == 0
+    wait = payment_queries.why_refund_waits(refund=refund)
+    assert wait is not None and wait.chargebacks == (chargeback.code,) and wait.until == chargeback.due_by
+    assert chargeback.code in wait.sentence and f"{chargeback.due_by:%d %b %Y}" in wait.sentence
+    assert told("refund_waits") == 1 and told("refund_stopped") == 0
+
+    # It is the guest's: nobody decides it, nothing sends it, and nothing of it is planned for the host or earned by them.
+    asked: dict[str, Any] = {"refund_code": refund.code, "version": refund.version, "actor": finance(), "now": now()}
+    with pytest.raises(Conflict, match="by rule"):
+        payments.approve_refund(**asked)
+    with pytest.raises(Conflict, match="by rule"):
+        payments.reject_refund(reason="x", **asked)
+    keep_time.resolve_indeterminate(now=now() + LOST_AFTER)
+    assert refund_booking.send(refund_code=refund.code, actor=WORKER, now=now()) is None
+    assert sum(row.held for row in payouts.payouts_of_booking(booking_id=booking.pk)) == held
+    assert payment_queries.held_parts(booking=booking).held.amount == held
+    assert payouts.unscheduled() == []
+    (month,) = reporting.earnings(host_id=booking.host_id, since=booking.check_in, until=booking.check_out)
+    assert month.net.amount == held
+    (shown,) = reporting.refunds_of(booking_code=booking.code, actor=guest(booking))
+    assert shown.story.state == "waiting" and f"{chargeback.due_by:%d %b %Y}" in shown.story.sentence
+    assert health.bookings_explained().ok
+    clean()
+
+
+@pytest.mark.parametrize("outcome", ["won", "lost"])
+def test_the_chargeback_of_another_charge_returns_nothing_of_this_one(sandbox: RunningSandbox, outcome: str) -> None:
+    booking, charge, charge_id = unheard(sandbox)
+    chargeback = disputed(sandbox, booking.payment.charge_id)
+    refund = heard(charge)
+    answered(sandbox, chargeback, "winning_evidence" if outcome == "won" else "losing_evidence")
+    refund.refresh_from_db()
+    assert (refund.status, refund.waits_for) == ("approved", "") and stands("2400", refund.code) == -charge.amount
+    sent(refund)
+    hear(sandbox)
+    assert net(sandbox, charge_id) == 0 and Refund.objects.count() == 1
+    # Of the first month nothing has been released: lost, all of it has gone back to the guest.
+    kept = {"won": booking.payment.held, "lost": 0}[outcome]
+    assert (-stands("2100", booking.code), stands("5200", chargeback.provider_id)) == (kept, 0)
+    assert health.bookings_explained().ok
+    clean()
+
+
+@pytest.mark.parametrize("first", ["chargeback", "charge"])
+@pytest.mark.parametrize("outcome", ["won", "lost"])
+def test_lost_itself_the_guest_has_it_and_is_not_paid_twice(sandbox: RunningSandbox, outcome: str, first: str) -> None:
+    booking, charge, charge_id = unheard(sandbox)
+    words = "winning_evidence" if outcome == "won" else "losing_evidence"
+    chargeback = disputed(sandbox, charge_id)
+    assert chargeback.payment is None  # nobody knows yet whose charge it is
+    if first == "charge":
+        refund = heard(charge)
+        assert (refund.status, refund.waits_for) == ("requested", "chargeback")
+        chargeback = answered(sandbox, again(chargeback), words)
+    else:
+        submit(stage(chargeback, uncategorized_text=words))
+        sandbox.advance(3600)
+        work_chargebacks.take_over(dispute_id=chargeback.provider_id, actor=WORKER, now=now())
+        import_balance_transactions.run(now=now())
+        work_chargebacks.follow_money(sources=[chargeback.provider_id], actor=WORKER, now=now())
+        refund = heard(charge)
+        chargeback = again(chargeback)
+        assert chargeback.payment is not None
+    refund.refresh_from_db()
+    assert refund.status == ("approved" if outcome == "won" else "cancelled")
+    if outcome == "won":
+        sent(refund)
+    assert told("refund_stopped") == (1 if outcome == "lost" else 0)
+    hear(sandbox)
+    assert net(sandbox, charge_id) == 0
+    # What was held of it has gone back to the guest either way; it is no loss of ours, and never the host's.
+    assert (-stands("2100", booking.code), stands("5200", chargeback.provider_id)) == (booking.payment.held, 0)
+    assert health.bookings_explained().ok
+    clean()
+
+
+def test_what_a_later_instalment_gave_back_leaves_an_earlier_charge_its_own(sandbox: RunningSandbox) -> None:
+    """The second month has gone back: all that is held is the first month's, and a loss of it takes that."""
+    booking, charge, _ = unheard(sandbox)
+    sent(heard(charge))
+    chargeback = disputed(sandbox, booking.payment.charge_id)
+    answered(sandbox, chargeback, "losing_evidence")
+    assert (stands("2100", booking.code), stands("5200", chargeback.provider_id)) == (0, 0)
+    assert sum(row.held for row in payouts.payouts_of_booking(booking_id=booking.pk)) == 0
+    clean()
+
+
+def test_an_appeal_that_brings_it_back_gives_it_back(sandbox: RunningSandbox) -> None:
+    booking, charge, charge_id = unheard(sandbox)
+    chargeback = disputed(sandbox, charge_id)
+    heard(charge)
+    answered(sandbox, again(chargeback), "losing_evidence")
+    decide(sandbox, chargeback.provider_id, status="appeal_under_review")
+    hear(sandbox)
+    assert [row.status for row in Refund.objects.order_by("id")] == ["cancelled", "requested"]
+    decide(sandbox, chargeback.provider_id, status="won")
+    hear(sandbox)
+    sent(latest(charge))
+    hear(sandbox)
+    assert net(sandbox, charge_id) == 0 and stands("2100", booking.code) == -booking.payment.held
+    clean()
+
+
+def test_one_that_was_not_sent_yet_waits_and_is_not_given_up(sandbox: RunningSandbox) -> None:
+    booking, charge, charge_id = unheard(sandbox)
+    refund = heard(charge)
+    assert refund.status == "approved"
+    chargeback = disputed(sandbox, booking.payment.charge_id)
+    refund.refresh_from_db()
+    assert refund.status == "cancelled" and stands("2400", refund.code) == 0
+    waiting = latest(charge)
+    assert (waiting.status, waiting.waits_for, waiting.amount) == ("requested", "chargeback", charge.amount)
+    assert (told("refund_waits"), told("refund_stopped")) == (1, 0)
+    answered(sandbox, chargeback, "losing_evidence")
+    sent(latest(charge))
+    hear(sandbox)
+    assert net(sandbox, charge_id) == 0 and Refund.objects.count() == 2
+    clean()
+
+
+def test_one_that_the_provider_refused_before_we_heard_of_the_chargeback_waits(sandbox: RunningSandbox) -> None:
+    _, charge, charge_id = unheard(sandbox)
+    refund = heard(charge)
+    made = sandbox.control("POST", "/_sim/disputes", {"charge": charge_id})
+    with pytest.raises(Exception, match="charged back"):
+        refund_booking.send(refund_code=refund.code, actor=WORKER, now=now())
+    refund.refresh_from_db()
+    assert (refund.status, refund.unclaimed) == ("failed", False)
+    work_chargebacks.take_over(dispute_id=str(made["id"]), actor=WORKER, now=now())
+    waiting = latest(charge)
+    assert (waiting.status, waiting.waits_for) == ("requested", "chargeback")
+    hear(sandbox)
+    answered(sandbox, Chargeback.objects.get(), "winning_evidence")
+    sent(latest(charge))
+    assert net(sandbox, charge_id) == 0
+
+
+def test_news_of_the_end_at_one_moment_sends_it_once(sandbox: RunningSandbox) -> None:
+    booking, charge, _ = unheard(sandbox)
+    chargeback = disputed(sandbox, booking.payment.charge_id)
+    refund = heard(charge)
+    decide(sandbox, chargeback.provider_id, status="won")
+    at = now()
+    race([lambda: work_chargebacks.take_over(dispute_id=chargeback.provider_id, actor=WORKER, now=at)] * 3)
+    assert OutboxMessage.objects.filter(topic="workflows.send_refund").count() <= 1
+    assert stands("2400", refund.code) == -charge.amount
+    tries: list[Callable[[], Any]] = [lambda: refund_booking.send(refund_code=refund.code, actor=WORKER, now=at)] * 3
+    race(tries)
+    refund.refresh_from_db()
+    assert refund.status == "succeeded" and len(sandbox.client().v1.refunds.list().data) == 1
+
+
+def test_a_job_that_asks_how_it_stands_sends_it_too(sandbox: RunningSandbox) -> None:
+    booking, charge, _ = unheard(sandbox)
+    chargeback = disputed(sandbox, booking.payment.charge_id)
+    refund = heard(charge)
+    decide(sandbox, chargeback.provider_id, status="won")
+    sandbox.advance(2 * 3600)
+    work_chargebacks.run(now=now())
+    keep_time.resolve_indeterminate(now=now() + LOST_AFTER)
+    refund.refresh_from_db()
+    assert refund.status == "succeeded"
+
+
+@pytest.mark.parametrize("outcome", ["won", "lost", "lost before we heard of the payment"])
+def test_a_payment_after_its_nights_were_gone(sandbox: RunningSandbox, outcome: str) -> None:
+    home = factories.listing(now=now())
+    first, second = (factories.person(name, now=now()) for name in ("Alice", "Charlie"))
+    booking = factories.booking(home, first, now=now())
+    sandbox.fault("reset_after_commit", method="POST", path="/v1/payment_intents", times=3)
+    with pytest.raises(Indeterminate):
+        pay(booking_code=booking.code, payment_method="pm_card_visa", actor=guest(booking), now=now())
+    sandbox.clear_faults()
+    sandbox.advance(40 * 60)
+    keep_time.expire_holds(now=now())
+    factories.booking(home, second, now=now())
+    (made,) = sandbox.client().v1.charges.list().data
+    chargeback = disputed(sandbox, made.id)
+    words = "winning_evidence" if outcome == "won" else "losing_evidence"
+    if outcome.endswith("payment"):
+        decide(sandbox, chargeback.provider_id, status="lost")
+        work_chargebacks.take_over(dispute_id=chargeback.provider_id, actor=WORKER, now=now())
+        assert stands("5200", chargeback.provider_id) == chargeback.amount  # of a charge that is none of ours
+    keep_time.resolve_indeterminate(now=now() + LOST_AFTER)
+    payment = Payment.objects.get(booking=booking)
+    assert payment.status == "captured"
+    refund = latest()
+    if not outcome.endswith("payment"):
+        assert (refund.status, refund.waits_for) == ("requested", "chargeback") and told("late_capture_refunded") == 0
+        answered(sandbox, again(chargeback), words)
+        refund.refresh_from_db()
+    if outcome == "won":
+        sent(refund)
+    else:
+        assert refund.status == "cancelled" and told("refund_stopped") == 1
+    hear(sandbox)
+    assert net(sandbox, made.id) == 0
+    assert (stands("2100", booking.code), stands("5200", chargeback.provider_id)) == (0, 0)
+    assert health.bookings_explained().ok
+    clean()
+
+
+@pytest.mark.parametrize("disputed_charge", ["the stay", "the damage"])
+@pytest.mark.parametrize("currency", ["EUR", "USD"])
+def test_damage_that_was_asked_for_no_more(sandbox: RunningSandbox, disputed_charge: str, currency: str) -> None:
+    booking = stayed(sandbox, currency=currency)
+    charge = approve(ask(booking))
+    sandbox.advance(24 * 3600 + 60)
+    payments.claim_charge(charge_code=charge.code, actor=WORKER, now=now())
+    seen = submitting.charge(
+        charge=payment_queries.extra_charge(code=charge.code), gateway=gateway(), return_url="https://desk.example"
+    )
+    payments.refuse_charge(charge_code=charge.code, error="refused", refused=True, actor=WORKER, now=now())
+    charge.refresh_from_db()
+    payments.cancel_damage(
+        charge_code=charge.code, version=charge.version, reason="It was old.", actor=finance(), now=now()
+    )
+    own = disputed_charge == "the damage"
+    chargeback = disputed(sandbox, seen.charge_id if own else booking.payment.charge_id)
+    held = stands("2100", booking.code)
+    collect_charges.settle(seen=seen, actor=WORKER, now=now())
+    refund = latest(charge)
+    assert (refund.status, refund.waits_for) == ("requested", "chargeback")
+    reporting.receipt(booking_code=booking.code, actor=guest(booking), now=now())
+    answered(sandbox, again(chargeback), "losing_evidence")
+    refund.refresh_from_db()
+    assert refund.status == ("cancelled" if own else "approved")
+    if not own:
+        sent(refund)
+    hear(sandbox)
+    assert net(sandbox, seen.charge_id) == 0
+    assert (stands("2100", booking.code), stands("5200", chargeback.provider_id)) == (held if own else 0, 0)
+    assert health.bookings_explained().ok
+    clean()
