@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -179,3 +180,16 @@ def arrived(*lines: SeenStatementLine, now: datetime = NOW) -> dict[str, int]:
     """The bank sends its statement."""
     operations.import_lines(lines=lines, actor=ACTOR, now=now)
     return operations.match_lines(actor=ACTOR, now=now)
+
+
+def until_somebody_waits() -> None:
+    """Another connection has come to wait for a lock."""
+    with connection.cursor() as cursor:
+        for _ in range(2_000):
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            if cursor.fetchone()[0]:
+                return
+            time.sleep(0.01)
+    raise AssertionError("nobody has come to wait")

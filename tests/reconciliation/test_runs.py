@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -53,6 +52,7 @@ from tests.reconciliation.steps import (
     moved,
     post,
     swept,
+    until_somebody_waits,
 )
 from tests.reconciliation.test_classes import Books
 from tests.stripe_sandbox.server import RunningSandbox
@@ -404,18 +404,6 @@ def test_a_dry_run_that_waits_for_somebody_looks_anew_at_what_they_have_done(san
         dry = reconcile(scope="bank", since=None, until=None, actor=ACTOR, now=now(), dry_run=True, statement=[line])
         naming.result(timeout=60)
     assert dry.differences == [] and not Run.objects.exists()
-
-
-def until_somebody_waits() -> None:
-    with connection.cursor() as cursor:
-        for _ in range(2_000):
-            cursor.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-            if cursor.fetchone()[0]:
-                return
-            time.sleep(0.01)
-    raise AssertionError("nobody has come to wait")
 
 
 def test_a_dry_run_that_never_has_a_quiet_moment_says_so_and_leaves_nothing(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from threading import Event
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
@@ -18,9 +20,11 @@ from backoffice.ledger import queries as ledger_queries
 from backoffice.ledger.policies import Line
 from backoffice.reconciliation import operations, policies, queries
 from backoffice.reconciliation.models import Break
+from backoffice.reconciliation.operations import breaks
 from tests import factories
 from tests.factories import NOW
-from tests.reconciliation.steps import compared, post
+from tests.racing import race
+from tests.reconciliation.steps import compared, post, until_somebody_waits
 
 pytestmark = pytest.mark.django_db(transaction=True)
 LATER = NOW + timedelta(days=2)
@@ -142,6 +146,84 @@ def test_what_changed_since_it_was_proposed_is_not_approved() -> None:
     compared("state", now=LATER)
     found.refresh_from_db()
     assert (found.status, found.cls, found.proposal) == ("investigating", "amount_mismatch", None)
+
+
+# Account -> its key, what stands there alone, and what would clear it.
+HEALED = {
+    "1150": (
+        "ch_lost",
+        ("capture", [("1150", "ch_lost", 5_000), ("2100", "BK-LOST01", -5_000)]),
+        ("bt.charge", [("1100", "stripe", 5_000), ("1150", "ch_lost", -5_000)]),
+    ),
+    "2400": (
+        "RF-LOST",
+        ("bt.refund", [("1100", "stripe", -5_000), ("2400", "RF-LOST", 5_000)]),
+        ("refund", [("2100", "BK-LOST01", 5_000), ("2400", "RF-LOST", -5_000)]),
+    ),
+}
+
+
+@pytest.mark.parametrize("first", ["what heals it", "the write-off", "whoever"])
+@pytest.mark.parametrize("account", HEALED)
+def test_a_write_off_and_what_would_have_healed_the_break_at_once(
+    account: str, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, (kind, lines), (healing_kind, healing) = HEALED[account]
+    post("seed", "capture", [("1150", "ch_seed", 9_000), ("2100", "BK-LOST01", -9_000)], at=LATER)
+    post("there", kind, lines)
+    compared("state", now=LATER)
+    found = Break.objects.get(key=f"{account} {key}")
+    maker, checker = finance("Mia"), finance("Chad")
+    found = operations.propose_write_off(code=found.code, reason="Lost", actor=maker, now=LATER)
+    look, give_up = breaks.proposed_write_off, ledger.post
+    looked, healed, given_up = Event(), Event(), Event()
+
+    def looking(**facts: Any) -> policies.WriteOff:
+        seen = look(**facts)
+        looked.set()
+        assert first != "what heals it" or healed.wait(timeout=60)  # it comes between the last look and the posting
+        return seen
+
+    def giving_up(**facts: Any) -> Any:
+        posted = give_up(**facts)
+        given_up.set()
+        if first == "the write-off":
+            until_somebody_waits()
+        return posted
+
+    def heal() -> None:
+        assert first == "whoever" or looked.wait(timeout=60)
+        assert first != "the write-off" or given_up.wait(timeout=60)
+        with transaction.atomic():
+            give_up(key="heal", kind=healing_kind, lines=[Line(a, k, n, "EUR") for a, k, n in healing], **told)
+        healed.set()
+
+    told = {"subject": "BK-LOST01", "effective_at": LATER, "actor": system("tests"), "now": LATER}
+    with monkeypatch.context() as patch:
+        patch.setattr(breaks, "proposed_write_off", looking)
+        patch.setattr(breaks.ledger, "post", giving_up)
+        outcome, fault = race([lambda: decide(found, checker), heal])
+    assert fault is None, fault
+    compared("state", now=LATER)
+    found.refresh_from_db()
+    standing = ledger_queries.balance(account=account, key=key, currency="EUR")
+    lost = ledger_queries.balance(account="5220", key="BK-LOST01", currency="EUR")
+    if isinstance(outcome, Refused):
+        assert first != "the write-off", outcome
+        assert first == "whoever" or "no longer what stands there" in str(outcome)
+        assert (standing, lost, found.status) == (0, 0, "self_healed")
+    else:
+        assert first != "what heals it" and outcome.status == "written_off", outcome
+        assert (standing, lost) == (-5_000, 5_000) and (found.status, found.difference) == ("reopened", 5_000)
+    assert [finding for finding in ledger_queries.check(now=LATER) if not finding.ok] == []
+
+
+def test_a_write_off_of_what_has_come_meanwhile_says_that_it_has_come() -> None:
+    found = lost_charge(5_000)
+    found = operations.propose_write_off(code=found.code, reason="Lost", actor=finance("Mia"), now=LATER)
+    post("bt:txn_late", "bt.charge", [("1100", "stripe", 5_000), ("1150", "ch_lost", -5_000)])
+    with pytest.raises(Refused, match=r"has come[.] The next run closes the break"):
+        decide(found, finance("Chad"))
 
 
 def test_what_the_provider_shows_otherwise_is_not_written_off() -> None:

@@ -188,11 +188,7 @@ def decide_write_off(*, code: str, approve: bool, reason: str, version: int, act
         proposal = policies.WriteOff.from_dict(found.proposal or {})
         present = proposed_write_off(found=found, now=now)
         if (present.amount, present.contra) != (proposal.amount, proposal.contra):
-            raise Refused(
-                f"{proposal.amount} to {proposal.contra} was proposed and that is no longer what stands there or where it may "
-                "go; reject it and look again.",
-                missing="a proposal for what stands there now",
-            )
+            raise _no_longer(proposal)
         posted = ledger.post(
             key=f"break:{found.code}:{found.version}",
             kind="write_off",
@@ -204,6 +200,10 @@ def decide_write_off(*, code: str, approve: bool, reason: str, version: int, act
             actor=actor,
             now=now,
         )
+        # What would have healed it may have been posted since we looked. Our lines hold the account now: whoever comes after
+        # us waits, and what came before us is seen.
+        if _standing(proposal):
+            raise _no_longer(proposal)
         found.status = BREAK.after(approved, "write_off")
         found.decided_by_id, found.decided_at, found.closed_at = actor.id, now, now
         found.journal_id = posted.journal_id if posted is not None else None
@@ -228,6 +228,18 @@ def _hold_still(code: str) -> None:
     proposal = Break.objects.filter(code=code).values_list("proposal", flat=True).first()
     if proposal:
         statements.hold_still(account=proposal["account"], key=proposal["key"])
+
+
+def _standing(proposal: policies.WriteOff) -> int:
+    return ledger_queries.balance(account=proposal.account, key=proposal.key, currency=proposal.amount.currency)
+
+
+def _no_longer(proposal: policies.WriteOff) -> Refused:
+    return Refused(
+        f"{proposal.amount} to {proposal.contra} was proposed and that is no longer what stands there or where it may "
+        "go; reject it and look again.",
+        missing="a proposal for what stands there now",
+    )
 
 
 def _sides(match: BankMatch) -> tuple[str, str]:

@@ -77,7 +77,12 @@ def write_off(
     Beyond, what we are short of is bad debt (5220, under the booking, else the key): it was owed to us and does not come.
     Raises Refused for what is not ours to give up: a
     surplus beyond the cap belongs to somebody, and the provider's mirror moves with balance transactions alone."""
-    if leg not in _STANDING or not detail.get("standing"):
+    if leg in _STANDING and not detail.get("standing"):
+        raise Refused(
+            "Nothing stands on this clearing account any more: what was missing has come. The next run closes the break.",
+            missing="a balance on a clearing account",
+        )
+    if leg not in _STANDING:
         raise Refused(
             "Only what stands on a clearing account can be written off: the provider's mirror moves with its own movements "
             "alone. Import them again, or reverse the journal and post it anew.",
