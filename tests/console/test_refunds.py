@@ -131,7 +131,11 @@ def test_one_that_is_owed_by_rule_says_why_it_waits_and_offers_no_decision(world
     until = f"{held_by.due_by:%d %b %Y}"
     for client in (finance, lead):
         assert not buttons(client, row)
-    assert act(finance, "approve", row).status_code == act(finance, "reject", row, reason="It was not owed").status_code == 409
+    assert (
+        act(finance, "approve", row).status_code
+        == act(finance, "reject", row, reason="It was not owed").status_code
+        == 409
+    )
     row.refresh_from_db()
     assert row.status == "requested"
     for shown in (row, booking):
