@@ -161,6 +161,12 @@ class ProviderError(StaydeskError):
     code = "provider_refused"
     sentence = "The payment provider refused: {message}"
 
+    @property
+    def words(self) -> str:
+        """The provider's own words as a sentence: what is kept of a refusal, and put into a sentence of ours."""
+        said = str(self.facts.get("message") or self).strip()
+        return said if said.endswith((".", "!", "?")) else f"{said}."
+
 
 class PaymentDeclined(ProviderError):
     """The guest's bank or the provider declined this attempt; another card may work."""

@@ -77,7 +77,7 @@ def send(*, clawback_code: str, actor: Actor, now: datetime) -> Clawback | None:
         raise
     except ProviderError as error:
         payouts.fail_clawback(
-            clawback_code=clawback_code, failure=str(error), tries=claimed.tries, actor=actor, now=now
+            clawback_code=clawback_code, failure=error.words, tries=claimed.tries, actor=actor, now=now
         )
         raise
     return payouts.record_clawback(
@@ -177,7 +177,7 @@ def _reverse(claimed: Clawback) -> SeenReversal:
     payout = claimed.payout
     account = payout_queries.account_of(host_id=payout.host_id)
     if payout.transfer_id is None or account is None or account.provider_id is None:
-        raise ProviderError(message="the transfer came back by itself; there is nothing to reverse")
+        raise ProviderError(message="The transfer came back by itself: there is nothing to reverse.")
     return gateway().reverse_transfer(
         transfer_id=payout.transfer_id,
         amount=Money(claimed.amount, claimed.currency),

@@ -82,7 +82,7 @@ def resolve(*, charge_code: str, actor: Actor, now: datetime) -> SeenPayment | N
     seen = _look_for(charge)
     wanted = payment_queries.is_wanted(charge=charge)
     if seen is None and not wanted:
-        _refuse(charge, "never carried out", actor, now)
+        _refuse(charge, "The call was never carried out.", actor, now)
         return None
     if _is_open(seen, charge, wanted):
         try:
@@ -93,7 +93,7 @@ def resolve(*, charge_code: str, actor: Actor, now: datetime) -> SeenPayment | N
                 raise
             seen = _look_for(charge)
             if _is_open(seen, charge, wanted):
-                _refuse(charge, "never carried out", actor, now)
+                _refuse(charge, "The call was never carried out.", actor, now)
                 raise
     assert seen is not None  # it would be open
     _record(charge, seen, actor, now)
@@ -172,7 +172,7 @@ def _submit(charge: ExtraCharge, actor: Actor, now: datetime) -> SeenPayment:
         _refuse(charge, str(error), actor, now)
         raise
     except ProviderError as error:
-        _refuse(charge, str(error), actor, now, refused=True)
+        _refuse(charge, error.words, actor, now, refused=True)
         raise
     _record(charge, seen, actor, now)
     return seen

@@ -67,7 +67,7 @@ def resolve_attempt(*, attempt_id: int, actor: Actor, now: datetime) -> SeenPaym
     waits = payment.booking.status in _PAYABLE
     if seen is None and not waits:
         # Given up, or out of time: nobody is charged now only to be refunded. Had the call got through, it is late money.
-        payments.abandon_attempt(attempt_id=attempt.id, error="never carried out", actor=actor, now=now)
+        payments.abandon_attempt(attempt_id=attempt.id, error="The call was never carried out.", actor=actor, now=now)
         return None
     if _is_open(seen, attempt, waits):
         try:
@@ -85,7 +85,9 @@ def resolve_attempt(*, attempt_id: int, actor: Actor, now: datetime) -> SeenPaym
                 raise
             seen = _look_for(attempt)
             if _is_open(seen, attempt, waits):
-                payments.abandon_attempt(attempt_id=attempt.id, error="never carried out", actor=actor, now=now)
+                payments.abandon_attempt(
+                    attempt_id=attempt.id, error="The call was never carried out.", actor=actor, now=now
+                )
                 raise
     assert seen is not None  # it would be open
     _settle(seen, attempt.id, actor, now)

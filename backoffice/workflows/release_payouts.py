@@ -63,7 +63,7 @@ def run(*, now: datetime, actor: Actor, limit: int | None = None, dry_run: bool 
     done["scheduled"] += sum(map(bool, owed_back))
     for code, transfer in queries.transfers_come_back(now=now):
         payouts.note_transfer_failure(
-            payout_code=code, transfer_id=transfer, failure="it came back", actor=actor, now=now
+            payout_code=code, transfer_id=transfer, failure="The transfer came back.", actor=actor, now=now
         )
         done["come_back"] += 1
     if not queries.stop_of_payouts():
@@ -102,7 +102,11 @@ def find_lost(*, payout_code: str, actor: Actor, now: datetime) -> Payout:
         if found is not None:
             return payouts.record_transfer(payout_code=payout_code, seen=found, actor=actor, now=now)
         return payouts.fail_transfer(
-            payout_code=payout_code, failure="never carried out", tries=payout.tries, actor=actor, now=now
+            payout_code=payout_code,
+            failure="The transfer was never carried out.",
+            tries=payout.tries,
+            actor=actor,
+            now=now,
         )
 
 
@@ -119,11 +123,14 @@ def _sent(released: Released, actor: Actor, now: datetime) -> Payout:
 
 
 def _refusal(payout: Payout, waits: Waiting) -> Conflict | Stopped:
-    until = f" It waits until {waits.until:%Y-%m-%d %H:%M} UTC." if waits.until is not None else ""
     stopped = queries.stop_of_payouts()
     if stopped:
         return Stopped(scope="Payouts", reason=stopped)
-    return Conflict(f"{payout.code} is not sent: {waits.sentence}{until}", waits_for=waits.sentence)
+    return Conflict(_not_sent(payout.code, waits.sentence, waits.until), waits_for=waits.sentence)
+
+
+def _not_sent(code: str, why: str, until: datetime | None) -> str:
+    return f"{code} is not sent. {why}" + (f" It waits until {until:%Y-%m-%d %H:%M} UTC." if until is not None else "")
 
 
 def _send(payout: Payout, actor: Actor, now: datetime) -> Payout:
@@ -134,15 +141,19 @@ def _send(payout: Payout, actor: Actor, now: datetime) -> Payout:
     except (Indeterminate, UpstreamUnavailable):
         raise  # it stays in_transfer: the next run looks for it
     except ProviderError as refusal:
-        payouts.fail_transfer(payout_code=payout.code, failure=str(refusal), tries=payout.tries, actor=actor, now=now)
-        raise
+        failed = payouts.fail_transfer(
+            payout_code=payout.code, failure=refusal.words, tries=payout.tries, actor=actor, now=now
+        )
+        if not failed.waits_for:
+            raise
+        raise ProviderError(_not_sent(failed.code, failed.waits_for, failed.waits_until), **refusal.facts) from refusal
     return payouts.record_transfer(payout_code=payout.code, seen=seen, actor=actor, now=now)
 
 
 def _call(payout: Payout) -> SeenTransfer:
     account = queries.account_of(host_id=payout.host_id)
     if account is None or account.provider_id is None:
-        raise ProviderError(message="the host has no account")
+        raise ProviderError(message="The host has no account.")
     return gateway().transfer(
         amount=Money(payout.transfer_amount, payout.transfer_currency),
         account=account.provider_id,

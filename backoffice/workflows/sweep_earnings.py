@@ -164,7 +164,7 @@ def _send(row: BankPayout, actor: Actor, now: datetime) -> BankPayout:
         payouts.lose_sight_of_sweep(code=row.code, now=now)
         raise
     except ProviderError as error:
-        payouts.refuse_sweep(code=row.code, failure=str(error), actor=actor, now=now)
+        payouts.refuse_sweep(code=row.code, failure=error.words, actor=actor, now=now)
         raise
     return payouts.record_bank_payout(seen=seen, actor=actor, now=now)
 

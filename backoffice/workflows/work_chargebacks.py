@@ -213,7 +213,7 @@ def _answer(row: Chargeback, answer: Answer, actor: Actor, now: datetime, again:
         seen = gateway().dispute(dispute_id=row.provider_id)
         if _was_answered(seen):  # by a call of ours whose answer was lost, or decided in the meantime
             return _record(seen, actor, now)
-        payments.withdraw_chargeback_claim(code=row.code, answer=answer, refusal=str(error), actor=actor, now=now)
+        payments.withdraw_chargeback_claim(code=row.code, answer=answer, refusal=error.words, actor=actor, now=now)
         raise
     return _record(seen, actor, now)
 

@@ -5,7 +5,15 @@ import inspect
 import pytest
 
 from backoffice.core import errors
-from backoffice.core.errors import Conflict, Invalid, NightsTaken, RefundTooLarge, StaydeskError
+from backoffice.core.errors import (
+    Conflict,
+    Invalid,
+    NightsTaken,
+    PaymentDeclined,
+    ProviderError,
+    RefundTooLarge,
+    StaydeskError,
+)
 
 TREE = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, StaydeskError)]
 
@@ -32,3 +40,16 @@ def test_facts_fill_the_sentence_and_are_kept_for_machines() -> None:
 
 def test_braces_in_a_fact_are_text() -> None:
     assert str(Invalid(field="{oops}")) == "{oops} is not valid."
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        (ProviderError(message="Your card was declined."), "Your card was declined."),
+        (ProviderError(message="No such destination"), "No such destination."),
+        (ProviderError("PO-1 is not sent. It said so.", message="No such destination"), "No such destination."),
+        (PaymentDeclined(decline_code="lost_card"), "The payment was declined (lost_card); try another card."),
+    ],
+)
+def test_what_is_kept_of_a_refusal_is_the_provider_s_own_sentence(refusal: ProviderError, words: str) -> None:
+    assert refusal.words == words

@@ -131,7 +131,7 @@ def stopped(payout: Payout, at: datetime) -> None:
 
 def refused(payout: Payout, at: datetime) -> None:
     operations.release(payout_code=payout.code, actor=SYSTEM, now=at)
-    operations.fail_transfer(payout_code=payout.code, failure="no such account", tries=1, actor=SYSTEM, now=at)
+    operations.fail_transfer(payout_code=payout.code, failure="No such account.", tries=1, actor=SYSTEM, now=at)
 
 
 def mostly_refunded(payout: Payout, at: datetime) -> None:
@@ -145,7 +145,7 @@ def mostly_refunded(payout: Payout, at: datetime) -> None:
         (still_asked, "still asks for tos acceptance, date", None),
         (kept, "held back", 9),
         (stopped, "transfers doubled", None),
-        (refused, "refused it (no such account)", 24),
+        (refused, "refused it: No such account. We try again.", 24),
         (mostly_refunded, "sent once a month", 30 * 24 - 1),
     ],
 )

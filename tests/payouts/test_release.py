@@ -13,11 +13,13 @@ from backoffice.core.money import Money
 from backoffice.payments.policies import PART_NAMES, Parts
 from backoffice.payouts.policies.accounts import Waiting
 from backoffice.payouts.policies.release import (
+    LONGEST_WORDS,
     Hold,
     WaitFacts,
     hold_hours,
     kept_back,
     nettable,
+    refused,
     share,
     source_of,
     split_weight,
@@ -202,3 +204,9 @@ def test_a_transfer_draws_on_the_first_charge_that_has_enough(
 @pytest.mark.parametrize(("limits", "hours"), [([], 0), ([72], 72), ([72, 336], 336), ([72, None], None), ([0], 0)])
 def test_who_has_several_roles_holds_by_the_widest(limits: list[int | None], hours: int | None) -> None:
     assert hold_hours(limits=limits) == hours
+
+
+def test_a_long_refusal_is_cut_and_what_happens_next_is_said() -> None:
+    said = refused(failure="Your destination account " + "needs a capability " * 20, at=NOW, rules=RULES).sentence
+    assert said.endswith("… We try again.") and "needs a capability" in said
+    assert LONGEST_WORDS < len(said) <= 200, "no more than is kept of it"

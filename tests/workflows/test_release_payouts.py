@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -340,15 +341,21 @@ def test_a_refused_transfer_stays_payable_and_a_person_sends_it_again(sandbox: R
     HostAccount.objects.update(provider_id="acct_gone")
     assert released() == {"failed": 1}
     payout = Payout.objects.get(booking=booking)
-    assert payout.status == "failed" and "No such destination" in payout.failure
+    assert payout.status == "failed" and payout.failure.startswith("No such destination")
     assert balance("2210", payout.code) == 0
+    finance = factories.acting(factories.staff("finance", now=now()))
+    said = f"{payout.code} is not sent. The payment provider refused it: {payout.failure} We try again. It waits until"
+    with pytest.raises(Conflict, match=re.escape(said)):
+        release_payouts.release_one(payout_code=payout.code, actor=finance, now=now())
+    sandbox.advance(25 * 3_600)
+    with pytest.raises(ProviderError, match=re.escape(said)):
+        release_payouts.release_one(payout_code=payout.code, actor=finance, now=now())
     HostAccount.objects.all().delete()
     onboarded(sandbox, booking.host)
     assert released() == {"waiting": 1}, "a refused one rests"
-    finance = factories.acting(factories.staff("finance", now=now()))
     sandbox.advance(25 * 3_600)
     sent = release_payouts.release_one(payout_code=payout.code, actor=finance, now=now())
-    assert (sent.status, sent.tries) == ("transferred", 2)
+    assert (sent.status, sent.tries) == ("transferred", 3)
     sandbox.advance(60)
     all_is_well()
 

@@ -495,8 +495,10 @@ def _planned(one: Planned) -> SafeString:
 def warnings(row: Payout, made: Explanation, desk: Desk) -> list[str]:
     """Why it waits or failed, in the words that its host reads."""
     said = []
-    if row.status == "failed":
-        said.append(f"The transfer was refused: {row.failure or 'the provider gave no reason'}.")
+    if row.status == "failed" and made.waits is None:  # else it is said there, with when it is tried again
+        said.append(
+            f"The transfer was refused: {row.failure or 'The provider gave no reason.'} The next run tries again."
+        )
     if row.status == "held" and row.waits_for:
         said.append(f"{row.waits_for} Until {cells.when(row.waits_until)}." if row.waits_until else row.waits_for)
     elif made.waits is not None and row.due_at <= desk.now:

@@ -36,7 +36,7 @@ def attempt(
         operations.abandon_attempt(attempt_id=attempt_id, error=str(error), actor=actor, now=now)
         raise
     except ProviderError as error:
-        operations.abandon_attempt(attempt_id=attempt_id, error=str(error), refused=True, actor=actor, now=now)
+        operations.abandon_attempt(attempt_id=attempt_id, error=error.words, refused=True, actor=actor, now=now)
         raise
 
 
@@ -132,7 +132,7 @@ def refund(*, refund_code: str, gateway: Gateway, actor: Actor, now: datetime) -
         operations.lose_sight_of_refund(refund_code=refund_code, now=now)
         raise
     except ProviderError as error:
-        operations.fail_refund(refund_code=refund_code, failure=str(error), at_provider=False, actor=actor, now=now)
+        operations.fail_refund(refund_code=refund_code, failure=error.words, at_provider=False, actor=actor, now=now)
         raise
 
 

@@ -13,6 +13,8 @@ from backoffice.payouts.policies.accounts import Waiting
 from backoffice.rulebook.policies import PayoutRules
 
 HELD: Final = "It is held back while we look into something."
+# So much of the provider's words fits into the reason of a wait.
+LONGEST_WORDS: Final = 140
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +71,11 @@ def all_held(*, holds: Sequence[Hold]) -> Waiting | None:
 
 
 def refused(*, failure: str, at: datetime, rules: PayoutRules) -> Waiting:
-    """How long a transfer rests that was refused, or came back, at this instant."""
+    """How long a transfer rests that was refused, or came back, at this instant, and why in the provider's words: a
+    sentence, cut where it is long."""
     again = at + timedelta(hours=rules.retry_hours)
-    return Waiting(sentence=f"The payment provider refused it ({failure}); we try again.", until=again)
+    said = failure if len(failure) <= LONGEST_WORDS else f"{failure[: LONGEST_WORDS - 1].rstrip()}…"
+    return Waiting(sentence=f"The payment provider refused it: {said} We try again.", until=again)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
