@@ -14,7 +14,7 @@ import pytest
 from backoffice.bookings import queries as booking_queries
 from backoffice.bookings.models import Booking
 from backoffice.core.actor import system
-from backoffice.core.errors import IllegalTransition
+from backoffice.core.errors import Conflict, IllegalTransition
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import OutboxMessage
@@ -30,6 +30,7 @@ from tests.faults import test_crash_points as crash
 from tests.faults import two_of_three_are_long
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.steps import ROOMS, now
+from tests.workflows.test_instalments import use_another_card
 
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 WORKER = system("worker")
@@ -130,6 +131,15 @@ def _long_on_its_day(sandbox: RunningSandbox) -> Booking:
     return booking
 
 
+def _long_and_refused(sandbox: RunningSandbox) -> Booking:
+    """The card of a long stay is refused on the day of its second month, and it is the last day now."""
+    booking = _long_on_its_day(sandbox)
+    use_another_card(booking, "pm_card_chargeCustomerFail")
+    collect_charges.collect_due(now=now())
+    sandbox.advance((ExtraCharge.objects.get(booking=booking).pay_by - now()).total_seconds() + 60)
+    return booking
+
+
 def _damaged(sandbox: RunningSandbox) -> Booking:
     at = now()
     booking = factories.booking(check_in=(at + timedelta(days=1)).date(), now=at)
@@ -191,6 +201,21 @@ def _collect(booking: Booking) -> None:
     collect_charges.collect_due(now=now())
 
 
+def _refused_again(booking: Booking) -> None:
+    """The last try is refused, and the stay ends."""
+    collect_charges.run(now=now())
+
+
+def _pay_instalment(booking: Booking) -> None:
+    with contextlib.suppress(Conflict):  # it was paid before the power went
+        collect_charges.pay(
+            charge_code=ExtraCharge.objects.get(booking=booking).code,
+            payment_method="pm_card_mastercard",
+            actor=factories.acting(booking.guest),
+            now=now(),
+        )
+
+
 STORIES: dict[str, tuple[Callable[[RunningSandbox], Booking], Callable[[Booking], None]]] = {
     "money is reserved for a request": (_unpaid_request, _pay),
     "the host says yes": (_request, _accept),
@@ -202,6 +227,8 @@ STORIES: dict[str, tuple[Callable[[RunningSandbox], Booking], Callable[[Booking]
     "nobody pays in time": (_unpaid_far, _hold_runs_out),
     "an instalment is charged": (_long_on_its_day, _collect),
     "damage is charged": (_damaged, _collect),
+    "an instalment is refused to the last": (_long_and_refused, _refused_again),
+    "the guest pays an instalment": (_long_on_its_day, _pay_instalment),
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from backoffice.audit.models import AuditEntry
+from backoffice.core.actor import system
 from backoffice.core.errors import IllegalTransition, StaleVersion
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
@@ -21,6 +22,8 @@ from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries as payout_queries
 from backoffice.payouts.models import BankPayout, Payout, WriteOff
 from backoffice.people.models import User
+from backoffice.reconciliation import operations as reconciliation
+from backoffice.reconciliation.policies import SeenStatementLine
 from backoffice.workflows import follow_bank_payouts, import_balance_transactions
 from tests import factories
 from tests.faults import two_of_three_are_long
@@ -32,6 +35,7 @@ from tests.workflows.steps import ROOMS, now, paid
 
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 DAY = 86_400
+RECONCILES = system("reconciliation")
 
 
 def _second() -> Any:
@@ -59,6 +63,13 @@ def _write_off(row: WriteOff) -> None:
         )
 
 
+def _refuse_write_off(row: WriteOff) -> None:
+    with suppress(IllegalTransition, StaleVersion):
+        payouts.decide_write_off(
+            code=row.code, approve=False, reason="She will pay", version=row.version, actor=_second(), now=now()
+        )
+
+
 def _written_off(row: WriteOff, sandbox: RunningSandbox) -> dict[str, Any]:
     row.refresh_from_db()
     return {
@@ -79,6 +90,32 @@ def _asked_again(sandbox: RunningSandbox) -> Refund:
 def _pay_another_way(refund: Refund) -> None:
     with suppress(IllegalTransition, StaleVersion):
         payments.approve_refund(refund_code=refund.code, version=refund.version, actor=_second(), now=now())
+
+
+def _agreed_on(sandbox: RunningSandbox) -> Refund:
+    refund = _asked_again(sandbox)
+    _pay_another_way(refund)
+    refund.refresh_from_db()
+    return refund
+
+
+def _carry_to_bank(refund: Refund) -> None:
+    """Finance notes that it was sent, and the bank's statement shows it."""
+    with suppress(IllegalTransition, StaleVersion):
+        payments.note_repayment(
+            refund_code=refund.code, reference=f"E2E-{refund.pk}", version=refund.version, actor=_second(), now=now()
+        )
+    day = refund.requested_at.date()
+    line = SeenStatementLine(
+        account="BE68",
+        reference=f"B-{refund.pk}",
+        amount=Money(-4_000, "EUR"),
+        booked_on=day,
+        value_on=day,
+        text=f"SEPA E2E-{refund.pk}",
+    )
+    reconciliation.import_lines(lines=[line], actor=RECONCILES, now=now())
+    reconciliation.match_lines(actor=RECONCILES, now=now())
 
 
 def _repaid(refund: Refund, sandbox: RunningSandbox) -> dict[str, Any]:
@@ -123,11 +160,14 @@ STORIES: dict[str, Story] = {
     "a host's bank sends a payout back": (_arrived, _hear_of_it, _sent_back),
     "a debt is written off": (_debt, _write_off, _written_off),
     "what came back is paid another way": (_asked_again, _pay_another_way, _repaid),
+    "a debt is not written off": (_debt, _refuse_write_off, _written_off),
+    "what is paid another way leaves our bank": (_agreed_on, _carry_to_bank, _repaid),
 }
 
 
 @pytest.mark.parametrize("story", two_of_three_are_long(STORIES))
 def test_wherever_the_power_is_cut_it_ends_as_if_nothing_had_happened(sandbox: RunningSandbox, story: str) -> None:
+    _second()  # somebody to decide
     begin, act, end = STORIES[story]
     moments = cut_everywhere(
         begin=lambda: begin(sandbox),

@@ -33,7 +33,7 @@ from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries as payout_queries
 from backoffice.payouts.models import HostAccount, Payout, PayoutHold
 from backoffice.people.models import User
-from backoffice.workflows import collect_charges, keep_time, mark_no_show, refund_booking
+from backoffice.workflows import cancel_booking, collect_charges, keep_time, mark_no_show, refund_booking
 from tests import factories
 from tests.factories import NOW, SYSTEM
 from tests.faults import two_of_three_are_long
@@ -244,6 +244,45 @@ def _give_up(case: Case) -> None:
     collect_charges.give_up_unpaid(now=case.at)
 
 
+def _ended_meanwhile() -> Case:
+    """The host gave the stay up while its second month was with the provider."""
+    booking = _stay(nights=45).booking
+    charge = ExtraCharge.objects.get(booking=booking, kind="instalment")
+    at = charge.due_at
+    payments.claim_charge(charge_code=charge.code, actor=SYSTEM, now=at)
+    who = factories.acting(booking.host)
+    shown = cancel_booking.preview(booking_code=booking.code, actor=who, now=at)
+    cancel_booking.confirm(booking_code=booking.code, token=shown.token, reason="Fire", actor=who, now=at)
+    return Case(booking=booking, code=charge.code, at=at)
+
+
+def _charged_too_late(case: Case) -> None:
+    charge = ExtraCharge.objects.get(code=case.code)
+    amount = Money(charge.amount, charge.currency)
+    seen = SeenPayment(
+        id=f"pi_{charge.code}",
+        status="captured",
+        amount=amount,
+        reference=charge.code,
+        charge_id=f"ch_{charge.code}",
+        taken=amount,
+    )
+    collect_charges.settle(seen=seen, actor=SYSTEM, now=case.at)
+
+
+def _waits() -> Case:
+    """Meanwhile the guest's bank questions the first month, so that what came too late waits."""
+    case = _ended_meanwhile()
+    _dispute(case, "needs_response")
+    _charged_too_late(case)
+    assert Refund.objects.get(charge__code=case.code).waits_for == "chargeback"
+    return case
+
+
+def _won(case: Case) -> None:
+    _dispute(case, "won")
+
+
 # Refunds that take two people, and what comes back --------------------------------------------------------------------
 
 
@@ -434,6 +473,23 @@ def _warn(case: Case) -> None:
     payments.record_warning(seen=seen, actor=SYSTEM, now=NOW)
 
 
+def _dispute(case: Case, status: str) -> Chargeback:
+    """The network's news of the first payment."""
+    payment = Payment.objects.get(booking=case.booking)
+    seen = SeenDispute(
+        id=f"du_{payment.code}",
+        status=status,
+        kind="chargeback",
+        amount=Money(payment.amount, "EUR"),
+        charge_id=payment.charge_id or "",
+        payment_id=payment.provider_id or "",
+        opened=case.at,
+        due_by=case.at + 240 * HOUR,
+    )
+    found, _ = payments.record_dispute(seen=seen, actor=SYSTEM, now=case.at)
+    return found
+
+
 def _lost() -> Case:
     """The network decided against us when the host had been paid."""
     case = _paid_out()
@@ -453,18 +509,8 @@ def _lost() -> Case:
         available_on=case.at,
     )
     payments.import_transactions(rows=[row], actor=SYSTEM, now=case.at)
-    for status in ("needs_response", "lost"):
-        seen = SeenDispute(
-            id=dispute,
-            status=status,
-            kind="chargeback",
-            amount=amount,
-            charge_id=payment.charge_id or "",
-            payment_id=payment.provider_id or "",
-            opened=case.at,
-            due_by=case.at + 240 * HOUR,
-        )
-        found, _ = payments.record_dispute(seen=seen, actor=SYSTEM, now=case.at)
+    _dispute(case, "needs_response")
+    found = _dispute(case, "lost")
     assert found.loss_posted_at is not None
     return Case(booking=case.booking, code=found.code, version=found.version, at=case.at)
 
@@ -513,6 +559,8 @@ STORIES: dict[str, tuple[Callable[[], Case], Callable[[Case], object]]] = {
     "we are reminded of a chargeback": (_lost, _remind),
     "a transfer comes back": (_paid_out, _transfer_comes_back),
     "the host bears what was lost": (_lost, _decided(_let_host_bear)),
+    "an instalment is charged too late": (_ended_meanwhile, _charged_too_late),
+    "what came too late goes back once nothing holds it": (_waits, _won),
 }
 
 
