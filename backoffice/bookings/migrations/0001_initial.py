@@ -43,6 +43,14 @@ class Migration(migrations.Migration):
                 ('guest', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('listing', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='listings.listing')),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('total', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('host_price'), '+', models.F('guest_fee')), '+', models.F('vat')), '+', models.F('occupancy_tax')))), name='quote_adds_up'),
+                    models.CheckConstraint(condition=models.Q(('check_out__gt', models.F('check_in'))), name='quote_nights'),
+                    models.CheckConstraint(condition=models.Q(('charge_total__gte', 0), ('guest_fee__gte', 0), ('host_fee__gte', 0), ('host_price__gte', 0), ('occupancy_tax__gte', 0), ('vat__gte', 0)), name='quote_not_negative'),
+                    models.CheckConstraint(condition=models.Q(('guests__gte', 1)), name='quote_guests'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='Booking',
@@ -81,69 +89,23 @@ class Migration(migrations.Migration):
                 ('listing', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='bookings', to='listings.listing')),
                 ('quote', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='booking', to='bookings.quote')),
             ],
-        ),
-        migrations.AddConstraint(
-            model_name='quote',
-            constraint=models.CheckConstraint(condition=models.Q(('total', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('host_price'), '+', models.F('guest_fee')), '+', models.F('vat')), '+', models.F('occupancy_tax')))), name='quote_adds_up'),
-        ),
-        migrations.AddConstraint(
-            model_name='quote',
-            constraint=models.CheckConstraint(condition=models.Q(('check_out__gt', models.F('check_in'))), name='quote_nights'),
-        ),
-        migrations.AddConstraint(
-            model_name='quote',
-            constraint=models.CheckConstraint(condition=models.Q(('charge_total__gte', 0), ('guest_fee__gte', 0), ('host_fee__gte', 0), ('host_price__gte', 0), ('occupancy_tax__gte', 0), ('vat__gte', 0)), name='quote_not_negative'),
-        ),
-        migrations.AddConstraint(
-            model_name='quote',
-            constraint=models.CheckConstraint(condition=models.Q(('guests__gte', 1)), name='quote_guests'),
-        ),
-        migrations.AddIndex(
-            model_name='booking',
-            index=models.Index(fields=['-id', 'status'], name='booking_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='booking',
-            index=models.Index(fields=['guest', '-id'], name='booking_of_guest'),
-        ),
-        migrations.AddIndex(
-            model_name='booking',
-            index=models.Index(fields=['host', '-id'], name='booking_of_host'),
-        ),
-        migrations.AddIndex(
-            model_name='booking',
-            index=models.Index(condition=models.Q(('status', 'confirmed')), fields=['check_in_at'], name='booking_by_check_in'),
-        ),
-        migrations.AddIndex(
-            model_name='booking',
-            index=models.Index(condition=models.Q(('status', 'checked_in')), fields=['check_out_at'], name='booking_by_check_out'),
-        ),
-        migrations.AddIndex(
-            model_name='booking',
-            index=models.Index(condition=models.Q(('status', 'awaiting_payment')), fields=['created_at'], name='booking_unpaid'),
-        ),
-        migrations.AddConstraint(
-            model_name='booking',
-            constraint=models.CheckConstraint(condition=models.Q(('total', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('host_price'), '+', models.F('guest_fee')), '+', models.F('vat')), '+', models.F('occupancy_tax')))), name='booking_adds_up'),
-        ),
-        migrations.AddConstraint(
-            model_name='booking',
-            constraint=models.CheckConstraint(condition=models.Q(('check_out__gt', models.F('check_in'))), name='booking_nights'),
-        ),
-        migrations.AddConstraint(
-            model_name='booking',
-            constraint=models.CheckConstraint(condition=models.Q(('charge_total__gte', 0), ('guest_fee__gte', 0), ('host_fee__gte', 0), ('host_price__gte', 0), ('occupancy_tax__gte', 0), ('vat__gte', 0)), name='booking_not_negative'),
-        ),
-        migrations.AddConstraint(
-            model_name='booking',
-            constraint=models.CheckConstraint(condition=models.Q(('guests__gte', 1)), name='booking_guests'),
-        ),
-        migrations.AddConstraint(
-            model_name='booking',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['awaiting_payment', 'requested', 'confirmed', 'checked_in', 'completed', 'cancelled', 'declined', 'expired', 'no_show'])), name='booking_status'),
-        ),
-        migrations.AddConstraint(
-            model_name='booking',
-            constraint=models.CheckConstraint(condition=models.Q(('cancelled_by', ''), models.Q(('cancelled_at__isnull', False), ('cancelled_by__in', ('guest', 'host', 'staff', 'system'))), _connector='OR'), name='booking_cancelled_by'),
+            options={
+                'indexes': [
+                    models.Index(fields=['-id', 'status'], name='booking_newest'),
+                    models.Index(fields=['guest', '-id'], name='booking_of_guest'),
+                    models.Index(fields=['host', '-id'], name='booking_of_host'),
+                    models.Index(condition=models.Q(('status', 'confirmed')), fields=['check_in_at'], name='booking_by_check_in'),
+                    models.Index(condition=models.Q(('status', 'checked_in')), fields=['check_out_at'], name='booking_by_check_out'),
+                    models.Index(condition=models.Q(('status', 'awaiting_payment')), fields=['created_at'], name='booking_unpaid'),
+                ],
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('total', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('host_price'), '+', models.F('guest_fee')), '+', models.F('vat')), '+', models.F('occupancy_tax')))), name='booking_adds_up'),
+                    models.CheckConstraint(condition=models.Q(('check_out__gt', models.F('check_in'))), name='booking_nights'),
+                    models.CheckConstraint(condition=models.Q(('charge_total__gte', 0), ('guest_fee__gte', 0), ('host_fee__gte', 0), ('host_price__gte', 0), ('occupancy_tax__gte', 0), ('vat__gte', 0)), name='booking_not_negative'),
+                    models.CheckConstraint(condition=models.Q(('guests__gte', 1)), name='booking_guests'),
+                    models.CheckConstraint(condition=models.Q(('status__in', ['awaiting_payment', 'requested', 'confirmed', 'checked_in', 'completed', 'cancelled', 'declined', 'expired', 'no_show'])), name='booking_status'),
+                    models.CheckConstraint(condition=models.Q(('cancelled_by', ''), models.Q(('cancelled_at__isnull', False), ('cancelled_by__in', ('guest', 'host', 'staff', 'system'))), _connector='OR'), name='booking_cancelled_by'),
+                ],
+            },
         ),
     ]

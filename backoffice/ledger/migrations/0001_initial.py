@@ -42,6 +42,18 @@ class Migration(migrations.Migration):
                 ('created_xid', backoffice.ledger.models.TransactionId(db_default=backoffice.ledger.models.CurrentTransaction(), editable=False)),
                 ('reverses', models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='reversals', to='ledger.journal')),
             ],
+            options={
+                'indexes': [
+                    models.Index(condition=models.Q(('subject', ''), _negated=True), fields=['subject', 'id'], name='ledger_journal_subject'),
+                    models.Index(condition=models.Q(('reference', ''), _negated=True), fields=['reference'], name='ledger_journal_reference'),
+                    models.Index(fields=['effective_at', 'id'], name='ledger_journal_effective'),
+                ],
+                'constraints': [
+                    models.UniqueConstraint(fields=('idempotency_key',), name='ledger_journal_key_once'),
+                    models.UniqueConstraint(fields=('reverses',), name='ledger_journal_reversed_once'),
+                    models.CheckConstraint(condition=models.Q(('idempotency_key', ''), _negated=True), name='ledger_journal_has_key'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='Balance',
@@ -68,42 +80,13 @@ class Migration(migrations.Migration):
             ],
             options={
                 'db_table': 'ledger_line',
+                'indexes': [
+                    models.Index(fields=['journal'], name='ledger_line_journal'),
+                    models.Index(fields=['account', 'id'], name='ledger_line_account'),
+                ],
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('amount', 0), _negated=True), name='ledger_line_not_zero'),
+                ],
             },
-        ),
-        migrations.AddIndex(
-            model_name='journal',
-            index=models.Index(condition=models.Q(('subject', ''), _negated=True), fields=['subject', 'id'], name='ledger_journal_subject'),
-        ),
-        migrations.AddIndex(
-            model_name='journal',
-            index=models.Index(condition=models.Q(('reference', ''), _negated=True), fields=['reference'], name='ledger_journal_reference'),
-        ),
-        migrations.AddIndex(
-            model_name='journal',
-            index=models.Index(fields=['effective_at', 'id'], name='ledger_journal_effective'),
-        ),
-        migrations.AddConstraint(
-            model_name='journal',
-            constraint=models.UniqueConstraint(fields=('idempotency_key',), name='ledger_journal_key_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='journal',
-            constraint=models.UniqueConstraint(fields=('reverses',), name='ledger_journal_reversed_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='journal',
-            constraint=models.CheckConstraint(condition=models.Q(('idempotency_key', ''), _negated=True), name='ledger_journal_has_key'),
-        ),
-        migrations.AddIndex(
-            model_name='journalline',
-            index=models.Index(fields=['journal'], name='ledger_line_journal'),
-        ),
-        migrations.AddIndex(
-            model_name='journalline',
-            index=models.Index(fields=['account', 'id'], name='ledger_line_account'),
-        ),
-        migrations.AddConstraint(
-            model_name='journalline',
-            constraint=models.CheckConstraint(condition=models.Q(('amount', 0), _negated=True), name='ledger_line_not_zero'),
         ),
     ]

@@ -66,6 +66,25 @@ class Migration(migrations.Migration):
                 ('version', models.PositiveIntegerField(default=1)),
                 ('host', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='listings', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'indexes': [
+                    models.Index(fields=['-id', 'status'], name='listing_newest'),
+                    models.Index(condition=models.Q(('status', 'published')), fields=['city', 'id'], name='listing_by_city'),
+                    models.Index(condition=models.Q(('status', 'published')), fields=['nightly_price', 'id'], name='listing_by_price'),
+                    django.contrib.postgres.indexes.GinIndex(condition=models.Q(('status', 'published')), fields=['amenities'], name='listing_amenities'),
+                ],
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('status__in', ['draft', 'in_review', 'published', 'paused', 'removed'])), name='listing_status'),
+                    models.CheckConstraint(condition=models.Q(('room_type__in', ['entire_home', 'private_room', 'shared_room', 'hotel_room'])), name='listing_room_type'),
+                    models.CheckConstraint(condition=models.Q(('cancellation_tier__in', ['flexible', 'moderate', 'limited', 'firm', 'strict', 'non-refundable'])), name='listing_cancellation_tier'),
+                    models.CheckConstraint(condition=models.Q(('nightly_price__gte', 0)), name='listing_price_not_negative'),
+                    models.CheckConstraint(condition=models.Q(('cleaning_fee__gte', 0), ('extra_guest_fee__gte', 0)), name='listing_fees_not_negative'),
+                    models.CheckConstraint(condition=models.Q(('capacity__gte', 1)), name='listing_capacity'),
+                    models.CheckConstraint(condition=models.Q(('maximum_nights__gte', models.F('minimum_nights')), ('minimum_nights__gte', 1)), name='listing_nights'),
+                    models.CheckConstraint(condition=models.Q(('latitude__gte', -90), ('latitude__lte', 90), ('longitude__gte', -180), ('longitude__lte', 180)), name='listing_point'),
+                    models.CheckConstraint(condition=models.Q(('month_discount__lte', 90), ('week_discount__lte', 90)), name='listing_discounts'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='CalendarHold',
@@ -82,6 +101,17 @@ class Migration(migrations.Migration):
                 ('released_at', models.DateTimeField(null=True)),
                 ('listing', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='holds', to='listings.listing')),
             ],
+            options={
+                'indexes': [
+                    models.Index(condition=models.Q(('active', True), ('expires_at__isnull', False)), fields=['expires_at'], name='hold_expiring'),
+                ],
+                'constraints': [
+                    django.contrib.postgres.constraints.ExclusionConstraint(condition=models.Q(('active', True)), expressions=[('listing', '='), ('stay', '&&')], name='nights_held_once'),
+                    models.CheckConstraint(condition=models.Q(('kind__in', ['booking', 'block', 'ical'])), name='hold_kind'),
+                    models.CheckConstraint(condition=models.Q(('stay__isempty', False), ('stay__isnull', False)), name='hold_of_at_least_a_night'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('active', True), ('released_at__isnull', True)), models.Q(('active', False), ('released_at__isnull', False)), _connector='OR'), name='hold_released_when_inactive'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='ListingPhoto',
@@ -94,6 +124,11 @@ class Migration(migrations.Migration):
                 ('height', models.PositiveIntegerField(null=True)),
                 ('listing', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='photos', to='listings.listing')),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(fields=('listing', 'position'), name='photo_position_once'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='NightOverride',
@@ -105,89 +140,11 @@ class Migration(migrations.Migration):
                 ('maximum_nights', models.PositiveIntegerField(null=True)),
                 ('listing', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='overrides', to='listings.listing')),
             ],
-        ),
-        migrations.AddIndex(
-            model_name='listing',
-            index=models.Index(fields=['-id', 'status'], name='listing_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='listing',
-            index=models.Index(condition=models.Q(('status', 'published')), fields=['city', 'id'], name='listing_by_city'),
-        ),
-        migrations.AddIndex(
-            model_name='listing',
-            index=models.Index(condition=models.Q(('status', 'published')), fields=['nightly_price', 'id'], name='listing_by_price'),
-        ),
-        migrations.AddIndex(
-            model_name='listing',
-            index=django.contrib.postgres.indexes.GinIndex(condition=models.Q(('status', 'published')), fields=['amenities'], name='listing_amenities'),
-        ),
-        migrations.AddConstraint(
-            model_name='listing',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['draft', 'in_review', 'published', 'paused', 'removed'])), name='listing_status'),
-        ),
-        migrations.AddConstraint(
-            model_name='listing',
-            constraint=models.CheckConstraint(condition=models.Q(('room_type__in', ['entire_home', 'private_room', 'shared_room', 'hotel_room'])), name='listing_room_type'),
-        ),
-        migrations.AddConstraint(
-            model_name='listing',
-            constraint=models.CheckConstraint(condition=models.Q(('cancellation_tier__in', ['flexible', 'moderate', 'limited', 'firm', 'strict', 'non-refundable'])), name='listing_cancellation_tier'),
-        ),
-        migrations.AddConstraint(
-            model_name='listing',
-            constraint=models.CheckConstraint(condition=models.Q(('nightly_price__gte', 0)), name='listing_price_not_negative'),
-        ),
-        migrations.AddConstraint(
-            model_name='listing',
-            constraint=models.CheckConstraint(condition=models.Q(('cleaning_fee__gte', 0), ('extra_guest_fee__gte', 0)), name='listing_fees_not_negative'),
-        ),
-        migrations.AddConstraint(
-            model_name='listing',
-            constraint=models.CheckConstraint(condition=models.Q(('capacity__gte', 1)), name='listing_capacity'),
-        ),
-        migrations.AddConstraint(
-            model_name='listing',
-            constraint=models.CheckConstraint(condition=models.Q(('maximum_nights__gte', models.F('minimum_nights')), ('minimum_nights__gte', 1)), name='listing_nights'),
-        ),
-        migrations.AddConstraint(
-            model_name='listing',
-            constraint=models.CheckConstraint(condition=models.Q(('latitude__gte', -90), ('latitude__lte', 90), ('longitude__gte', -180), ('longitude__lte', 180)), name='listing_point'),
-        ),
-        migrations.AddConstraint(
-            model_name='listing',
-            constraint=models.CheckConstraint(condition=models.Q(('month_discount__lte', 90), ('week_discount__lte', 90)), name='listing_discounts'),
-        ),
-        migrations.AddIndex(
-            model_name='calendarhold',
-            index=models.Index(condition=models.Q(('active', True), ('expires_at__isnull', False)), fields=['expires_at'], name='hold_expiring'),
-        ),
-        migrations.AddConstraint(
-            model_name='calendarhold',
-            constraint=django.contrib.postgres.constraints.ExclusionConstraint(condition=models.Q(('active', True)), expressions=[('listing', '='), ('stay', '&&')], name='nights_held_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='calendarhold',
-            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['booking', 'block', 'ical'])), name='hold_kind'),
-        ),
-        migrations.AddConstraint(
-            model_name='calendarhold',
-            constraint=models.CheckConstraint(condition=models.Q(('stay__isempty', False), ('stay__isnull', False)), name='hold_of_at_least_a_night'),
-        ),
-        migrations.AddConstraint(
-            model_name='calendarhold',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('active', True), ('released_at__isnull', True)), models.Q(('active', False), ('released_at__isnull', False)), _connector='OR'), name='hold_released_when_inactive'),
-        ),
-        migrations.AddConstraint(
-            model_name='listingphoto',
-            constraint=models.UniqueConstraint(fields=('listing', 'position'), name='photo_position_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='nightoverride',
-            constraint=django.contrib.postgres.constraints.ExclusionConstraint(expressions=[('listing', '='), ('nights', '&&')], name='override_nights_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='nightoverride',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', 0)), name='override_price_not_negative'),
+            options={
+                'constraints': [
+                    django.contrib.postgres.constraints.ExclusionConstraint(expressions=[('listing', '='), ('nights', '&&')], name='override_nights_once'),
+                    models.CheckConstraint(condition=models.Q(('price__gte', 0)), name='override_price_not_negative'),
+                ],
+            },
         ),
     ]

@@ -65,6 +65,17 @@ class Migration(migrations.Migration):
                 ('version', models.PositiveIntegerField(default=1)),
                 ('booking', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='payment', to='bookings.booking')),
             ],
+            options={
+                'indexes': [
+                    models.Index(fields=['-id', 'status'], name='payment_newest'),
+                    models.Index(condition=models.Q(('status__in', ['processing', 'requires_action', 'requires_payment'])), fields=['created_at'], name='payment_open'),
+                ],
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('status__in', ['requires_payment', 'requires_action', 'processing', 'authorised', 'captured', 'failed', 'cancelled'])), name='payment_status'),
+                    models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='payment_positive'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('status', 'captured'), _negated=True), models.Q(('captured_at__isnull', False), ('charge_id__isnull', False)), _connector='OR'), name='payment_captured_has_charge'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='PaymentAttempt',
@@ -79,6 +90,13 @@ class Migration(migrations.Migration):
                 ('settled_at', models.DateTimeField(null=True)),
                 ('payment', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='attempts', to='payments.payment')),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(fields=('payment', 'number'), name='attempt_number_once'),
+                    models.UniqueConstraint(condition=models.Q(('status__in', ['submitted', 'requires_action', 'indeterminate'])), fields=('payment',), name='one_attempt_under_way'),
+                    models.CheckConstraint(condition=models.Q(('status__in', ['submitted', 'requires_action', 'succeeded', 'declined', 'indeterminate'])), name='attempt_status'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='Refund',
@@ -111,6 +129,19 @@ class Migration(migrations.Migration):
                 ('payment', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='refunds', to='payments.payment')),
                 ('requested_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'indexes': [
+                    models.Index(fields=['-id', 'status'], name='refund_newest'),
+                    models.Index(fields=['requested_by', 'requested_at'], name='refund_of_day'),
+                    models.Index(condition=models.Q(('status__in', ['requested', 'approved', 'submitted', 'indeterminate'])), fields=['status', 'requested_at'], name='refund_open'),
+                ],
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('status__in', ['requested', 'approved', 'submitted', 'indeterminate', 'succeeded', 'failed', 'rejected', 'cancelled'])), name='refund_status'),
+                    models.CheckConstraint(condition=models.Q(('cause__in', ['guest_cancellation', 'host_cancellation', 'staff_cancellation', 'late_capture', 'service_issue', 'goodwill', 'duplicate'])), name='refund_cause'),
+                    models.CheckConstraint(condition=models.Q(('bearer__in', ['host', 'platform'])), name='refund_bearer'),
+                    models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='refund_positive'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='WebhookEvent',
@@ -135,65 +166,5 @@ class Migration(migrations.Migration):
                 'indexes': [models.Index(fields=['-id', 'status'], name='webhook_newest'), models.Index(condition=models.Q(('status__in', ['received', 'failed'])), fields=['next_attempt_at'], name='webhook_due'), models.Index(fields=['object_id'], name='webhook_by_object')],
                 'constraints': [models.CheckConstraint(condition=models.Q(('status__in', ['received', 'applied', 'ignored', 'failed', 'dead'])), name='webhook_status')],
             },
-        ),
-        migrations.AddIndex(
-            model_name='payment',
-            index=models.Index(fields=['-id', 'status'], name='payment_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='payment',
-            index=models.Index(condition=models.Q(('status__in', ['processing', 'requires_action', 'requires_payment'])), fields=['created_at'], name='payment_open'),
-        ),
-        migrations.AddConstraint(
-            model_name='payment',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['requires_payment', 'requires_action', 'processing', 'authorised', 'captured', 'failed', 'cancelled'])), name='payment_status'),
-        ),
-        migrations.AddConstraint(
-            model_name='payment',
-            constraint=models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='payment_positive'),
-        ),
-        migrations.AddConstraint(
-            model_name='payment',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'captured'), _negated=True), models.Q(('captured_at__isnull', False), ('charge_id__isnull', False)), _connector='OR'), name='payment_captured_has_charge'),
-        ),
-        migrations.AddConstraint(
-            model_name='paymentattempt',
-            constraint=models.UniqueConstraint(fields=('payment', 'number'), name='attempt_number_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='paymentattempt',
-            constraint=models.UniqueConstraint(condition=models.Q(('status__in', ['submitted', 'requires_action', 'indeterminate'])), fields=('payment',), name='one_attempt_under_way'),
-        ),
-        migrations.AddConstraint(
-            model_name='paymentattempt',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['submitted', 'requires_action', 'succeeded', 'declined', 'indeterminate'])), name='attempt_status'),
-        ),
-        migrations.AddIndex(
-            model_name='refund',
-            index=models.Index(fields=['-id', 'status'], name='refund_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='refund',
-            index=models.Index(fields=['requested_by', 'requested_at'], name='refund_of_day'),
-        ),
-        migrations.AddIndex(
-            model_name='refund',
-            index=models.Index(condition=models.Q(('status__in', ['requested', 'approved', 'submitted', 'indeterminate'])), fields=['status', 'requested_at'], name='refund_open'),
-        ),
-        migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['requested', 'approved', 'submitted', 'indeterminate', 'succeeded', 'failed', 'rejected', 'cancelled'])), name='refund_status'),
-        ),
-        migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.CheckConstraint(condition=models.Q(('cause__in', ['guest_cancellation', 'host_cancellation', 'staff_cancellation', 'late_capture', 'service_issue', 'goodwill', 'duplicate'])), name='refund_cause'),
-        ),
-        migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.CheckConstraint(condition=models.Q(('bearer__in', ['host', 'platform'])), name='refund_bearer'),
-        ),
-        migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='refund_positive'),
         ),
     ]

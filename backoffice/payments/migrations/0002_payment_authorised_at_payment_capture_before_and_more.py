@@ -102,6 +102,17 @@ class Migration(migrations.Migration):
                 ('payment', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='chargebacks', to='payments.payment')),
                 ('submitted_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'indexes': [
+                    models.Index(fields=['-id', 'status'], name='chargeback_newest'),
+                    models.Index(condition=models.Q(('closed_at__isnull', True)), fields=['due_by'], name='chargeback_due'),
+                ],
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('kind__in', ['inquiry', 'chargeback'])), name='chargeback_kind'),
+                    models.CheckConstraint(condition=models.Q(('loss_bearer__in', ['platform', 'host'])), name='chargeback_bearer'),
+                    models.CheckConstraint(condition=models.Q(('submitted_at__isnull', True), ('submitted_by__isnull', False), _connector='OR'), name='chargeback_submitted_by_a_person'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='EvidenceFile',
@@ -147,6 +158,18 @@ class Migration(migrations.Migration):
                 ('booking', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='extra_charges', to='bookings.booking')),
                 ('requested_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'indexes': [
+                    models.Index(fields=['-id', 'status'], name='extra_charge_newest'),
+                    models.Index(condition=models.Q(('status__in', ['scheduled', 'failed'])), fields=['next_try_at'], name='extra_charge_due'),
+                ],
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('status__in', ['requested', 'scheduled', 'submitted', 'indeterminate', 'requires_action', 'captured', 'failed', 'cancelled'])), name='extra_charge_status'),
+                    models.CheckConstraint(condition=models.Q(('kind__in', ['instalment', 'damage'])), name='extra_charge_kind'),
+                    models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='extra_charge_positive'),
+                    models.UniqueConstraint(fields=('booking', 'kind', 'number'), name='extra_charge_number_once'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='FraudWarning',
@@ -159,49 +182,5 @@ class Migration(migrations.Migration):
                 ('seen_at', models.DateTimeField()),
                 ('payment', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='fraud_warnings', to='payments.payment')),
             ],
-        ),
-        migrations.AddIndex(
-            model_name='chargeback',
-            index=models.Index(fields=['-id', 'status'], name='chargeback_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='chargeback',
-            index=models.Index(condition=models.Q(('closed_at__isnull', True)), fields=['due_by'], name='chargeback_due'),
-        ),
-        migrations.AddConstraint(
-            model_name='chargeback',
-            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['inquiry', 'chargeback'])), name='chargeback_kind'),
-        ),
-        migrations.AddConstraint(
-            model_name='chargeback',
-            constraint=models.CheckConstraint(condition=models.Q(('loss_bearer__in', ['platform', 'host'])), name='chargeback_bearer'),
-        ),
-        migrations.AddConstraint(
-            model_name='chargeback',
-            constraint=models.CheckConstraint(condition=models.Q(('submitted_at__isnull', True), ('submitted_by__isnull', False), _connector='OR'), name='chargeback_submitted_by_a_person'),
-        ),
-        migrations.AddIndex(
-            model_name='extracharge',
-            index=models.Index(fields=['-id', 'status'], name='extra_charge_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='extracharge',
-            index=models.Index(condition=models.Q(('status__in', ['scheduled', 'failed'])), fields=['next_try_at'], name='extra_charge_due'),
-        ),
-        migrations.AddConstraint(
-            model_name='extracharge',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['requested', 'scheduled', 'submitted', 'indeterminate', 'requires_action', 'captured', 'failed', 'cancelled'])), name='extra_charge_status'),
-        ),
-        migrations.AddConstraint(
-            model_name='extracharge',
-            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['instalment', 'damage'])), name='extra_charge_kind'),
-        ),
-        migrations.AddConstraint(
-            model_name='extracharge',
-            constraint=models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='extra_charge_positive'),
-        ),
-        migrations.AddConstraint(
-            model_name='extracharge',
-            constraint=models.UniqueConstraint(fields=('booking', 'kind', 'number'), name='extra_charge_number_once'),
         ),
     ]

@@ -38,6 +38,16 @@ class Migration(migrations.Migration):
                 ('host', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='bank_payouts', to=settings.AUTH_USER_MODEL)),
                 ('requested_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'indexes': [
+                    models.Index(fields=['-id', 'status'], name='bank_payout_newest'),
+                    models.Index(fields=['account', '-id'], name='bank_payout_of_account'),
+                ],
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('status__in', ['requested', 'indeterminate', 'pending', 'in_transit', 'paid', 'failed', 'canceled'])), name='bank_payout_status'),
+                    models.UniqueConstraint(condition=models.Q(('account', ''), ('status__in', ['requested', 'indeterminate'])), fields=('currency',), name='one_sweep_under_way'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='BankPayoutLine',
@@ -51,6 +61,11 @@ class Migration(migrations.Migration):
                 ('created', models.DateTimeField()),
                 ('bank_payout', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='lines', to='payouts.bankpayout')),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(fields=('bank_payout', 'provider_id'), name='bank_payout_line_once'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='HostAccount',
@@ -72,6 +87,14 @@ class Migration(migrations.Migration):
                 ('bank_approved_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('host', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='payout_account', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'indexes': [
+                    models.Index(fields=['-id', 'status'], name='host_account_newest'),
+                ],
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('status__in', ['onboarding', 'enabled', 'restricted'])), name='host_account_status'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='Payout',
@@ -109,6 +132,21 @@ class Migration(migrations.Migration):
                 ('host', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='payouts', to=settings.AUTH_USER_MODEL)),
                 ('remainder_of', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='remainders', to='payouts.payout')),
             ],
+            options={
+                'indexes': [
+                    models.Index(fields=['-id', 'status'], name='payout_newest'),
+                    models.Index(fields=['host', '-id'], name='payout_of_host'),
+                    models.Index(condition=models.Q(('status__in', ['scheduled', 'held', 'releasable'])), fields=['due_at'], name='payout_due'),
+                    models.Index(condition=models.Q(('status', 'in_transfer')), fields=['submitted_at'], name='payout_under_way'),
+                ],
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('status__in', ['scheduled', 'held', 'releasable', 'in_transfer', 'transferred', 'paid', 'failed', 'reversed', 'netted', 'void'])), name='payout_status'),
+                    models.UniqueConstraint(fields=('booking', 'number'), name='payout_number_once'),
+                    models.CheckConstraint(condition=models.Q(('guest_fee__gte', 0), ('held__gte', 0), ('host_fee__gte', 0), ('netted__gte', 0), ('transfer_amount__gte', 0)), name='payout_not_negative'),
+                    models.CheckConstraint(condition=models.Q(('reversed_amount__gte', 0), ('reversed_amount__lte', models.F('transfer_amount'))), name='payout_reversed_within'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('status__in', ['transferred', 'paid', 'reversed']), _negated=True), ('transfer_id__isnull', False), _connector='OR'), name='payout_transferred_has_id'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='Clawback',
@@ -130,6 +168,16 @@ class Migration(migrations.Migration):
                 ('requested_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('payout', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='clawbacks', to='payouts.payout')),
             ],
+            options={
+                'indexes': [
+                    models.Index(fields=['-id', 'status'], name='clawback_newest'),
+                ],
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('status__in', ['requested', 'submitted', 'indeterminate', 'succeeded', 'failed'])), name='clawback_status'),
+                    models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='clawback_positive'),
+                    models.UniqueConstraint(condition=models.Q(('status__in', ['requested', 'submitted', 'indeterminate'])), fields=('payout',), name='one_clawback_under_way'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='PayoutHold',
@@ -151,6 +199,18 @@ class Migration(migrations.Migration):
                 ('owner', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('placed_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'indexes': [
+                    models.Index(fields=['-id', 'status'], name='payout_hold_newest'),
+                    models.Index(condition=models.Q(('status', 'active')), fields=['expires_at'], name='payout_hold_active'),
+                ],
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('status__in', ['active', 'lifted', 'expired'])), name='payout_hold_status'),
+                    models.CheckConstraint(condition=models.Q(('cause__in', ['dispute', 'suspicion', 'bank_details', 'service_issue', 'other'])), name='payout_hold_cause'),
+                    models.CheckConstraint(condition=models.Q(('amount__isnull', True), ('amount__gt', 0), _connector='OR'), name='payout_hold_positive'),
+                    models.CheckConstraint(condition=models.Q(('expires_at__gt', models.F('placed_at'))), name='payout_hold_ends'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='WriteOff',
@@ -168,129 +228,16 @@ class Migration(migrations.Migration):
                 ('host', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('proposed_by', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
-        ),
-        migrations.AddIndex(
-            model_name='bankpayout',
-            index=models.Index(fields=['-id', 'status'], name='bank_payout_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='bankpayout',
-            index=models.Index(fields=['account', '-id'], name='bank_payout_of_account'),
-        ),
-        migrations.AddConstraint(
-            model_name='bankpayout',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['requested', 'indeterminate', 'pending', 'in_transit', 'paid', 'failed', 'canceled'])), name='bank_payout_status'),
-        ),
-        migrations.AddConstraint(
-            model_name='bankpayout',
-            constraint=models.UniqueConstraint(condition=models.Q(('account', ''), ('status__in', ['requested', 'indeterminate'])), fields=('currency',), name='one_sweep_under_way'),
-        ),
-        migrations.AddConstraint(
-            model_name='bankpayoutline',
-            constraint=models.UniqueConstraint(fields=('bank_payout', 'provider_id'), name='bank_payout_line_once'),
-        ),
-        migrations.AddIndex(
-            model_name='hostaccount',
-            index=models.Index(fields=['-id', 'status'], name='host_account_newest'),
-        ),
-        migrations.AddConstraint(
-            model_name='hostaccount',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['onboarding', 'enabled', 'restricted'])), name='host_account_status'),
-        ),
-        migrations.AddIndex(
-            model_name='payout',
-            index=models.Index(fields=['-id', 'status'], name='payout_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='payout',
-            index=models.Index(fields=['host', '-id'], name='payout_of_host'),
-        ),
-        migrations.AddIndex(
-            model_name='payout',
-            index=models.Index(condition=models.Q(('status__in', ['scheduled', 'held', 'releasable'])), fields=['due_at'], name='payout_due'),
-        ),
-        migrations.AddIndex(
-            model_name='payout',
-            index=models.Index(condition=models.Q(('status', 'in_transfer')), fields=['submitted_at'], name='payout_under_way'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['scheduled', 'held', 'releasable', 'in_transfer', 'transferred', 'paid', 'failed', 'reversed', 'netted', 'void'])), name='payout_status'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.UniqueConstraint(fields=('booking', 'number'), name='payout_number_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(('guest_fee__gte', 0), ('held__gte', 0), ('host_fee__gte', 0), ('netted__gte', 0), ('transfer_amount__gte', 0)), name='payout_not_negative'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(('reversed_amount__gte', 0), ('reversed_amount__lte', models.F('transfer_amount'))), name='payout_reversed_within'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status__in', ['transferred', 'paid', 'reversed']), _negated=True), ('transfer_id__isnull', False), _connector='OR'), name='payout_transferred_has_id'),
-        ),
-        migrations.AddIndex(
-            model_name='clawback',
-            index=models.Index(fields=['-id', 'status'], name='clawback_newest'),
-        ),
-        migrations.AddConstraint(
-            model_name='clawback',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['requested', 'submitted', 'indeterminate', 'succeeded', 'failed'])), name='clawback_status'),
-        ),
-        migrations.AddConstraint(
-            model_name='clawback',
-            constraint=models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='clawback_positive'),
-        ),
-        migrations.AddConstraint(
-            model_name='clawback',
-            constraint=models.UniqueConstraint(condition=models.Q(('status__in', ['requested', 'submitted', 'indeterminate'])), fields=('payout',), name='one_clawback_under_way'),
-        ),
-        migrations.AddIndex(
-            model_name='payouthold',
-            index=models.Index(fields=['-id', 'status'], name='payout_hold_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='payouthold',
-            index=models.Index(condition=models.Q(('status', 'active')), fields=['expires_at'], name='payout_hold_active'),
-        ),
-        migrations.AddConstraint(
-            model_name='payouthold',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['active', 'lifted', 'expired'])), name='payout_hold_status'),
-        ),
-        migrations.AddConstraint(
-            model_name='payouthold',
-            constraint=models.CheckConstraint(condition=models.Q(('cause__in', ['dispute', 'suspicion', 'bank_details', 'service_issue', 'other'])), name='payout_hold_cause'),
-        ),
-        migrations.AddConstraint(
-            model_name='payouthold',
-            constraint=models.CheckConstraint(condition=models.Q(('amount__isnull', True), ('amount__gt', 0), _connector='OR'), name='payout_hold_positive'),
-        ),
-        migrations.AddConstraint(
-            model_name='payouthold',
-            constraint=models.CheckConstraint(condition=models.Q(('expires_at__gt', models.F('placed_at'))), name='payout_hold_ends'),
-        ),
-        migrations.AddIndex(
-            model_name='writeoff',
-            index=models.Index(fields=['-id', 'status'], name='write_off_newest'),
-        ),
-        migrations.AddConstraint(
-            model_name='writeoff',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['proposed', 'approved', 'rejected'])), name='write_off_status'),
-        ),
-        migrations.AddConstraint(
-            model_name='writeoff',
-            constraint=models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='write_off_positive'),
-        ),
-        migrations.AddConstraint(
-            model_name='writeoff',
-            constraint=models.CheckConstraint(condition=models.Q(('decided_by__isnull', True), models.Q(('decided_by', models.F('proposed_by')), _negated=True), _connector='OR'), name='write_off_by_two'),
-        ),
-        migrations.AddConstraint(
-            model_name='writeoff',
-            constraint=models.UniqueConstraint(condition=models.Q(('status', 'proposed')), fields=('host', 'currency'), name='one_write_off_proposed'),
+            options={
+                'indexes': [
+                    models.Index(fields=['-id', 'status'], name='write_off_newest'),
+                ],
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('status__in', ['proposed', 'approved', 'rejected'])), name='write_off_status'),
+                    models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='write_off_positive'),
+                    models.CheckConstraint(condition=models.Q(('decided_by__isnull', True), models.Q(('decided_by', models.F('proposed_by')), _negated=True), _connector='OR'), name='write_off_by_two'),
+                    models.UniqueConstraint(condition=models.Q(('status', 'proposed')), fields=('host', 'currency'), name='one_write_off_proposed'),
+                ],
+            },
         ),
     ]
