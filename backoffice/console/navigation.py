@@ -12,8 +12,8 @@ from django.urls import NoReverseMatch, reverse
 
 from backoffice.console.door import may
 from backoffice.notifications.models import OutboxMessage
+from backoffice.payments import queries as money
 from backoffice.payments.models import Chargeback, ExtraCharge, Refund, WebhookEvent
-from backoffice.payments.policies.chargebacks import ANSWERABLE
 from backoffice.payouts.models import Payout, WriteOff
 from backoffice.reconciliation.models import Break
 from backoffice.reconciliation.states import FINDINGS
@@ -138,9 +138,7 @@ def _up_to_most(rows: Any) -> int:
 
 
 COUNTS: Final[dict[str, Callable[[], int]]] = {
-    "chargebacks": lambda: _up_to_most(
-        Chargeback.objects.filter(status__in=ANSWERABLE, submitted_at=None, accepted_at=None)
-    ),
+    "chargebacks": lambda: _up_to_most(money.to_answer(rows=Chargeback.objects.all())),
     "charges": lambda: _up_to_most(ExtraCharge.objects.filter(status="requested")),
     "refunds": lambda: _up_to_most(Refund.objects.filter(status="requested", waits_for="")),
     "breaks": lambda: _up_to_most(Break.objects.filter(status__in=FINDINGS)),

@@ -196,6 +196,18 @@ TOPICS: Final[Mapping[str, Mapping[str, Words]]] = {
             "after that {amount} is lost. Submit the evidence, or accept it.",
             _CHARGEBACK,
         ),
+        "appeal_opened": Words(
+            "{chargeback} of {amount} is in appeal: answer by {internal_due}",
+            "The appeal of {chargeback}, booking {booking}, needs an answer; the provider’s date is {due_by}. Answer it on the "
+            "provider’s own pages, which alone take an appeal: {link}",
+            _CHARGEBACK,
+        ),
+        "appeal_due": Words(
+            "The appeal of {chargeback}, {amount}, is not answered yet",
+            "Our own deadline for the appeal of {chargeback}, booking {booking}, has passed; the provider’s date is {due_by}. "
+            "Answer it on the provider’s own pages, which alone take an appeal: {link}",
+            _CHARGEBACK,
+        ),
         "chargeback_closed": Words(
             "{chargeback} of {amount}: {status}",
             "{kind} {chargeback} of {amount} for booking {booking} has ended: {status}.",

@@ -35,6 +35,8 @@ DEADLINES: Final = (
     Column("amount", money="currency"),
     Column("booking"),
     Column("owner"),
+    Column("remedy", "What to do"),
+    Column("link", "Where"),
 )
 FACTS: Final = (Column("fact"), Column("value"))
 EVIDENCE: Final = (Column("field"), Column("text"))
@@ -122,6 +124,7 @@ def show(actor: Actor, code: str) -> Result:
         **_row(found),
         "amount": str(Money(found.amount, found.currency)),
         "urgency": queries.urgency_of(chargeback=found, now=clock.now()),
+        **_remedy(found),
         "provider_id": found.provider_id,
         "charge": found.charge_id,
         "network": found.network,
@@ -153,7 +156,7 @@ def show(actor: Actor, code: str) -> Result:
 @renders("chargebacks.deadlines", DEADLINES)
 @reads
 def deadlines(actor: Actor, limit: int) -> Result:
-    """List what can still be answered, by our own deadline.
+    """List what has to be answered, by our own deadline, with what to do: an appeal is answered on the provider's own pages.
 
     Exit code 3 when one is past our deadline, or past the provider's.
 
@@ -168,7 +171,12 @@ def deadlines(actor: Actor, limit: int) -> Result:
     actor.must("chargebacks.view")
     now = clock.now()
     rows = [
-        {**_row(row), "urgency": queries.urgency_of(chargeback=row, now=now), "left": _left(row, now)}
+        {
+            **_row(row),
+            "urgency": queries.urgency_of(chargeback=row, now=now),
+            "left": _left(row, now),
+            **_remedy(row),
+        }
         for row in queries.deadlines(limit=limit)
     ]
     to_answer, late = queries.chargebacks_waiting(now=now)
@@ -333,6 +341,13 @@ def _month(text: str, today: date) -> date:
     if month > today:
         raise Failed(f"--month: {text} is still to come; write one up to {today:%Y-%m}", Exit.USAGE)
     return month
+
+
+def _remedy(row: Any) -> dict[str, Any]:
+    from backoffice.payments import queries
+
+    found = queries.remedy_of(chargeback=row)
+    return {"remedy": found.sentence if found else None, "link": (found.link or None) if found else None}
 
 
 def _left(row: Any, now: datetime) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,10 +14,12 @@ from django.urls import reverse
 from django.utils.html import strip_tags
 
 from backoffice.audit.models import AuditEntry
+from backoffice.console import dashboard
 from backoffice.core.money import Money
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as money
 from backoffice.payments.models import Chargeback, EvidenceFile
+from backoffice.payments.policies.chargebacks import SeenDispute
 from backoffice.payments.policies.seen import SeenBalanceTransaction
 from backoffice.people.models import StaffRole, User
 from tests import factories
@@ -93,6 +96,33 @@ def test_the_list_opens_with_what_must_be_answered_soonest_first(world: World) -
     badges = re.findall(r'sd-badge sd-(\w+)">([^<]*(?:days|h|end|min))<', shown)
     assert [tone for tone, _ in badges] == ["danger", "warning", "info"]
     assert "to the end" in badges[0][1]
+
+
+def test_an_appeal_stands_among_what_must_be_answered_though_its_chargeback_was(world: World) -> None:
+    client, at = world.client("finance"), now()
+    row = chargeback(paid(), status="lost")
+    lead = world.staff["finance"]
+    Chargeback.objects.filter(pk=row.pk).update(submitted_at=at, submitted_by=lead)
+    assert row.code not in codes(client)
+    seen = SeenDispute(
+        id=row.provider_id, status="appeal_needs_response", kind="chargeback", amount=Money(row.amount, row.currency),
+        charge_id=row.charge_id, payment_id="", opened=row.opened_at, due_by=at + timedelta(days=5),
+    )  # fmt: skip
+    payments.record_dispute(seen=seen, actor=SYSTEM, now=now())
+    row.refresh_from_db()
+    assert row.code in codes(client) and row.code not in codes(client, "?view=network")
+    link = f"/disputes/{row.provider_id}"
+    assert link in client.get(reverse(LIST)).content.decode()
+    html = page(client, row)
+    assert link in html and "answer it on the provider’s own pages" in words(html)
+    assert 'sd-info">' in html and dialog(row, "submit") not in html
+    dashboard.forget()
+    figures = client.get(reverse("admin:index")).content.decode()
+    assert re.search(r"Chargebacks to answer.{0,600}?>\s*2\s*<", figures, re.DOTALL)
+    payments.record_dispute(
+        seen=replace(seen, status="appeal_under_review"), actor=SYSTEM, now=at + timedelta(minutes=1)
+    )
+    assert row.code not in codes(client) and row.code in codes(client, "?view=network")
 
 
 def test_a_list_costs_the_same_however_many_there_are(world: World, django_assert_max_num_queries: Any) -> None:

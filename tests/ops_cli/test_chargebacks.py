@@ -14,7 +14,7 @@ from tests import factories
 from tests.ops_cli.conftest import Answered
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.steps import now, paid
-from tests.workflows.test_chargebacks import PDF, decide, dispute, hear, told
+from tests.workflows.test_chargebacks import PDF, answered, decide, dispute, hear, told
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Ops = Callable[..., Answered]
@@ -67,6 +67,23 @@ def test_deadlines_are_findings_once_ours_has_passed(ops: Ops, sandbox: RunningS
     Chargeback.objects.filter(pk=row.pk).update(accepted_at=now())
     found = ops("chargebacks", "deadlines", "--limit", "1")
     assert ([each["code"] for each in found.rows], found.summary) == ([other.code], {"to_answer": 1, "late": 0})
+
+
+def test_an_appeal_is_among_the_deadlines_with_where_it_is_answered(
+    ops: Ops, sandbox: RunningSandbox, row: Chargeback
+) -> None:
+    assert ops("chargebacks", "deadlines").rows[0]["remedy"].startswith("Submit")
+    lost = answered(sandbox, row, "losing_evidence")
+    assert ops("chargebacks", "deadlines").rows == []
+    decide(sandbox, row.provider_id, status="appeal_needs_response")
+    hear(sandbox)
+    found = ops("chargebacks", "deadlines")
+    assert (found.code, found.summary) == (Exit.FINDINGS, {"to_answer": 1, "late": 1})
+    (listed,) = found.rows
+    assert listed["code"] == lost.code and "own pages" in listed["remedy"]
+    assert listed["link"].endswith(f"/disputes/{row.provider_id}")
+    facts = {each["fact"]: each["value"] for each in ops("chargebacks", "show", row.code).rows}
+    assert (facts["urgency"], facts["link"]) == ("late", listed["link"])
 
 
 def test_evidence_is_staged_by_somebody_known_and_shown_before(

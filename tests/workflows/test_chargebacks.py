@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from itertools import permutations
 from typing import Any
@@ -589,6 +590,44 @@ def test_an_appeal_that_is_won_reverses_the_loss_exactly_and_one_lost_again_post
     assert (stands("1320", row.provider_id), stands("2100", booking.code)) == (0, 0)
     assert Journal.objects.filter(kind="dispute-lost").count() == 2
     assert [finding for finding in ledger.check(now=now()) if not finding.ok] == []
+
+
+def test_an_appeal_waits_for_an_answer_until_the_provider_says_that_it_has_one(sandbox: RunningSandbox) -> None:
+    """What we handed in answered the chargeback, not its appeal."""
+    booking = paid()
+    row = answered(sandbox, told(sandbox, booking), "losing_evidence")
+    assert row.submitted_at is not None and payment_queries.deadlines() == []
+    decide(sandbox, row.provider_id, status="appeal_needs_response")
+    hear(sandbox)
+    assert [each.code for each in payment_queries.deadlines()] == [row.code]
+    assert payment_queries.chargebacks_waiting(now=now()) == (1, 1)  # the provider named no date: at once
+    assert payment_queries.urgency_of(chargeback=again(row), now=now()) == "late"
+    opened = OutboxMessage.objects.filter(topic="appeal_opened")
+    assert opened.count() and all(f"/disputes/{row.provider_id}" in mail.body for mail in opened)
+    with pytest.raises(Conflict, match="own pages"):
+        submit(row)
+    assert payment_queries.unanswered_claims(older_than=now() + timedelta(days=1)) == []
+
+    # It has a date of its own: ours is at 60 % of the time until then, and a reminder says where to answer.
+    seen = work_chargebacks.gateway().dispute(dispute_id=row.provider_id)
+    due = now() + timedelta(days=10)
+    payments.record_dispute(seen=replace(seen, due_by=due), actor=ACTOR, now=now())
+    waiting = again(row)
+    assert waiting.due_by == due and waiting.internal_due_at is not None
+    assert timedelta(days=5, hours=23) < waiting.internal_due_at - now() < timedelta(days=6, hours=1)
+    assert payment_queries.urgency_of(chargeback=waiting, now=now()) == "calm"
+    assert payment_queries.chargeback_figures(now=now()).next_due == waiting.internal_due_at
+    after = due + timedelta(days=1)
+    assert payment_queries.urgency_of(chargeback=waiting, now=after) == "late"  # still to be answered, they say
+    assert [each.code for each in payment_queries.chargebacks_to_remind(now=after)] == [row.code]
+    payments.remind_of_chargeback(code=row.code, actor=ACTOR, now=after)
+    assert OutboxMessage.objects.filter(topic="appeal_due").exists()
+    assert payment_queries.chargebacks_to_remind(now=after) == []
+
+    decide(sandbox, row.provider_id, status="appeal_under_review")
+    hear(sandbox)
+    assert payment_queries.deadlines() == [] and payment_queries.chargebacks_waiting(now=after) == (0, 0)
+    assert payment_queries.urgency_of(chargeback=again(row), now=after) == "none"
 
 
 def test_money_given_back_during_an_appeal_reverses_the_loss_before_the_last_word(sandbox: RunningSandbox) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from import_export.fields import Field
@@ -82,8 +82,13 @@ def status(row: Chargeback) -> SafeString:
 
 
 def is_claimed(row: Chargeback) -> bool:
-    """Somebody has answered it, whether the provider has been heard to know or not."""
+    """Somebody has answered it, whether the provider has been heard to know or not. An appeal of it is another matter."""
     return row.submitted_at is not None or row.accepted_at is not None
+
+
+def awaits_answer(row: Chargeback) -> bool:
+    """Somebody has to answer it now, an appeal too."""
+    return rules.awaits_answer(status=row.status, claimed=is_claimed(row))
 
 
 def can_answer(row: Chargeback, desk: Desk) -> bool:
@@ -103,10 +108,21 @@ def deadline(row: Chargeback, desk: Desk) -> SafeString:
     """Our own deadline with how long is left, in the colour of how pressing it is; the provider's beneath."""
     if row.internal_due_at is None or not rules.is_open(row.status):
         return cells.NONE
-    if is_claimed(row) or row.status not in (*rules.ANSWERABLE, *rules.APPEALABLE):
+    if not awaits_answer(row):
         return cells.two(cells.instant(row.internal_due_at), "answered" if is_claimed(row) else "nothing to answer")
     theirs = f"provider: {cells.when(row.due_by)}" if row.due_by else ""
-    return cells.two(format_html("{} {}", badge(row, desk), cells.instant(row.internal_due_at)), theirs)
+    beneath = elsewhere(row) or theirs
+    return cells.two(format_html("{} {}", badge(row, desk), cells.instant(row.internal_due_at)), beneath)
+
+
+def elsewhere(row: Chargeback) -> SafeString:
+    """The page of the provider's on which one is answered that is not answered here; "" for any other."""
+    remedy = money.remedy_of(chargeback=row)
+    if remedy is None or not remedy.link:
+        return SafeString("")
+    return format_html(
+        '<a href="{}" target="_blank" rel="noopener noreferrer">answered at the provider</a>', remedy.link
+    )
 
 
 def badge(row: Chargeback, desk: Desk) -> SafeString:
@@ -117,11 +133,11 @@ def badge(row: Chargeback, desk: Desk) -> SafeString:
 
 def time_left(row: Chargeback, desk: Desk) -> str:
     """How long until our deadline; after it, until the provider's."""
-    if row.due_by is not None and desk.now > row.due_by:
+    if row.due_by is not None and desk.now > row.due_by and row.status not in rules.APPEALABLE:
         return "too late"
     assert row.internal_due_at is not None  # the caller has looked
     if desk.now >= row.internal_due_at:
-        return f"late, {_span(row.due_by - desk.now)} to the end" if row.due_by else "late"
+        return f"late, {_span(row.due_by - desk.now)} to the end" if row.due_by and row.due_by > desk.now else "late"
     return _span(row.internal_due_at - desk.now)
 
 
@@ -440,17 +456,13 @@ class ChargebacksExport(exports.Resource):
         return exports.amount(row.fee, row.settlement_currency or row.currency)
 
 
-_ANSWERED: Final = Q(submitted_at__isnull=False) | Q(accepted_at__isnull=False)
-
-
 def to_answer(rows: QuerySet[Chargeback], desk: Desk) -> QuerySet[Chargeback]:
-    waiting = rows.filter(status__in=[*rules.ANSWERABLE, *rules.APPEALABLE], internal_due_at__isnull=False)
-    return waiting.exclude(_ANSWERED)
+    return money.to_answer(rows=rows).filter(internal_due_at__isnull=False)
 
 
 def with_network(rows: QuerySet[Chargeback], desk: Desk) -> QuerySet[Chargeback]:
-    waiting = Q(status__in=[*rules.ANSWERABLE, *rules.APPEALABLE], submitted_at=None, accepted_at=None)
-    return rows.exclude(status__in=rules.CLOSED).exclude(waiting & Q(internal_due_at__isnull=False))
+    waiting = money.to_answer(rows=Chargeback.objects.filter(internal_due_at__isnull=False))
+    return rows.exclude(status__in=rules.CLOSED).exclude(pk__in=waiting.values("pk"))
 
 
 @admin.register(Chargeback)
@@ -637,8 +649,10 @@ def _warnings(row: Chargeback, desk: Desk) -> list[str]:
             f"The provider calls this “{row.status}”, which we do not know. It is taken for open: nothing is refunded or "
             "released on it. Look at it on the provider’s own pages."
         )
-    if row.status in rules.APPEALABLE:
-        said.append("This is an appeal. Answer it on the provider’s own pages, which alone take one.")
+    remedy = money.remedy_of(chargeback=row)
+    if remedy is not None and remedy.link:
+        due = f" Our deadline is {cells.when(row.internal_due_at)}." if row.internal_due_at is not None else ""
+        said.append(format_html("{}{} It is {}.", remedy.sentence, due, elsewhere(row)))
     if row.status in rules.ANSWERABLE and is_claimed(row):
         said.append("It was answered; the provider has not confirmed yet. It is asked again every few minutes.")
     elif row.status in rules.ANSWERABLE:

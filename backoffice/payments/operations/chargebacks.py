@@ -288,14 +288,14 @@ def bear_loss(*, code: str, bearer: str, reason: str, version: int, actor: Actor
 
 
 def remind_of_chargeback(*, code: str, actor: Actor, now: datetime) -> None:
-    """Our own deadline has passed unanswered: tell its owner and finance, once for each deadline."""
+    """Our own deadline has passed unanswered: tell its owner and finance, once for each deadline, and what to do."""
     with transaction.atomic():
         row = _locked(code, None)
         if row.reminded_at is not None:  # by a run at the same moment
             return
         row.reminded_at = now
         row.save(update_fields=["reminded_at"])
-        _tell(row, "chargeback_due", now)
+        _tell(row, "appeal_due" if row.status in rules.APPEALABLE else "chargeback_due", now)
 
 
 # Private: taking over ------------------------------------------------------------------------------------------------
@@ -351,14 +351,14 @@ def _read_open(code: str, actor: Actor, now: datetime) -> Chargeback:
 
 def _check_open(row: Chargeback, now: datetime) -> None:
     """Raises Conflict, saying why, unless it can be answered now."""
+    if row.status in rules.APPEALABLE:
+        raise Conflict(f"{row.code} is in appeal; answer it on the provider’s own pages, which alone take an appeal.")
     if row.submitted_at is not None:
         raise Conflict(
             f"The evidence for {row.code} was submitted already; it goes to the issuer once and cannot be changed."
         )
     if row.accepted_at is not None:
         raise Conflict(f"{row.code} was accepted already; there is no way back.")
-    if row.status in rules.APPEALABLE:
-        raise Conflict(f"{row.code} is in appeal; answer it on the provider’s own pages, which alone take an appeal.")
     if row.status not in rules.ANSWERABLE:
         raise Conflict(f"{row.code} is {row.status.replace('_', ' ')}; it cannot be answered now.")
     if row.due_by is not None and now > row.due_by:
@@ -396,6 +396,8 @@ def _take_over(row: Chargeback, seen: SeenDispute, now: datetime) -> News:
         # A new round begins when the provider sets another deadline: an inquiry that became a chargeback, an appeal.
         row.internal_due_at = _internal_deadline(now, seen.due_by)
         row.due_by, row.reminded_at = seen.due_by, None
+    elif seen.status in rules.APPEALABLE and (before != seen.status or row.internal_due_at is None):
+        row.internal_due_at, row.reminded_at = now, None  # an appeal without a date of its own: answer it at once
     row.kind = "chargeback" if was == "chargeback" else seen.kind
     row.status = seen.status[:60]
     row.amount, row.currency = seen.amount.amount, seen.amount.currency
@@ -444,6 +446,8 @@ def _record_news(row: Chargeback, seen: SeenDispute, news: News, actor: Actor, n
         touch(payment=row.payment)  # what a page shows of this money is no longer the present
     if not rules.is_open(row.status):
         _tell(row, "chargeback_closed", now)
+    elif row.status in rules.APPEALABLE:
+        _tell(row, "appeal_opened", now)
     elif news in {"opened", "escalated"}:
         _tell(row, "chargeback_opened", now, dedupe=f"chargeback-opened:{row.code}:{row.kind}")
 
@@ -579,6 +583,7 @@ def _changed(
 
 def _tell(row: Chargeback, topic: str, now: datetime, dedupe: str = "") -> None:
     booking = row.payment.booking.code if row.payment is not None else "that is none of ours"
+    remedy = queries.remedy_of(chargeback=row)
     for person in _who_is_told(row):
         notifications.tell(
             topic=topic,
@@ -594,6 +599,7 @@ def _tell(row: Chargeback, topic: str, now: datetime, dedupe: str = "") -> None:
                 "reason": row.reason.replace("_", " ") or "none given",
                 "due_by": _instant(row.due_by),
                 "internal_due": _instant(row.internal_due_at),
+                "link": remedy.link if remedy is not None else "",
             },
             dedupe_key=f"{dedupe}:{person.pk}" if dedupe else "",
             now=now,

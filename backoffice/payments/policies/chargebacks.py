@@ -89,6 +89,12 @@ def is_appealed(*, status: str, loss_posted: bool) -> bool:
     return loss_posted and is_open(status)
 
 
+def awaits_answer(*, status: str, claimed: bool) -> bool:
+    """Whether somebody has to answer now. What a person handed in (`claimed`) answers the chargeback, not an appeal: that is
+    answered on the provider's own pages, and only the provider says that it was."""
+    return status in APPEALABLE or (status in ANSWERABLE and not claimed)
+
+
 def blocks_refunds(*, kind: str, status: str) -> bool:
     """No refund while a chargeback is open, nor of a charge that was lost to it: the guest has that money. An inquiry
     has taken nothing, and a refund is one way to end it."""
@@ -106,13 +112,16 @@ Urgency = Literal["overdue", "late", "soon", "calm", "none"]
 
 def urgency(*, status: str, due_by: datetime | None, internal_due_at: datetime | None, now: datetime) -> Urgency:
     """How pressing an answer is: the provider's deadline has passed, our own has, less than a quarter of our time is left
-    (a day at least), or there is time. Only what can still be answered presses."""
-    if status not in (*ANSWERABLE, *APPEALABLE) or due_by is None or internal_due_at is None:
+    (a day at least), or there is time. Only what can still be answered presses; an appeal can for as long as the provider
+    says that it needs an answer, whatever date it named."""
+    if status not in (*ANSWERABLE, *APPEALABLE) or internal_due_at is None:
         return "none"
-    if now > due_by:
+    if due_by is not None and now > due_by and status not in APPEALABLE:
         return "overdue"
     if now >= internal_due_at:
         return "late"
+    if due_by is None:
+        return "calm"
     soon = max((due_by - internal_due_at).total_seconds() / 4, 86_400)
     return "soon" if (internal_due_at - now).total_seconds() <= soon else "calm"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
+from django.conf import settings
 from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Sum, Value, When
 
 from backoffice.bookings.models import Booking
@@ -229,25 +230,47 @@ def _in_hand(chargeback: Chargeback, booking: Booking, back: policies.Parts) -> 
 # Work ----------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """What is to be done, as a sentence, and the page of the provider's where; "" where it is done here."""
+
+    sentence: str
+    link: str
+
+
 def deadlines(*, limit: int = 100) -> list[Chargeback]:
     """Chargebacks and inquiries that wait for an answer, the most pressing first."""
-    return list(_waiting(chargebacks()).order_by(F("internal_due_at").asc(nulls_last=True), "id")[:limit])
+    return list(to_answer(rows=chargebacks()).order_by(F("internal_due_at").asc(nulls_last=True), "id")[:limit])
 
 
 def chargebacks_waiting(*, now: datetime) -> tuple[int, int]:
     """How many wait for an answer, and how many of them are past our own deadline, the provider's included."""
     late = Count("id", filter=Q(internal_due_at__lte=now))
-    found = _waiting(Chargeback.objects.all()).aggregate(all=Count("id"), late=late)
+    found = to_answer(rows=Chargeback.objects.all()).aggregate(all=Count("id"), late=late)
     return found["all"], found["late"]
 
 
-def _waiting(rows: QuerySet[Chargeback]) -> QuerySet[Chargeback]:
-    return rows.filter(
-        closed_at__isnull=True,
-        status__in=[*rules.ANSWERABLE, *rules.APPEALABLE],
-        submitted_at=None,
-        accepted_at=None,
+def to_answer(*, rows: QuerySet[Chargeback]) -> QuerySet[Chargeback]:
+    """Those that somebody has to answer now, appeals too (`policies.chargebacks.awaits_answer`)."""
+    unclaimed = Q(status__in=rules.ANSWERABLE, submitted_at=None, accepted_at=None)
+    return rows.filter(unclaimed | Q(status__in=rules.APPEALABLE), closed_at__isnull=True)
+
+
+def remedy_of(*, chargeback: Chargeback) -> Remedy | None:
+    """What is to be done about one that has to be answered, and where where that is not here; None for any other."""
+    if not rules.awaits_answer(status=chargeback.status, claimed=_is_claimed(chargeback)):
+        return None
+    if chargeback.status not in rules.APPEALABLE:
+        return Remedy(sentence="Submit the evidence, or accept it.", link="")
+    mode = "" if settings.STRIPE_API_KEY.startswith(("sk_live_", "rk_live_")) else "test/"
+    return Remedy(
+        sentence="This is an appeal: answer it on the provider’s own pages, which alone take one.",
+        link=f"https://dashboard.stripe.com/{mode}disputes/{chargeback.provider_id}",
     )
+
+
+def _is_claimed(chargeback: Chargeback) -> bool:
+    return chargeback.submitted_at is not None or chargeback.accepted_at is not None
 
 
 def chargeback_workers() -> list[tuple[int, str]]:
@@ -258,8 +281,8 @@ def chargeback_workers() -> list[tuple[int, str]]:
 
 
 def urgency_of(*, chargeback: Chargeback, now: datetime) -> rules.Urgency:
-    """How pressing an answer is; one that has been handed in presses no more."""
-    if chargeback.submitted_at is not None or chargeback.accepted_at is not None:
+    """How pressing an answer is; one that has been handed in presses no more, an appeal until the provider has it."""
+    if not rules.awaits_answer(status=chargeback.status, claimed=_is_claimed(chargeback)):
         return "none"
     return rules.urgency(
         status=chargeback.status, due_by=chargeback.due_by, internal_due_at=chargeback.internal_due_at, now=now
@@ -267,16 +290,10 @@ def urgency_of(*, chargeback: Chargeback, now: datetime) -> rules.Urgency:
 
 
 def chargebacks_to_remind(*, now: datetime, limit: int = 100) -> list[Chargeback]:
-    """Those whose internal deadline has passed without an answer, and the provider's has not, and of which nobody was told."""
-    rows = chargebacks().filter(
-        closed_at__isnull=True,
-        status__in=rules.ANSWERABLE,
-        submitted_at=None,
-        accepted_at=None,
-        reminded_at=None,
-        internal_due_at__lte=now,
-        due_by__gt=now,
-    )
+    """Those whose internal deadline has passed without an answer, and of which nobody was told; not when the provider's has
+    too, except for an appeal, which can be answered for as long as the provider says so."""
+    in_time = Q(due_by__gt=now) | Q(status__in=rules.APPEALABLE)
+    rows = to_answer(rows=chargebacks()).filter(in_time, reminded_at=None, internal_due_at__lte=now)
     return list(rows.order_by("internal_due_at", "id")[:limit])
 
 
