@@ -8,19 +8,23 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 from backoffice.bookings.models import Booking
 from backoffice.core.actor import system
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
+from backoffice.ledger.operations import post as post_journal
+from backoffice.ledger.policies import Line
 from backoffice.notifications.models import Notification
+from backoffice.payments import operations as payments
 from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries
 from backoffice.payouts.models import Payout
 from backoffice.people.models import User
 from backoffice.reconciliation.provider import reconcile_stripe
 from backoffice.reporting.queries import health
-from backoffice.workflows import import_balance_transactions, release_payouts
+from backoffice.workflows import collect_charges, import_balance_transactions, keep_time, release_payouts
 from tests import factories
 from tests.factories import SYSTEM
 from tests.faults import test_crash_points as cutting
@@ -29,6 +33,7 @@ from tests.faults.test_crash_points import Power, PowerCut, powered
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.hosts import onboarded, owes
 from tests.workflows.steps import ROOMS, now, paid
+from tests.workflows.test_instalments import use_another_card
 
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 DESK = system("payouts")
@@ -86,6 +91,56 @@ def _unplanned(sandbox: RunningSandbox, host: User) -> Booking:
     return booking
 
 
+def _owed_back(sandbox: RunningSandbox, host: User) -> Booking:
+    """Paid already; a debt that the host had paid since is none after all."""
+    booking = _paid_before(sandbox, host)
+    with transaction.atomic():
+        post_journal(
+            key=f"reversal:{booking.code}",
+            kind="reversal",
+            lines=[Line("1310", host.code, -OWED, "EUR"), Line("5200", f"du_{booking.code}", OWED, "EUR")],
+            subject=booking.code,
+            effective_at=now(),
+            actor=DESK,
+            now=now(),
+        )
+    return booking
+
+
+def _covered(sandbox: RunningSandbox, host: User) -> Booking:
+    """Paid already; we bear damage that the guest did not pay."""
+    booking = _paid_before(sandbox, host)
+    keep_time.complete_stays(now=now())
+    charge = payments.request_damage(
+        booking_code=booking.code, amount=Money(OWED, "EUR"), reason="The window", actor=_staff("support_l2"), now=now()
+    )
+    charge = payments.approve_damage(
+        charge_code=charge.code, version=charge.version, actor=_staff("finance"), now=now()
+    )
+    use_another_card(booking, "pm_card_chargeCustomerFail")
+    sandbox.advance(25 * 3_600)
+    collect_charges.collect_due(now=now())
+    charge.refresh_from_db()
+    payments.cover_damage(
+        charge_code=charge.code, version=charge.version, reason="No card works", actor=_staff("finance"), now=now()
+    )
+    return booking
+
+
+def _paid_before(sandbox: RunningSandbox, host: User) -> Booking:
+    """What follows draws on no charge, but on what is available."""
+    paid(payment_method="pm_card_bypassPending", check_in=(now() + timedelta(days=60)).date())
+    booking = due_stay(sandbox, host)
+    release_payouts.run(now=now(), actor=DESK)
+    sandbox.advance(60)
+    import_balance_transactions.run(now=now())
+    return booking
+
+
+def _staff(role: str) -> Any:
+    return factories.acting(User.objects.filter(roles__role=role).first() or factories.staff(role, now=now()))
+
+
 def end_of(booking: Booking, sandbox: RunningSandbox) -> dict[str, Any]:
     """All that must not depend on when the power was cut."""
     rows = Payout.objects.filter(booking=booking).order_by("number")
@@ -106,6 +161,8 @@ STORIES: dict[str, Callable[[RunningSandbox, User], Booking]] = {
     "a debt is kept from it": _of_a_debtor,
     "part of it is held back": _partly_held,
     "it had no plan": _unplanned,
+    "what a host is owed back is paid": _owed_back,
+    "damage that we bear is paid": _covered,
 }
 
 
@@ -120,7 +177,8 @@ def test_wherever_the_power_is_cut_each_host_is_paid_once(sandbox: RunningSandbo
     import_balance_transactions.run(now=now())
     wanted = end_of(booking, sandbox)
     assert len(uncut.moments) >= 6 and "before transfer" in uncut.moments, uncut.moments
-    assert wanted["payouts"][0][0] == "transferred" and len(wanted["sent"]) == 1
+    assert {row[0] for row in wanted["payouts"]} <= {"transferred", "held"}, wanted
+    assert len(wanted["sent"]) == sum(row[0] == "transferred" for row in wanted["payouts"])
     for number, moment in enumerate(uncut.moments):
         booking = begin(sandbox, host)
         with powered(Power(cut_at=number)), pytest.raises(PowerCut):
