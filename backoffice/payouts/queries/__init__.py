@@ -10,7 +10,6 @@ from backoffice.payouts.queries.accounts import (
     can_receive,
 )
 from backoffice.payouts.queries.bank_payouts import (
-    UnequalPayout,
     accounts_to_follow,
     bank_payout,
     bank_payouts,
@@ -23,7 +22,6 @@ from backoffice.payouts.queries.bank_payouts import (
     sweep_key,
     sweeps,
     sweeps_to_settle,
-    unequal,
 )
 from backoffice.payouts.queries.clawbacks import (
     Receivable,
@@ -82,7 +80,6 @@ __all__ = [
     "Explanation",
     "Planned",
     "Receivable",
-    "UnequalPayout",
     "account",
     "account_by_host",
     "account_of",
@@ -140,7 +137,6 @@ __all__ = [
     "transfer_key",
     "transfers_come_back",
     "transfers_lost",
-    "unequal",
     "unscheduled",
     "waits",
     "write_off",

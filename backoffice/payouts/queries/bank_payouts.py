@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import connection
-from django.db.models import BigIntegerField, Exists, F, OuterRef, Q, QuerySet, Subquery, Sum
-from django.db.models.functions import Coalesce
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 
 from backoffice.core.errors import NotFound
 from backoffice.core.money import Money
@@ -61,16 +59,6 @@ SELECT coalesce((SELECT sum(net) FROM moved), 0)::bigint, (SELECT count(*) FROM 
 """  # noqa: S608 constants alone
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnequalPayout:
-    """A bank payout that is not the sum of its lines: a break."""
-
-    code: str
-    provider_id: str
-    amount: Money
-    lines: Money
-
-
 def bank_payouts() -> QuerySet[BankPayout]:
     """Every payout to a bank, ours and hosts', newest first."""
     return BankPayout.objects.select_related("host", "requested_by").order_by("-id")
@@ -91,31 +79,6 @@ def sweeps() -> QuerySet[BankPayout]:
 
 def sweep_key(*, sweep: BankPayout) -> str:
     return f"sweep:{sweep.code}"
-
-
-def unequal() -> list[UnequalPayout]:
-    """Bank payouts that are not the sum of their lines, oldest first. One that the provider does not itemise and that
-    nobody of us asked for has no lines at all and is among them."""
-    lines = BankPayoutLine.objects.filter(bank_payout=OuterRef("pk")).order_by().values("bank_payout")
-    rows = (
-        BankPayout.objects.annotate(
-            carried=Coalesce(Subquery(lines.values(total=Sum("net"))), 0, output_field=BigIntegerField())
-        )
-        .filter(provider_id__isnull=False)
-        # A host's is itemised once the provider has counted it, which it has when it is paid.
-        .filter(Q(account="") | Q(automatic=True, status="paid") | Exists(lines))
-        .exclude(carried=F("amount"))
-        .order_by("id")
-    )
-    return [
-        UnequalPayout(
-            code=row.code,
-            provider_id=row.provider_id or "",
-            amount=Money(row.amount, row.currency),
-            lines=Money(row.carried, row.currency),
-        )
-        for row in rows
-    ]
 
 
 # What is ours to sweep --------------------------------------------------------------------------------------------------
