@@ -108,11 +108,17 @@ def _far_on_its_day(sandbox: RunningSandbox) -> Booking:
     return booking
 
 
-def _saved_and_refused(sandbox: RunningSandbox) -> Booking:
-    """A card that could be saved and is declined on its day, and on every day until the last."""
+def _far_and_refused(sandbox: RunningSandbox) -> Booking:
+    """A card that could be saved and is declined on its day."""
     booking = _unpaid_far(sandbox)
     _pay(booking, "pm_card_chargeCustomerFail")
     sandbox.advance((Payment.objects.get(booking=booking).charge_at - now()).total_seconds() + 60)  # type: ignore[operator]
+    return booking
+
+
+def _saved_and_refused(sandbox: RunningSandbox) -> Booking:
+    """And on every day until the last."""
+    booking = _far_and_refused(sandbox)
     charge_later.charge_due(now=now())
     sandbox.advance((Payment.objects.get(booking=booking).pay_by - now()).total_seconds() + 60)  # type: ignore[operator]
     return booking
@@ -224,11 +230,12 @@ STORIES: dict[str, tuple[Callable[[RunningSandbox], Booking], Callable[[Booking]
     "a card is saved": (_unpaid_far, _pay),
     "the saved card is charged": (_far_on_its_day, _charge_card),
     "a saved card is given up": (_saved_and_refused, _give_up_card),
-    "nobody pays in time": (_unpaid_far, _hold_runs_out),
+    "the saved card is refused": (_far_and_refused, _charge_card),
     "an instalment is charged": (_long_on_its_day, _collect),
     "damage is charged": (_damaged, _collect),
     "an instalment is refused to the last": (_long_and_refused, _refused_again),
     "the guest pays an instalment": (_long_on_its_day, _pay_instalment),
+    "nobody pays in time": (_unpaid_far, _hold_runs_out),
 }
 
 

@@ -4,6 +4,7 @@ or the news comes again, and it ends as if nothing had happened."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -15,12 +16,13 @@ from backoffice.core.actor import system
 from backoffice.core.errors import IllegalTransition, StaleVersion
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
+from backoffice.ledger.models import Journal
 from backoffice.notifications.models import OutboxMessage
 from backoffice.payments import operations as payments
 from backoffice.payments.models import Refund
 from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries as payout_queries
-from backoffice.payouts.models import BankPayout, Payout, WriteOff
+from backoffice.payouts.models import BankPayout, HostAccount, Payout, WriteOff
 from backoffice.people.models import User
 from backoffice.reconciliation import operations as reconciliation
 from backoffice.reconciliation.policies import SeenStatementLine
@@ -105,14 +107,35 @@ def _carry_to_bank(refund: Refund) -> None:
         payments.note_repayment(
             refund_code=refund.code, reference=f"E2E-{refund.pk}", version=refund.version, actor=_second(), now=now()
         )
+    _statement(refund, -4_000)
+
+
+def _left_our_bank(sandbox: RunningSandbox) -> Refund:
+    refund = _agreed_on(sandbox)
+    _carry_to_bank(refund)
+    refund.refresh_from_db()
+    return refund
+
+
+def _take_back(refund: Refund) -> None:
+    """Finance records that the bank sent it back, and its statement shows it."""
+    with suppress(IllegalTransition, StaleVersion):
+        payments.return_repayment(
+            refund_code=refund.code, reason="Account closed", version=refund.version, actor=_second(), now=now()
+        )
+    _statement(refund, 4_000)
+
+
+def _statement(refund: Refund, amount: int) -> None:
     day = refund.requested_at.date()
     line = SeenStatementLine(
         account="BE68",
-        reference=f"B-{refund.pk}",
-        amount=Money(-4_000, "EUR"),
+        reference=f"B-{refund.pk} {amount}",
+        amount=Money(amount, "EUR"),
         booked_on=day,
         value_on=day,
         text=f"SEPA E2E-{refund.pk}",
+        returned=amount > 0,
     )
     reconciliation.import_lines(lines=[line], actor=RECONCILES, now=now())
     reconciliation.match_lines(actor=RECONCILES, now=now())
@@ -125,14 +148,23 @@ def _repaid(refund: Refund, sandbox: RunningSandbox) -> dict[str, Any]:
         "status": refund.status,
         "aside": ledger.balance(account="2410", key=refund.repays.code, currency="EUR"),
         "on its way": ledger.balance(account="2400", key=refund.code, currency="EUR"),
+        "bank": Journal.objects.filter(subject=refund.payment.booking.code, lines__account__code="1010").count(),
         "told": OutboxMessage.objects.filter(recipient_id=refund.payment.booking.guest_id).count(),
     }
 
 
-def _arrived(sandbox: RunningSandbox) -> Payout:
+def _on_its_way(sandbox: RunningSandbox) -> Payout:
     payout = sent(sandbox, factories.person("Bob", is_host=True, now=now()))
     sandbox.advance(8 * DAY)
+    # Those of earlier tellings have their turn after this one.
+    HostAccount.objects.exclude(host=payout.host).update(looked_at=now())
+    return payout
+
+
+def _arrived(sandbox: RunningSandbox) -> Payout:
+    payout = _on_its_way(sandbox)
     follow_bank_payouts.run(now=now())
+    HostAccount.objects.filter(host=payout.host).update(looked_at=None)
     there = BankPayout.objects.latest("id")
     sandbox.control("POST", f"/_sim/payouts/{there.provider_id}/fail", {"failure_code": "account_closed"})
     return payout
@@ -142,26 +174,28 @@ def _hear_of_it(payout: Payout) -> None:
     follow_bank_payouts.run(now=now())
 
 
-def _sent_back(payout: Payout, sandbox: RunningSandbox) -> dict[str, Any]:
+def _at_the_bank(payout: Payout, sandbox: RunningSandbox) -> dict[str, Any]:
     payout.refresh_from_db()
     account = payout_queries.account_of(host_id=payout.host_id)
     assert account is not None
     rows = BankPayout.objects.filter(account=account.provider_id)
     return {
-        "payout": (payout.status, payout.paid_at, payout.bank_payout_id is None),
-        "there": [(row.status, row.amount) for row in rows],
+        "payout": (payout.status, payout.paid_at is None, payout.bank_payout_id is None),
+        "there": [(row.status, row.amount, row.lines.count()) for row in rows],
         "with the provider": ledger.balance(account="1800", key=account.provider_id or "", currency="EUR"),
-        "told": OutboxMessage.objects.filter(topic="bank_payout_failed", recipient_id=payout.host_id).count(),
+        "told": Counter(OutboxMessage.objects.filter(recipient_id=payout.host_id).values_list("topic", flat=True)),
     }
 
 
 Story = tuple[Callable[[RunningSandbox], Any], Callable[[Any], None], Callable[[Any, RunningSandbox], dict[str, Any]]]
 STORIES: dict[str, Story] = {
-    "a host's bank sends a payout back": (_arrived, _hear_of_it, _sent_back),
     "a debt is written off": (_debt, _write_off, _written_off),
     "what came back is paid another way": (_asked_again, _pay_another_way, _repaid),
-    "a debt is not written off": (_debt, _refuse_write_off, _written_off),
     "what is paid another way leaves our bank": (_agreed_on, _carry_to_bank, _repaid),
+    "a debt is not written off": (_debt, _refuse_write_off, _written_off),
+    "our bank sends it back": (_left_our_bank, _take_back, _repaid),
+    "a payout reaches the bank of its host": (_on_its_way, _hear_of_it, _at_the_bank),
+    "a host's bank sends a payout back": (_arrived, _hear_of_it, _at_the_bank),
 }
 
 

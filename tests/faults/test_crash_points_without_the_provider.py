@@ -31,14 +31,15 @@ from backoffice.payments.policies.seen import SeenBalanceTransaction, SeenPaymen
 from backoffice.payments.policies.seen_accounts import SeenAccount
 from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries as payout_queries
-from backoffice.payouts.models import HostAccount, Payout, PayoutHold
+from backoffice.payouts.models import Clawback, HostAccount, Payout, PayoutHold
 from backoffice.people.models import User
-from backoffice.workflows import cancel_booking, collect_charges, keep_time, mark_no_show, refund_booking
+from backoffice.workflows import cancel_booking, claw_back, collect_charges, keep_time, mark_no_show, refund_booking
 from tests import factories
 from tests.factories import NOW, SYSTEM
 from tests.faults import two_of_three_are_long
 from tests.faults.test_crash_points import cut_everywhere
 from tests.payouts.stays import host, paid_stay, release_all
+from tests.workflows.hosts import owes
 from tests.workflows.steps import ROOMS
 
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
@@ -69,10 +70,11 @@ def end_of(case: Case) -> dict[str, Any]:
     refunds = Refund.objects.filter(payment=payment).order_by("id")
     rows = Payout.objects.filter(booking=booking).order_by("number")
     holds = PayoutHold.objects.filter(booking=booking).order_by("id")
+    clawbacks = Clawback.objects.filter(payout__booking=booking).order_by("id")
     chargebacks = Chargeback.objects.filter(payment=payment)
     account = HostAccount.objects.get(host=booking.host)
     about = [booking.code, payment.code, booking.host.code]
-    about += [one.code for found in (charges, refunds, rows, holds, chargebacks) for one in found]
+    about += [one.code for found in (charges, refunds, rows, holds, clawbacks, chargebacks) for one in found]
     told = OutboxMessage.objects.filter(recipient_id__in=[booking.guest_id, booking.host_id])
     sums = ledger.subject_sums(codes=list(ledger.chart()), subjects=[booking.code])
     return {
@@ -81,6 +83,7 @@ def end_of(case: Case) -> dict[str, Any]:
         "refunds": [(one.status, one.amount, one.unclaimed) for one in refunds],
         "payouts": [(one.status, one.held, one.transfer_amount, one.tries, bool(one.transfer_id)) for one in rows],
         "holds": [(one.status, one.amount, one.expires_at) for one in holds],
+        "clawbacks": [(one.status, one.amount, one.tries) for one in clawbacks],
         "chargebacks": [(one.status, one.loss_bearer, one.reminded_at) for one in chargebacks],
         "warnings": FraudWarning.objects.filter(payment=payment).count(),
         "account": (account.status, account.bank_changed_at, account.bank_approved_by_id is None),
@@ -458,6 +461,38 @@ def _transfer_comes_back(case: Case) -> None:
         )
 
 
+def _owing() -> Case:
+    """Sent; and the host owes us since, which finance asks back from it."""
+    case = _paid_out()
+    owes(case.booking.host, Money(4_000, "EUR"), at=case.at)
+    payout = Payout.objects.get(code=case.code)
+    asked = payouts.request_clawback(
+        payout_code=case.code,
+        amount=Money(4_000, "EUR"),
+        reason="Owed",
+        version=payout.version,
+        actor=_staff("finance"),
+        now=case.at,
+    )
+    payouts.claim_clawback(clawback_code=asked.code, now=case.at)
+    return Case(booking=case.booking, code=asked.code, at=case.at)
+
+
+def _refuse_clawback(case: Case) -> Clawback:
+    return payouts.fail_clawback(
+        clawback_code=case.code, failure="balance_insufficient", tries=1, actor=SYSTEM, now=case.at
+    )
+
+
+def _refused_once() -> Case:
+    case = _owing()
+    return Case(booking=case.booking, code=case.code, version=_refuse_clawback(case).version, at=case.at)
+
+
+def _ask_again(case: Case) -> None:
+    claw_back.retry(clawback_code=case.code, version=case.version, actor=_staff("finance"), now=case.at)
+
+
 # What a card network says ---------------------------------------------------------------------------------------------
 
 
@@ -560,6 +595,8 @@ STORIES: dict[str, tuple[Callable[[], Case], Callable[[Case], object]]] = {
     "a transfer comes back": (_paid_out, _transfer_comes_back),
     "the host bears what was lost": (_lost, _decided(_let_host_bear)),
     "an instalment is charged too late": (_ended_meanwhile, _charged_too_late),
+    "a clawback is refused": (_owing, _refuse_clawback),
+    "a clawback is asked for again": (_refused_once, _decided(_ask_again)),
     "what came too late goes back once nothing holds it": (_waits, _won),
 }
 
