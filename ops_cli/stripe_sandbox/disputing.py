@@ -90,14 +90,14 @@ def start(ctx: Context, charge: Record, *, kind: Kind, reason: str, amount: int 
         "enhanced_eligibility_types": [],
         "evidence": {**dict.fromkeys((*TEXT_FIELDS, *FILE_FIELDS)), "enhanced_evidence": {}},
         "evidence_details": {"due_by": None, "enhanced_eligibility": {}, "has_evidence": False, "past_due": False,
-                             "submission_count": 0},
+                             "submission_count": 0, "submission_method": "not_submitted"},
         "is_charge_refundable": kind == "inquiry",
         "livemode": False,
         "metadata": {},
         "payment_intent": doc["payment_intent"],
         "payment_method_details": {
             "type": "card",
-            "card": {"brand": brand, "case_type": kind,
+            "card": {"brand": brand, "case_type": kind, "network": brand,
                      "network_reason_code": _NETWORK_CODES.get(reason) if brand == "visa" else None},
         },
         "reason": reason,
@@ -194,7 +194,7 @@ def escalate(ctx: Context, record: Record) -> Record:
     card = {**record.doc["payment_method_details"]["card"], "case_type": "chargeback"}
     record.doc["payment_method_details"] = {"type": "card", "card": card}
     record.doc.update(status="needs_response", is_charge_refundable=False)
-    record.doc["evidence_details"]["submission_count"] = 0
+    record.doc["evidence_details"].update(submission_count=0, submission_method="not_submitted")
     _set_deadline(ctx, record)
     _take(ctx, record)
     ctx.tx.save(record)

@@ -1,8 +1,8 @@
 """Stripe's published schema as a judge: of every answer, of every event's object, of every request that was accepted.
 
 The schema lies beside the repository and is not part of it; without it the checks are left out (``PRESENT``).
-Two traps: Stripe writes ``nullable`` beside ``anyOf`` and ``enum``, which validators overlook; and its response schemas
-are open, so unknown keys are looked for by a walk of our own.
+The SDK's classes judge beside it (``sdk``). Two traps: Stripe writes ``nullable`` beside ``anyOf`` and ``enum``, which
+validators overlook; and its response schemas are open, so unknown keys are looked for by a walk of our own.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
+from tests.stripe_sandbox import sdk
 from tests.stripe_sandbox.server import ROOT, Json
 
 FOLDER = ROOT.parent / "shared" / "stripe"
@@ -40,15 +41,21 @@ def fixtures() -> Json:
 
 
 def check_object(value: Json) -> None:
-    """AssertionError unless ``value`` is what the schema says of its kind, with no key more.
+    """AssertionError unless ``value`` is what the schema and the SDK say of its kind, with no key more.
 
-    SetupIntents are not in the part of the schema at hand: for them the SDK's fields are the judge.
+    SetupIntents are not in the part of the schema at hand: for them the SDK is the only judge.
     """
+    where = str(value.get("id", value["object"]))
     if value["object"] == "setup_intent":
-        unknown = set(value) - set(stripe.SetupIntent.__annotations__)
-        assert not unknown, f"{value['id']}: keys that the SDK does not know: {sorted(unknown)}"
-        return
-    _check(value, {"$ref": f"#/components/schemas/{value['object']}"}, str(value.get("id", value["object"])))
+        check_by_sdk(value, where)
+    else:
+        _check(value, {"$ref": f"#/components/schemas/{value['object']}"}, where)
+
+
+def check_by_sdk(value: Json, where: str) -> None:
+    """AssertionError for a field or a type that the SDK's classes do not know, and for a field that they want."""
+    different = sorted(set(sdk.differences(value)))
+    assert not different, f"{where}: not as the SDK has it: {different}"
 
 
 def check_exchange(method: str, url: str, sent: str | bytes | None, status: int, body: str) -> None:
@@ -145,6 +152,7 @@ def _check(value: Any, schema: Json, where: str, *, closed: bool = True) -> None
     if closed:
         unknown = sorted(_unknown_keys(value, schema, "$"))
         assert not unknown, f"{where}: keys that the schema does not know: {unknown}"
+        check_by_sdk(value, where)
 
 
 @cache

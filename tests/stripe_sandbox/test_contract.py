@@ -192,6 +192,37 @@ def test_the_judge_finds_what_is_wrong() -> None:
             contract.check_upload(files, parts)
 
 
+def test_the_sdk_finds_what_is_not_as_it_has_it(client: Any, pay: Pay) -> None:
+    """The second judge: fields that it does not know, that it wants, and types, at every depth; also of what the schema at
+    hand does not have, and of a version later than the schema's own text."""
+    params = {"payment_method": "pm_card_visa", "confirm": True, "return_url": "http://127.0.0.1/"}
+    saved = client.v1.setup_intents.create(params).to_dict()
+    dispute = copy.deepcopy(contract.fixtures()["dispute"])
+    dispute["evidence_details"]["submission_method"] = "not_submitted"
+    dispute["payment_method_details"]["card"]["network"] = "visa"
+    charge = pay().to_dict()
+    for good in (saved, dispute, charge):
+        contract.check_by_sdk(good, "as it came")
+    options = saved["payment_method_options"]
+    bad = (
+        {**saved, "surprise": 1},
+        {**saved, "created": "today"},
+        {**saved, "livemode": None},
+        {**saved, "status": 1},
+        {**saved, "payment_method_options": {**options, "card": {**(options.get("card") or {}), "surprise": 1}}},
+        {name: value for name, value in saved.items() if name != "usage"},
+        {**dispute, "evidence_details": contract.fixtures()["dispute"]["evidence_details"]},
+        {"object": "list", "url": "/v1/charges", "has_more": False, "data": [{**charge, "surprise": 1}]},
+        {"object": "event", "data": {"object": {**charge, "surprise": 1}}},
+    )
+    for value in bad:
+        with pytest.raises(AssertionError, match="not as the SDK has it"):
+            contract.check_by_sdk(value, "spoiled")
+    event = {"data": {"object": {**saved, "surprise": 1}}}
+    with pytest.raises(AssertionError, match="surprise"):
+        contract.check_event(event)
+
+
 def test_nothing_of_the_desk_is_imported_nor_django() -> None:
     package = contract.ROOT / "ops_cli" / "stripe_sandbox"
     for file in package.rglob("*.py"):
