@@ -77,16 +77,6 @@ class Report:
     left_out: Sequence[str] = ()
 
 
-def reconcile_stripe(
-    *, since: datetime | None, until: datetime | None, actor: Actor, now: datetime, dry_run: bool = False
-) -> Reconciliation:
-    """Compare every movement of our balance at the provider in [since, until) with the ledger, import first.
-
-    Raises Locked while another run of this scope is under way, UpstreamUnavailable when the provider does not answer
-    (nothing was written then)."""
-    return reconcile(scope="stripe", since=since, until=until, actor=actor, now=now, dry_run=dry_run)
-
-
 def reconcile(
     *,
     scope: str,
@@ -103,7 +93,8 @@ def reconcile(
 
     With a `report`, the movements are taken from the provider's file instead of its API. The lines of a bank `statement` are
     kept, and lines without a payout matched, before the bank's leg is compared. Raises Locked while a run of a
-    scope that shares a leg is under way, and UpstreamUnavailable when the provider does not answer."""
+    scope that shares a leg is under way, and UpstreamUnavailable when the provider does not answer (nothing was written
+    then), or when a dry run had no quiet moment."""
     with _alone(scope, actor, now) as handle:
         run = operations.begin(
             scope=scope,

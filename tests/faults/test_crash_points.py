@@ -25,7 +25,7 @@ from backoffice.payments import operations as payments
 from backoffice.payments.gateway.stripe import StripeGateway, gateway
 from backoffice.payments.models import Payment, Refund
 from backoffice.people.models import User
-from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import cancel_booking, import_balance_transactions, keep_time, refund_booking
 from backoffice.workflows.pay_booking import pay
@@ -295,7 +295,7 @@ def test_wherever_the_power_is_cut_it_ends_as_if_nothing_had_happened(sandbox: R
         end=lambda booking: end_of(booking, sandbox),
     )
     assert len(moments) >= 4, moments
-    outcome = reconcile_stripe(since=None, until=None, actor=WORKER, now=now())
+    outcome = reconcile(scope="stripe", since=None, until=None, actor=WORKER, now=now())
     assert outcome.findings == []
     assert [finding for finding in ledger.check(now=now()) if not finding.ok] == []
 

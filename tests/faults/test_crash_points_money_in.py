@@ -21,7 +21,7 @@ from backoffice.notifications.models import OutboxMessage
 from backoffice.payments import operations as payments
 from backoffice.payments.models import ExtraCharge, Payment, Refund
 from backoffice.people.models import User
-from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import charge_later, collect_charges, decide_request, import_balance_transactions, keep_time
 from backoffice.workflows.pay_booking import pay
@@ -253,6 +253,6 @@ def test_wherever_the_power_is_cut_it_ends_as_if_nothing_had_happened(sandbox: R
     )
     asks = any(moment.startswith("before ") and "commit" not in moment for moment in moments)
     assert asks != (story in WITHOUT_A_CALL) and len(moments) >= (4 if asks else 2), moments
-    outcome = reconcile_stripe(since=None, until=None, actor=WORKER, now=now())
+    outcome = reconcile(scope="stripe", since=None, until=None, actor=WORKER, now=now())
     assert outcome.findings == []
     assert [finding for finding in ledger.check(now=now()) if not finding.ok] == []

@@ -22,7 +22,7 @@ from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries
 from backoffice.payouts.models import Payout
 from backoffice.people.models import User
-from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reconciliation.provider import reconcile
 from backoffice.reporting.queries import health
 from backoffice.workflows import collect_charges, import_balance_transactions, keep_time, release_payouts
 from tests import factories
@@ -189,5 +189,5 @@ def test_wherever_the_power_is_cut_each_host_is_paid_once(sandbox: RunningSandbo
         import_balance_transactions.run(now=now())
         assert end_of(booking, sandbox) == wanted, f"cut {moment} (moment {number + 1} of {len(uncut.moments)})"
     assert all(queries.explain(code=row.code, now=now()).adds_up for row in Payout.objects.all())
-    assert reconcile_stripe(since=None, until=None, actor=DESK, now=now()).findings == []
+    assert reconcile(scope="stripe", since=None, until=None, actor=DESK, now=now()).findings == []
     assert [finding for finding in health.ledger_check(now=now()) if not finding.ok] == []

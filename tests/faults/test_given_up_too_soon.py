@@ -12,7 +12,7 @@ from backoffice.bookings import queries as bookings
 from backoffice.core.actor import system
 from backoffice.core.errors import StaydeskError
 from backoffice.payments.models import Payment
-from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import import_balance_transactions, keep_time
 from backoffice.workflows.pay_booking import GIVE_UP_AFTER, pay
@@ -52,4 +52,4 @@ def test_a_late_repeat_whose_answer_is_lost_too_never_makes_the_guest_pay_twice(
     assert len(paid) == 1
     assert Payment.objects.get(booking=booking).charge_id == paid[0].id
     assert bookings.booking(code=booking.code).status == "confirmed"
-    assert reconcile_stripe(since=None, until=None, actor=system("tests"), now=now()).findings == []
+    assert reconcile(scope="stripe", since=None, until=None, actor=system("tests"), now=now()).findings == []

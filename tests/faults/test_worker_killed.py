@@ -18,7 +18,7 @@ from backoffice.ledger.models import Journal
 from backoffice.notifications.models import OutboxMessage
 from backoffice.payments.models import Refund
 from backoffice.people.models import User
-from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reconciliation.provider import reconcile
 from backoffice.reporting.queries import health
 from backoffice.workflows import import_balance_transactions, refund_booking
 from backoffice.workflows.pay_booking import pay
@@ -80,7 +80,7 @@ def assert_refunded_once(desk: RunningDesk, paid: Booking) -> None:
     provided = desk.sandbox.client().v1.refunds.list().data
     assert [(refund.amount, refund.status) for refund in provided] == [(5_000, "succeeded")]
     assert Journal.objects.filter(kind="refund", subject=paid.code).count() == 1
-    assert reconcile_stripe(since=None, until=None, actor=system("tests"), now=clock.now()).findings == []
+    assert reconcile(scope="stripe", since=None, until=None, actor=system("tests"), now=clock.now()).findings == []
     assert [finding for finding in health.ledger_check(now=clock.now()) if not finding.ok] == []
 
 

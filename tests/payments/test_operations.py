@@ -36,7 +36,7 @@ from backoffice.payments import operations as payments
 from backoffice.payments import queries
 from backoffice.payments.models import Payment, PaymentAttempt, Refund
 from backoffice.people.models import StaffRole, User
-from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import cancel_booking, import_balance_transactions, keep_time, refund_booking
 from backoffice.workflows.pay_booking import pay
@@ -78,7 +78,7 @@ def send(refund: Refund) -> Refund | None:
 
 def clean(*, breaks: int = 0) -> None:
     """Everything the provider has is in the ledger, and both agree to the cent."""
-    found = reconcile_stripe(since=None, until=None, actor=WORKER, now=now()).findings
+    found = reconcile(scope="stripe", since=None, until=None, actor=WORKER, now=now()).findings
     assert len(found) == breaks, found
     assert [finding for finding in ledger.check(now=now()) if not finding.ok] == []
 

@@ -9,9 +9,8 @@ from backoffice.core.actor import system
 from backoffice.core.errors import IllegalTransition, Invalid, Refused
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
-from backoffice.reconciliation import operations, queries
+from backoffice.reconciliation import operations, provider, queries
 from backoffice.reconciliation.models import Break, Run
-from backoffice.reconciliation.provider import reconcile_stripe
 from tests import factories
 from tests.factories import NOW
 from tests.reconciliation.steps import compared, imported, moved
@@ -23,7 +22,7 @@ FINANCE = system("finance")
 
 
 def reconcile(**options):
-    return reconcile_stripe(since=None, until=None, actor=FINANCE, now=now(), **options)
+    return provider.reconcile(scope="stripe", since=None, until=None, actor=FINANCE, now=now(), **options)
 
 
 def kinds(outcome) -> list[tuple[str, int, str]]:

@@ -20,7 +20,7 @@ from backoffice.notifications.models import OutboxMessage
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.models import Payment, Refund
 from backoffice.people.models import User
-from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import cancel_booking, keep_time, refund_booking
 from tests import factories
 from tests.racing import race
@@ -72,7 +72,7 @@ def test_what_was_shown_is_what_happens_in_every_tier(
     if refund is not None:
         refund_booking.send(refund_code=refund.code, actor=system("worker"), now=now())
     sandbox.advance(60)
-    assert reconcile_stripe(since=None, until=None, actor=system("worker"), now=now()).findings == []
+    assert reconcile(scope="stripe", since=None, until=None, actor=system("worker"), now=now()).findings == []
     told = OutboxMessage.objects.filter(topic="booking_cancelled", channel="email").values_list(
         "recipient_id", flat=True
     )

@@ -47,7 +47,7 @@ from backoffice.payments.models import (
 )
 from backoffice.payouts.models import Payout
 from backoffice.people.models import User
-from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import (
     collect_charges,
@@ -135,7 +135,7 @@ def lines_of(kind: str) -> list[str]:
 def clean(*, but: tuple[str, ...] = ()) -> None:
     """The books hold, and the provider's and ours agree."""
     assert [finding for finding in ledger.check(now=now()) if not finding.ok] == []
-    outcome = reconcile_stripe(since=None, until=None, actor=ACTOR, now=now())
+    outcome = reconcile(scope="stripe", since=None, until=None, actor=ACTOR, now=now())
     assert [found.cls for found in outcome.findings] == list(but)
 
 

@@ -26,7 +26,7 @@ from backoffice.payments.models import Payment
 from backoffice.payouts import queries
 from backoffice.payouts.models import Clawback, Payout
 from backoffice.people.models import User
-from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reconciliation.provider import reconcile
 from backoffice.reporting.queries import health
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import claw_back, import_balance_transactions, refund_booking, release_payouts, tasks
@@ -323,7 +323,7 @@ def test_refunded_after_the_host_was_paid_the_books_explain_every_step(sandbox: 
     claw_back.send(clawback_code=clawback.code, actor=SYSTEM, now=now())
     settled(sandbox)
     assert balance("1310", host.code) == balance("1170", clawback.code) == 0
-    assert reconcile_stripe(since=None, until=None, actor=SYSTEM, now=now()).findings == []
+    assert reconcile(scope="stripe", since=None, until=None, actor=SYSTEM, now=now()).findings == []
     assert [finding for finding in health.ledger_check(now=now()) if not finding.ok] == []
     account = queries.account_of(host_id=host.id)
     payout.refresh_from_db()

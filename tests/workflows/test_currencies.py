@@ -16,7 +16,7 @@ from backoffice.core.errors import Invalid
 from backoffice.core.money import Money, minor_digits
 from backoffice.ledger import queries as ledger
 from backoffice.payments.models import BalanceTransaction, Payment
-from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reconciliation.provider import reconcile
 from backoffice.rulebook import queries as rulebook
 from backoffice.workflows import import_balance_transactions, refund_booking
 from backoffice.workflows.pay_booking import pay
@@ -62,7 +62,7 @@ def give_back(booking: Booking, amount: int) -> None:
 def explained(sandbox: RunningSandbox) -> None:
     sandbox.advance(60)
     import_balance_transactions.run(now=now())
-    assert reconcile_stripe(since=None, until=None, actor=FINANCE, now=now()).findings == []
+    assert reconcile(scope="stripe", since=None, until=None, actor=FINANCE, now=now()).findings == []
     assert [finding for finding in ledger.check(now=now()) if not finding.ok] == []
 
 

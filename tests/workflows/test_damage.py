@@ -28,7 +28,7 @@ from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway import submit
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import ExtraCharge, Refund
-from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import collect_charges, import_balance_transactions, keep_time, refund_booking
 from tests import factories
 from tests.racing import race
@@ -77,7 +77,7 @@ def told(topic: str) -> int:
 def explained(sandbox: RunningSandbox) -> None:
     sandbox.advance(60)
     import_balance_transactions.run(now=now())
-    assert reconcile_stripe(since=None, until=None, actor=WORKER, now=now()).findings == []
+    assert reconcile(scope="stripe", since=None, until=None, actor=WORKER, now=now()).findings == []
     assert [finding for finding in ledger.check(now=now()) if not finding.ok] == []
 
 

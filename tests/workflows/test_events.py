@@ -23,7 +23,7 @@ from backoffice.payments.gateway import stripe as provider
 from backoffice.payments.models import PaymentAttempt, WebhookEvent
 from backoffice.payments.operations.inbox import FIRST_RETRY, MOST_TRIES
 from backoffice.payments.policies.seen import SeenEvent
-from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import keep_time
 from backoffice.workflows.pay_booking import pay
@@ -309,11 +309,11 @@ def test_a_payment_of_which_nobody_told_us_is_a_break_until_the_poll_has_brought
     booking = unpaid()
     paid_unnoticed(booking)
     sandbox.advance(9 * 3600)
-    found = reconcile_stripe(since=None, until=None, actor=_finance(), now=now())
+    found = reconcile(scope="stripe", since=None, until=None, actor=_finance(), now=now())
     (charge,) = sandbox.client().v1.charges.list().data
     (seen,) = found.differences
     assert seen.cls == "missing_internal" and charge.id in seen.key
     assert events.poll(now=now()) > 0
     events.apply_due(now=now())
     assert booking_queries.booking(code=booking.code).status == "confirmed"
-    assert reconcile_stripe(since=None, until=None, actor=_finance(), now=now()).differences == []
+    assert reconcile(scope="stripe", since=None, until=None, actor=_finance(), now=now()).differences == []

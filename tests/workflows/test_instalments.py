@@ -15,7 +15,7 @@ from backoffice.notifications.models import OutboxMessage
 from backoffice.payments import queries as payments
 from backoffice.payments.models import PARTS, ExtraCharge, Refund
 from backoffice.payouts import queries as payouts
-from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import (
     cancel_booking,
@@ -76,7 +76,7 @@ def taken(sandbox: RunningSandbox) -> list[int]:
 def explained(sandbox: RunningSandbox) -> None:
     sandbox.advance(60)
     import_balance_transactions.run(now=now())
-    assert reconcile_stripe(since=None, until=None, actor=WORKER, now=now()).findings == []
+    assert reconcile(scope="stripe", since=None, until=None, actor=WORKER, now=now()).findings == []
     assert [finding for finding in ledger.check(now=now()) if not finding.ok] == []
 
 

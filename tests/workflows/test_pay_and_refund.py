@@ -25,7 +25,7 @@ from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
 from backoffice.payments import queries as payments
 from backoffice.payments.models import PaymentAttempt, Refund
-from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import (
     apply_provider_event,
     cancel_booking,
@@ -76,7 +76,7 @@ def test_a_paid_booking_is_confirmed_posted_and_reconciles(sandbox: RunningSandb
     booking = paid(sandbox)
     assert booking.status == "confirmed" and booking.hold.expires_at is None
     assert import_balance_transactions.run(now=now()) == 1
-    outcome = reconcile_stripe(since=None, until=None, actor=FINANCE, now=now())
+    outcome = reconcile(scope="stripe", since=None, until=None, actor=FINANCE, now=now())
     assert outcome.differences == [] and outcome.run.lines == outcome.run.matched == 1
     assert [finding for finding in ledger.check(now=now()) if not finding.ok] == []
     assert ledger.balance(account="2100", key=booking.code, currency="EUR") == -(booking.host_price - booking.host_fee)
@@ -88,7 +88,7 @@ def test_a_refund_goes_back_to_the_card_and_reconciles(sandbox: RunningSandbox) 
     assert asked.status == "approved"
     sent = refund_booking.send(refund_code=asked.code, actor=FINANCE, now=now())
     assert sent is not None and sent.status == "succeeded"
-    outcome = reconcile_stripe(since=None, until=None, actor=FINANCE, now=now())
+    outcome = reconcile(scope="stripe", since=None, until=None, actor=FINANCE, now=now())
     assert outcome.differences == [] and outcome.run.lines == 2
     money = payments.money_of(booking=booking)
     assert money.refunded == Money(5_000, "EUR") and money.refundable == money.charged - money.refunded
@@ -232,7 +232,7 @@ def test_money_that_arrives_after_the_hold_ran_out_takes_the_nights_again_or_goe
     returned = Refund.objects.get()
     assert returned.cause == "late_capture" and returned.amount == booking.charge_total
     refund_booking.send(refund_code=returned.code, actor=FINANCE, now=later)
-    assert reconcile_stripe(since=None, until=None, actor=FINANCE, now=now()).findings == []
+    assert reconcile(scope="stripe", since=None, until=None, actor=FINANCE, now=now()).findings == []
 
 
 def test_a_host_cancels_and_the_guest_gets_everything_back(sandbox: RunningSandbox) -> None:
@@ -247,7 +247,7 @@ def test_a_host_cancels_and_the_guest_gets_everything_back(sandbox: RunningSandb
     assert cancelled.cancellation["trace"]
     assert ledger.balance(account="1310", key=booking.host.code, currency="EUR") == shown.penalty.amount
     refund_booking.send(refund_code=Refund.objects.get().code, actor=FINANCE, now=now())
-    outcome = reconcile_stripe(since=None, until=None, actor=FINANCE, now=now())
+    outcome = reconcile(scope="stripe", since=None, until=None, actor=FINANCE, now=now())
     assert outcome.differences == []
     assert ledger.balance(account="2100", key=booking.code, currency="EUR") == 0
 
@@ -281,18 +281,18 @@ def test_a_guest_who_pays_in_yen_for_a_home_in_euros_leaves_no_position(sandbox:
     import_balance_transactions.run(now=now())
     charge = booking.payment.charge_id
     assert [str(kept) for kept in ledger.balances(code="3900", key=charge, open_only=True)] == []
-    assert reconcile_stripe(since=None, until=None, actor=FINANCE, now=now()).differences == []
+    assert reconcile(scope="stripe", since=None, until=None, actor=FINANCE, now=now()).differences == []
 
 
 def test_drift_at_the_provider_is_one_break_with_its_class_and_amount(sandbox: RunningSandbox) -> None:
     booking = paid(sandbox)
-    assert reconcile_stripe(since=None, until=None, actor=FINANCE, now=now()).differences == []
+    assert reconcile(scope="stripe", since=None, until=None, actor=FINANCE, now=now()).differences == []
     sandbox.drift(amount_delta=-1)
-    outcome = reconcile_stripe(since=None, until=None, actor=FINANCE, now=now())
+    outcome = reconcile(scope="stripe", since=None, until=None, actor=FINANCE, now=now())
     assert [(found.cls, found.difference, found.currency, found.subject) for found in outcome.findings] == [
         ("amount_mismatch", -1, "EUR", booking.code)
     ]
-    again = reconcile_stripe(since=None, until=None, actor=FINANCE, now=now())
+    again = reconcile(scope="stripe", since=None, until=None, actor=FINANCE, now=now())
     assert again.run.output_digest == outcome.run.output_digest
 
 

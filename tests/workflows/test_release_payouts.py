@@ -19,7 +19,7 @@ from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries
 from backoffice.payouts.models import HostAccount, Payout, PayoutHold
 from backoffice.people.models import User
-from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reconciliation.provider import reconcile
 from backoffice.reporting.queries import health
 from backoffice.workflows import (
     cancel_booking,
@@ -70,7 +70,7 @@ def transfers(sandbox: RunningSandbox) -> list[dict[str, Any]]:
 
 def all_is_well() -> None:
     import_balance_transactions.run(now=now())
-    assert reconcile_stripe(since=None, until=None, actor=DESK, now=now()).findings == []
+    assert reconcile(scope="stripe", since=None, until=None, actor=DESK, now=now()).findings == []
     assert [finding for finding in health.ledger_check(now=now()) if not finding.ok] == []
     for row in Payout.objects.all():
         assert queries.explain(code=row.code, now=now()).adds_up, queries.explain(code=row.code, now=now())

@@ -23,7 +23,7 @@ from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import OutboxMessage
 from backoffice.payments import queries as payments
 from backoffice.payments.models import Payment, Refund
-from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import cancel_booking, decide_request, import_balance_transactions, keep_time
 from backoffice.workflows.pay_booking import pay
@@ -78,7 +78,7 @@ def nothing_was_moved(booking: Booking, sandbox: RunningSandbox) -> None:
     assert intents(sandbox) == ["canceled"]
     assert [row for row in ledger.subject_sums(codes=list(ledger.chart()), subjects=[booking.code]) if row.amount] == []
     import_balance_transactions.run(now=now())
-    assert reconcile_stripe(since=None, until=None, actor=decide_request.ACTOR, now=now()).findings == []
+    assert reconcile(scope="stripe", since=None, until=None, actor=decide_request.ACTOR, now=now()).findings == []
 
 
 def test_a_request_reserves_the_money_and_the_host_is_asked(sandbox: RunningSandbox) -> None:
@@ -103,7 +103,7 @@ def test_the_host_says_yes_and_what_was_reserved_is_taken(sandbox: RunningSandbo
     assert {"booking_confirmed", "payment_received"} <= told(booking)
     sandbox.advance(60)
     assert import_balance_transactions.run(now=now()) == 1
-    assert reconcile_stripe(since=None, until=None, actor=decide_request.ACTOR, now=now()).findings == []
+    assert reconcile(scope="stripe", since=None, until=None, actor=decide_request.ACTOR, now=now()).findings == []
     assert ledger.balance(account="2100", key=booking.code, currency="EUR") == -(booking.host_price - booking.host_fee)
     with pytest.raises(Conflict):
         decide_request.decline(booking_code=booking.code, reason="No", actor=host(booking), now=now())

@@ -16,7 +16,7 @@ from backoffice.notifications.models import OutboxMessage
 from backoffice.payments import queries as payments
 from backoffice.payments.gateway import submit
 from backoffice.payments.models import Payment, PaymentAttempt, Refund
-from backoffice.reconciliation.provider import reconcile_stripe
+from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import cancel_booking, charge_later, decide_request, import_balance_transactions, keep_time
 from backoffice.workflows.pay_booking import pay
@@ -79,7 +79,7 @@ def charges(sandbox: RunningSandbox) -> list[tuple[int, bool]]:
 def explained(sandbox: RunningSandbox) -> None:
     sandbox.advance(60)
     import_balance_transactions.run(now=now())
-    assert reconcile_stripe(since=None, until=None, actor=charge_later.ACTOR, now=now()).findings == []
+    assert reconcile(scope="stripe", since=None, until=None, actor=charge_later.ACTOR, now=now()).findings == []
     assert [finding for finding in ledger.check(now=now()) if not finding.ok] == []
 
 
