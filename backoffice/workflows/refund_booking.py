@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from fractions import Fraction
 
 from django.db import transaction
@@ -41,13 +41,24 @@ class Give:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """What of a refund is taken from what was released already, in the currency of that release: the host then owes `host`;
+    `platform` is of our revenue and what we bear, `tax` what the tax office no longer gets."""
+
+    host: Money
+    platform: Money
+    tax: Money
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RefundPreview:
     """What a refund would do. `amount` and `maximum` are in the charge's currency, the rest in the listing's.
 
     The guest receives `amount`; the host gives up `host`, we give up `platform` (fees, and what we bear ourselves), the tax
-    office `tax`. `lines` are those asked for with the taxes that follow them, `line_limits` the most of each; `gives` says
-    through which charges it goes back, the last instalment that was paid first.
-    `payment_version` goes back with the request, so that a change in between is noticed."""
+    office `tax`. What of these three was released already is `released`: in another currency where that release had to
+    convert, at its rate; None where the host owes nothing of it. `lines` are those asked for with the taxes that follow
+    them, `line_limits` the most of each; `gives` says through which charges it goes back, the last instalment that was paid
+    first. `payment_version` goes back with the request, so that a change in between is noticed."""
 
     maximum: Money
     amount: Money
@@ -55,6 +66,7 @@ class RefundPreview:
     host: Money
     platform: Money
     tax: Money
+    released: Released | None
     parts: dict[str, Money]
     needs_second_person: bool
     payment_version: int
@@ -90,12 +102,32 @@ def preview(
         host=parts.held,
         platform=parts.host_fee + parts.guest_fee + share,
         tax=parts.vat + parts.occupancy_tax,
+        released=released(
+            payment=payment, gives=[(give.amount, give.parts, give.share) for give in gives], on=now.date()
+        ),
         parts=dict(zip(PART_NAMES, parts.amounts, strict=True)),
         needs_second_person=not _within(actor, wanted, now),
         payment_version=payment.version,
         lines=taken,
         line_limits=payment_queries.line_limits(payment=payment),
         gives=gives,
+    )
+
+
+def released(*, payment: Payment, gives: Iterable[tuple[Money, policies.Parts, Money]], on: date) -> Released | None:
+    """What refunds approved on that day would take from what was released; each is its amount, the parts it gives back and
+    what we bear. None where the host owes nothing of it and nothing was converted."""
+    origins = payment_queries.refund_origins(payment=payment, gives=gives, on=on)
+    taken = [origin for origin in origins if origin.released.total or origin.share]
+    if not taken:
+        return None
+    parts, share = taken[0].released, taken[0].share
+    for origin in taken[1:]:
+        parts, share = parts + origin.released, share + origin.share
+    if not parts.held and parts.currency == payment.booking.currency:
+        return None
+    return Released(
+        host=parts.held, platform=parts.host_fee + parts.guest_fee + share, tax=parts.vat + parts.occupancy_tax
     )
 
 

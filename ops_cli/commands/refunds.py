@@ -395,6 +395,13 @@ def _previewed(
         ("platform", shown.platform, "gives up of its fees, and bears"),
         ("tax office", shown.tax, "gets less"),
     ]
+    if shown.released is not None:
+        of_it = (
+            ("host", shown.released.host, "of it will owe, since it was released"),
+            ("platform", shown.released.platform, "of it is taken from revenue"),
+            ("tax office", shown.released.tax, "of it, as it was released"),
+        )
+        rows += [row for row in of_it if row[1]]
     return Result(
         rows=[{"who": who, "amount": _shown(money), "what": what} for who, money, what in rows],
         summary={

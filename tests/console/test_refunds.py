@@ -15,12 +15,15 @@ from backoffice.core.actor import system
 from backoffice.core.money import Money
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as money
-from backoffice.payments.models import ExtraCharge, Refund
+from backoffice.payments.models import ExtraCharge, Payment, Refund
 from backoffice.payments.policies.seen import SeenBalanceTransaction
 from tests import factories
 from tests.console.test_dialogs import answers, messages_of
-from tests.console.test_payouts import buttons
+from tests.console.test_figures import figures
+from tests.console.test_payouts import buttons, seated
 from tests.console.world import World, chargeback, late, now, paid, refund
+from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows.test_release_payouts import converted_stay
 
 
 def act(client: Client, name: str, row: Refund, **typed: Any) -> Any:
@@ -150,3 +153,25 @@ def test_one_that_is_owed_by_rule_says_why_it_waits_and_offers_no_decision(world
     listed = finance.get(reverse("admin:payments_refund_changelist") + "?status__exact=requested&waits_for__exact=")
     assert listed.status_code == 200
     assert len(listed.context["cl"].result_list) == waiting == dashboard.BACKLOGS["refunds"](now())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_after_a_release_that_converted_every_figure_has_its_own_currency(sandbox: RunningSandbox) -> None:
+    booking = converted_stay(sandbox)
+    asking, deciding = (seated(role) for role in ("support_l1", "finance"))
+    path = reverse("admin:bookings_booking_refund", args=[booking.code])
+    typed = {"amount": "30000", "cause": "service_issue", "bearer": "host"}
+    form = {"key": uuid.uuid4().hex, "version": Payment.objects.get(booking=booking).version, "reason": "No hot water"}
+    shown = dict(asking.post(path, {**form, **typed, "preview": "1"}).context["money"])
+    host, owed = shown["Host gives up"], shown["Of it the host will owe"]
+    assert "JPY" in host or "¥" in host
+    assert "EUR" in owed or "€" in owed
+    assert asking.post(path, {**form, **typed, "seen": "30000|service_issue|host"}).status_code == 302
+    row = Refund.objects.get()
+    assert row.status == "requested"
+    approve = reverse("admin:payments_refund_approve", args=[row.code])
+    assert owed in dict(deciding.get(approve).context["money"]).values(), "the second person sees the same"
+    assert act(deciding, "approve", row).status_code == 302
+    found = figures(row)  # each that unfolds is the sum of its postings
+    assert found["Host gives up"].amount == host and found["Host gives up"].postings is None
+    assert found["Host gives up, in EUR"].amount == owed and len(found["Host gives up, in EUR"].postings or ()) == 1

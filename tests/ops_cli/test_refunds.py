@@ -22,6 +22,7 @@ from tests.payments.test_repayments import came_back
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.steps import paid as stay_paid
 from tests.workflows.test_pay_and_refund import now, paid
+from tests.workflows.test_release_payouts import converted_stay
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Ops = Callable[..., Answered]
@@ -198,3 +199,15 @@ def test_what_is_owed_by_rule_says_why_it_waits_and_nobody_decides_it(ops_as, op
     assert (shown["waits"], shown["waits_until"][:10]) == (listed["waits"], f"{held_by.due_by:%Y-%m-%d}")
     said = ops_as(factories.staff("finance", now=now()), "refunds", "approve", row.code, "--reason", "now")
     assert said.code != Exit.DONE and "by rule" in said.said
+
+
+def test_after_a_release_that_converted_every_figure_has_its_own_currency(ops: Ops, sandbox: RunningSandbox) -> None:
+    booking = converted_stay(sandbox)
+    shown = ops("refunds", "preview", booking.code, "--amount", "3000")
+    assert shown.code == Exit.DONE, shown.said
+    promised = [row["amount"] for row in shown.rows if row["who"] != "guest" and not row["what"].startswith("of it")]
+    assert {amount["currency"] for amount in promised} == {"JPY"} and sum(
+        amount["amount"] for amount in promised
+    ) == 3_000
+    owed = [row for row in shown.rows if row["who"] == "host" and row["what"].startswith("of it")]
+    assert [row["amount"]["currency"] for row in owed] == ["EUR"] and owed[0]["amount"]["amount"] > 0

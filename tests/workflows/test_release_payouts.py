@@ -383,18 +383,32 @@ def test_two_runs_at_once_pay_each_host_once(sandbox: RunningSandbox) -> None:
     all_is_well()
 
 
-def test_a_home_in_another_currency_than_the_settlement_is_converted_on_the_day(sandbox: RunningSandbox) -> None:
+def converted_stay(sandbox: RunningSandbox) -> Booking:
+    """A stay at a home priced in yen, settled in euros, whose host was paid."""
     home = factories.listing(currency="JPY", city="Kyoto", country="JP", nightly_price=12_000, now=now())
     onboarded(sandbox, home.host)
     booking = stay(sandbox, home=home, ready=False)
     until_due(sandbox, booking)
     assert released() == {"transferred": 1}
+    return booking
+
+
+def test_a_home_in_another_currency_than_the_settlement_is_converted_on_the_day(sandbox: RunningSandbox) -> None:
+    booking = converted_stay(sandbox)
     payout = Payout.objects.get(booking=booking)
     assert payout.transfer_currency == "EUR" and payout.rate is not None and payout.rate["quote"] == "EUR"
     assert ledger.standing(account="3900", key=booking.payment.charge_id or "") == []
     assert balance("2100", booking.code, "JPY") == 0
+    shown = refund_booking.preview(
+        booking_code=booking.code, amount=Money(3_000, "JPY"), cause="service_issue", bearer="host",
+        actor=factories.acting(factories.staff("finance", name="Flo", now=now())), now=now(),
+    )  # fmt: skip
+    assert shown.guest == shown.host + shown.platform + shown.tax == Money(3_000, "JPY")
+    assert shown.released is not None and shown.released.host.currency == "EUR"
     given = refund(booking, 3_000, currency="JPY")
-    assert balance("1310", booking.host.code, "EUR") > 0 and given.status == "succeeded"
+    assert (
+        shown.released.host == Money(balance("1310", booking.host.code, "EUR"), "EUR") and given.status == "succeeded"
+    )
     sandbox.advance(60)
     import_balance_transactions.run(now=now())
     assert ledger.standing(account="3900", key=booking.payment.charge_id or "") == []

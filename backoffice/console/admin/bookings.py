@@ -271,6 +271,7 @@ def _refund_shares(preview: refund_booking.RefundPreview) -> list[tuple[str, Saf
         ("Host gives up", cells.of(preview.host)),
         ("Platform gives up", cells.of(preview.platform)),
         ("Taxes given back", cells.of(preview.tax)),
+        *refund_pages.released_shares(preview.released),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import date
 from typing import Any, Final
 
 from django import forms
@@ -18,12 +19,13 @@ from backoffice.console.base import StaffAdmin
 from backoffice.console.dialogs import Checked, Dialog, DialogForm, said
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search
-from backoffice.console.page import Column, Fact, Figure, Figures, Page, Panel, Row, Table
+from backoffice.console.page import Column, Fact, Figure, Figures, Page, Panel, Posting, Row, Table
 from backoffice.core.errors import StaydeskError
 from backoffice.core.money import Money
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as refund_queries
 from backoffice.payments.models import PARTS, Refund
+from backoffice.payments.policies import Parts
 from backoffice.payments.states import REFUND
 from backoffice.people import policies as people_policies
 from backoffice.people import queries as people
@@ -58,7 +60,7 @@ class _Decision(Dialog):
     preview_template = "console/parts/refund_money.html"
 
     def preview(self, form: DialogForm) -> dict[str, Any]:
-        return {"money": shares(self.decided)}
+        return {"money": shares(self.decided, self.desk.now.date())}
 
     def landing(self) -> str:
         return cells.address_of(self.row)
@@ -251,8 +253,9 @@ class Returned(_AnotherWay):
         return said("The guest is told; ask for another way on the page of", refund.repays)
 
 
-def shares(rows: Sequence[Refund]) -> list[tuple[str, SafeString]]:
-    """Who gives what of refunds that are decided as one, in the booking's currency."""
+def shares(rows: Sequence[Refund], on: date) -> list[tuple[str, SafeString]]:
+    """Who gives what of refunds that are decided as one, in the booking's currency, and what of it was released already in
+    the currency of its release, as it stands on that day."""
     currency = rows[0].payment.booking.currency
     ours = sum(row.platform_share for row in rows)
     amounts = (
@@ -262,7 +265,39 @@ def shares(rows: Sequence[Refund]) -> list[tuple[str, SafeString]]:
         ("Taxes given back", sum(row.vat + row.occupancy_tax for row in rows), currency),
         *([("Platform bears besides", ours, currency)] if ours else []),
     )
-    return [(label, cells.money(amount, of)) for label, amount, of in amounts]
+    shown = [(label, cells.money(amount, of)) for label, amount, of in amounts]
+    return [*shown, *released_shares(_released(rows, on))]
+
+
+def released_shares(released: refund_booking.Released | None) -> list[tuple[str, SafeString]]:
+    """What of a refund was released already, each amount in the currency of that release."""
+    if released is None:
+        return []
+    amounts = (
+        ("Of it the host will owe", released.host),
+        ("Of it taken from our revenue", released.platform),
+        ("Of it taxes, as they were released", released.tax),
+    )
+    return [(label, cells.of(amount)) for label, amount in amounts if amount]
+
+
+def _released(rows: Sequence[Refund], on: date) -> refund_booking.Released | None:
+    """What of refunds that wait for a decision would be taken from what was released."""
+    booking = rows[0].payment.booking
+    if any(row.status != "requested" or row.method == "other" for row in rows):
+        return None
+    return refund_booking.released(
+        payment=rows[0].payment,
+        gives=[
+            (
+                Money(row.amount, row.currency),
+                Parts.of(currency=booking.currency, amounts=row.parts),
+                Money(row.platform_share, booking.currency),
+            )
+            for row in rows
+        ],
+        on=on,
+    )
 
 
 class RefundsExport(exports.Resource):
@@ -413,15 +448,20 @@ def _money(row: Refund, desk: Desk) -> list[Panel]:
             trail.postings(own, "2400", key=row.code, credited=True) if may else None,
         )
     ]
+    foreign = row.currency != currency
     for label, codes, part, words in _GIVERS:
         if part == "platform" and not asked[part]:
             continue
-        found = trail.postings(own, *codes) if may else None
-        figures.append(Figure(label, cells.money(asked[part], currency), words, False, found))
+        found = trail.postings(own, *codes)
+        converted = _converted(label, found, currency, may)
+        explained = found if may and not converted else None
+        figures.append(Figure(label, cells.money(asked[part], currency), words, False, explained))
+        figures += converted
+        foreign = foreign or bool(converted)
     panels: list[Panel] = [
         Figures(
             title="Who gives what",
-            note=f"In the home’s currency, {currency}." if currency != row.currency else "",
+            note=f"In the home’s currency, {currency}, where no other is named." if foreign else "",
             figures=figures,
         ),
         Table(
@@ -436,6 +476,21 @@ def _money(row: Refund, desk: Desk) -> list[Panel]:
     if desk.actor.may("webhooks.view"):
         panels.append(trail.webhooks_table([row.provider_id or ""]))
     return panels
+
+
+def _converted(label: str, postings: Sequence[Posting], currency: str, may: bool) -> list[Figure]:
+    """A share of which something had been released in another currency than the home's: what was taken in each currency,
+    with its postings. Nothing where all of it is in the home's."""
+    taken = sorted({posting.money.currency for posting in postings})
+    if taken in ([], [currency]):
+        return []
+    figures = []
+    for each in taken:
+        found = [posting for posting in postings if posting.money.currency == each]
+        total = Money.sum([posting.money for posting in found], each)
+        words = "of it, as it was held" if each == currency else "of it, at the rate at which it was released"
+        figures.append(Figure(f"{label}, in {each}", cells.of(total), words, False, found if may else None))
+    return figures
 
 
 def status(row: Refund) -> SafeString:

@@ -301,15 +301,9 @@ def _approve(refund: Refund, payment: Payment, actor: Actor, now: datetime) -> N
 def _lines(refund: Refund, payment: Payment, now: datetime) -> policies.Lines:
     """Each part comes first from what is still held, the rest from the host and our revenue."""
     booking, amount = payment.booking, Money(refund.amount, refund.currency)
-    settled = queries.settlement_currency(payment=payment)
-    origin = policies.refund_origin(
-        amount=amount,
-        parts=policies.Parts.of(currency=booking.currency, amounts=refund.parts),
-        held=queries.held_parts(booking=booking),
-        share=Money(refund.platform_share, booking.currency),
-        settled=settled,
-        rate=queries.release_rate(booking=booking, settled=settled, on=now.date()),
-    )
+    parts = policies.Parts.of(currency=booking.currency, amounts=refund.parts)
+    share = Money(refund.platform_share, booking.currency)
+    (origin,) = queries.refund_origins(payment=payment, gives=[(amount, parts, share)], on=now.date())
     return policies.refunded(
         refund=refund.code,
         amount=amount,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from fractions import Fraction
@@ -117,3 +117,19 @@ def settlement_currency(*, payment: Payment) -> str:
     currency = said.values_list("currency", flat=True).first()
     at = payment.captured_at or payment.created_at
     return currency or rulebook.settlement(on=at.date()).rules.currency_for(payment.currency)
+
+
+def refund_origins(
+    *, payment: Payment, gives: Iterable[tuple[Money, policies.Parts, Money]], on: date
+) -> list[policies.RefundOrigin]:
+    """Where refunds of one payment's booking, approved on that day one after the other, are taken from. Each is its amount
+    (currency of its charge), the parts it gives back, and what we bear ourselves (listing's currency)."""
+    booking = payment.booking
+    settled, held = settlement_currency(payment=payment), held_parts(booking=booking)
+    rate = release_rate(booking=booking, settled=settled, on=on)
+    origins = []
+    for amount, parts, share in gives:
+        origin = policies.refund_origin(amount=amount, parts=parts, held=held, share=share, settled=settled, rate=rate)
+        held = held.minus(origin.held)
+        origins.append(origin)
+    return origins
