@@ -50,12 +50,18 @@ def receive(*, payload: bytes, signature: str, now: datetime) -> WebhookEvent | 
 def apply(*, webhook_id: int, now: datetime) -> str:
     """Apply one stored event; returns the action taken: apply, ignore, fail, or "" when another worker has it.
 
-    One of a host's account that is no longer connected is ignored, the reason beside it."""
+    One of an account that is none of our hosts', or that is no longer connected, is ignored, the reason beside it."""
     row = payments.claim_event(webhook_id=webhook_id, now=now)
     if row is None:
         return ""
     action, error = "ignore", ""
     handler = _handler(row.type, account=row.account)
+    if handler is not None and row.account and not payout_queries.is_account_known(provider_id=row.account):
+        # Somebody else's, beside ours at the provider. What we sent there, if anything, is a movement of our own balance.
+        handler, error = (
+            None,
+            f"{row.account} is none of our hosts' accounts; what happens there moves no money of ours",
+        )
     if handler is not None:
         try:
             action = "apply" if handler(row.object_id, ACTOR, now) else "ignore"

@@ -16,10 +16,12 @@ from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import Notification
 from backoffice.payments import operations as payments
 from backoffice.payments.gateway.stripe import StripeGateway
+from backoffice.payments.models import WebhookEvent
 from backoffice.payments.policies.seen import SeenEvent
 from backoffice.payouts import queries
 from backoffice.payouts.models import BankPayout, HostAccount, Payout
 from backoffice.people.models import User
+from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import claw_back, follow_bank_payouts, import_balance_transactions
 from tests import factories
@@ -225,6 +227,54 @@ def test_payouts_of_accounts_that_are_none_of_ours_are_not_taken_over(sandbox: R
     with pytest.raises(NotFound):
         follow_bank_payouts.take_over(payout_id=there.id, account=account, actor=SYSTEM, now=now())
     assert not BankPayout.objects.exists()
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_events_of_an_account_that_is_none_of_ours_are_kept_and_say_so(
+    sandbox: RunningSandbox, host: User, reachable: bool
+) -> None:
+    sent(sandbox, host)
+    sandbox.advance(8 * DAY)
+    other = account_of(host).provider_id
+    told = sandbox.client().v1.events.list({"limit": 100}, {"stripe_account": other or ""}).data
+    assert "payout.paid" in {event.type for event in told}
+    HostAccount.objects.update(provider_id="acct_ours")
+    if not reachable:
+        sandbox.fault("error_500_before_commit", method="GET", path="/v1/*", times=None)
+    for number, event in enumerate(told):
+        stored = payments.receive_event(
+            event=SeenEvent(
+                id=f"evt_{number}",
+                type=event.type,
+                object_id=event.to_dict()["data"]["object"].get("id") or "",
+                account=other or "",
+                created=now(),
+                livemode=False,
+                payload=b"{}",
+            ),
+            origin="webhook",
+            now=now(),
+        )
+        assert stored is not None and events.apply(webhook_id=stored.id, now=now()) == "ignore"
+    sandbox.clear_faults()
+    kept = WebhookEvent.objects.filter(account=other or "", type__startswith="payout.")
+    assert kept and {row.status for row in kept} == {"ignored"}
+    assert all(f"{other} is none of our hosts' accounts" in row.error for row in kept)
+    assert not BankPayout.objects.exists()
+
+
+def test_money_of_ours_that_went_to_an_account_that_is_none_of_ours_is_a_break(
+    sandbox: RunningSandbox, host: User
+) -> None:
+    sent(sandbox, host)
+    sandbox.advance(DAY)
+    assert reconcile(scope="all", since=None, until=None, actor=SYSTEM, now=now()).findings == []
+    account = account_of(host).provider_id or ""
+    HostAccount.objects.update(provider_id="acct_ours")
+    by_hand = sandbox.client().v1.transfers.create({"amount": 700, "currency": "eur", "destination": account})
+    sandbox.advance(2 * DAY)
+    found = reconcile(scope="all", since=None, until=None, actor=SYSTEM, now=now()).findings
+    assert [(each.key.split()[-1], each.at_risk) for each in found] == [(by_hand.id, 700)], found
 
 
 def test_the_state_of_an_account_is_looked_at_once_a_day_without_an_event(sandbox: RunningSandbox, host: User) -> None:

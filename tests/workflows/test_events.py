@@ -23,6 +23,7 @@ from backoffice.payments.gateway import stripe as provider
 from backoffice.payments.models import PaymentAttempt, WebhookEvent
 from backoffice.payments.operations.inbox import FIRST_RETRY, MOST_TRIES
 from backoffice.payments.policies.seen import SeenEvent
+from backoffice.payouts.models import HostAccount
 from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import keep_time
@@ -180,6 +181,9 @@ def test_an_event_of_an_account_that_is_no_longer_connected_ends_with_its_reason
 ) -> None:
     row = stored(kind, "po_1")
     WebhookEvent.objects.filter(pk=row.pk).update(account="acct_gone")
+    HostAccount.objects.create(
+        host=factories.person("Bob", is_host=True, now=now()), provider_id="acct_gone", created_at=now()
+    )
     assert events.apply(webhook_id=row.id, now=now()) == "ignore"
     row.refresh_from_db()
     assert row.status == "ignored" and "does not have access to account" in row.error

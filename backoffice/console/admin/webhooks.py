@@ -94,7 +94,7 @@ class WebhookAdmin(StaffAdmin):
             title=row.type,
             subtitle=cells.code(row.event_id),
             status=cells.status(row.status),
-            warnings=(f"Its last try failed: {row.error}",) if row.error else (),
+            warnings=(_why(row),) if row.error else (),
             facts=(
                 Fact("About", cells.code(row.object_id)),
                 Fact("Came by", row.origin),
@@ -121,3 +121,7 @@ def _readable(row: WebhookEvent) -> str:
         return json.dumps(json.loads(raw), indent=2, ensure_ascii=False)
     except ValueError:
         return raw.decode("utf-8", "replace")
+
+
+def _why(row: WebhookEvent) -> str:
+    return f"It was ignored: {row.error}." if row.status == "ignored" else f"Its last try failed: {row.error}"

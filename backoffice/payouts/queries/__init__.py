@@ -8,6 +8,7 @@ from backoffice.payouts.queries.accounts import (
     accounts_to_ask_about,
     bank_changes_waiting,
     can_receive,
+    is_account_known,
 )
 from backoffice.payouts.queries.bank_payouts import (
     accounts_to_follow,
@@ -113,6 +114,7 @@ __all__ = [
     "hold_limit",
     "holds",
     "holds_expired",
+    "is_account_known",
     "is_bank_payout_news",
     "kept",
     "left_by_last_sweep",

@@ -30,6 +30,11 @@ def account_by_host(*, host_code: str) -> HostAccount:
     return found
 
 
+def is_account_known(*, provider_id: str) -> bool:
+    """Whether one of our hosts has this account at the provider."""
+    return HostAccount.objects.filter(provider_id=provider_id).exists()
+
+
 def facts_of(account: HostAccount) -> AccountFacts:
     """What the policy asks of an account."""
     return AccountFacts(
