@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
+# How much of what stays to be asked again one run of a sweep looks at.
+AT_A_TIME = 100
 _PROGRESS_EVERY = 1.0  # seconds between two writes of a run's progress
 _TOLD = ("status", "counts", "heartbeat_at", "finished_at", "error")
 
@@ -243,6 +245,25 @@ def each(items: Iterable[Item], act: Callable[[Item], Outcome]) -> list[Outcome]
         except StaydeskError as error:
             log.info("%s is left for the next tick: %s", item, error)
     return done
+
+
+def turn(*, ask: partial[list[Item]], now: datetime, size: int | None = None) -> list[Item]:
+    """What a sweep looks at in this run, at most `size` (AT_A_TIME unless said): all that there is, or a part in its turn.
+
+    What cannot be settled stays among what is asked for: were the first always looked at, those behind them never would.
+    `ask` is a query of some room that answers as `queries.next_of` does; where it got to is kept under its name."""
+    size = size or AT_A_TIME
+    first = ask(after=None, limit=size)
+    if len(first) < size:
+        return first
+    name = f"turn:{ask.func.__module__}.{ask.func.__name__}"
+    place = queries.cursor(name=name) or ""
+    found = ask(after=place, limit=size)
+    if len(found) < size:
+        found += [item for item in ask(after="", limit=size) if item not in found][: size - len(found)]
+    # Before they are looked at: a run that dies of one of them does not begin with it again.
+    set_cursor(name=name, value=found[-1], now=now)
+    return found
 
 
 def interrupt_dead_runs(*, now: datetime) -> int:

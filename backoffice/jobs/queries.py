@@ -60,6 +60,16 @@ def cursor(*, name: str) -> Any:
     return Cursor.objects.filter(name=name).values_list("value", flat=True).first()
 
 
+def next_of(*, rows: QuerySet[Any], key: str, after: Any, limit: int) -> list[Any]:
+    """What a sweep is to look at next, each row by its `key`: the first `limit` in the rows' own order (`after` None), or by
+    id those behind the row whose key is `after` ("": from the lowest id). `operations.turn` asks it."""
+    if after is None:
+        return list(rows.values_list(key, flat=True)[:limit])
+    if after != "":
+        rows = rows.filter(pk__gt=rows.model._default_manager.filter(**{key: after}).values("pk")[:1])
+    return list(rows.order_by("pk").values_list(key, flat=True)[:limit])
+
+
 @dataclass(frozen=True, slots=True)
 class LateJob:
     """A job of beat's schedule whose last success is too long ago, or that never succeeded."""

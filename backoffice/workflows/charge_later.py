@@ -4,6 +4,7 @@ on the last date the unpaid booking is given up."""
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from django.db import transaction
@@ -51,7 +52,7 @@ def charge(*, payment_code: str, actor: Actor, now: datetime) -> Payment | None:
 
 def charge_due(*, now: datetime) -> int:
     """Charge every saved card whose day has come; returns how many were asked."""
-    due = payment_queries.payments_to_charge(now=now)
+    due = jobs.turn(ask=partial(payment_queries.payments_to_charge, now=now), now=now)
     return sum(
         payment is not None for payment in jobs.each(due, lambda code: charge(payment_code=code, actor=ACTOR, now=now))
     )
@@ -59,7 +60,12 @@ def charge_due(*, now: datetime) -> int:
 
 def give_up_unpaid(*, now: datetime) -> int:
     """Cancel the bookings that were not paid by their last date; returns how many. No money has moved."""
-    return sum(jobs.each(payment_queries.payments_unpaid(now=now), lambda code: _give_up(code, now)))
+    return sum(
+        jobs.each(
+            jobs.turn(ask=partial(payment_queries.payments_unpaid, now=now), now=now),
+            lambda code: _give_up(code, now),
+        )
+    )
 
 
 def _give_up(payment_code: str, now: datetime) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from backoffice.core.actor import Actor, system
 from backoffice.core.errors import Indeterminate, ProviderError, StaydeskError, UpstreamUnavailable
 from backoffice.core.money import Money
+from backoffice.jobs import operations as jobs
 from backoffice.jobs import queries as jobs_queries
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.gateway.submit import outside_transaction
@@ -136,7 +138,7 @@ def run(*, now: datetime, actor: Actor = ACTOR, dry_run: bool = False) -> dict[s
 def resolve(*, now: datetime, older_than: timedelta = LOST_AFTER) -> int:
     """Send what was asked for and never sent, and find out about what was not answered; returns how many were settled."""
     done = 0
-    for code in payout_queries.clawbacks_to_send(older_than=now - older_than):
+    for code in jobs.turn(ask=partial(payout_queries.clawbacks_to_send, older_than=now - older_than), now=now):
         try:
             done += ask(clawback_code=code, actor=ACTOR, now=now) is not None
         except StaydeskError as error:  # one that cannot be settled now must not keep the others waiting

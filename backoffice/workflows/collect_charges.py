@@ -4,6 +4,7 @@ card; what comes too late goes back, and an instalment that does not come ends t
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from django.db import transaction
@@ -123,13 +124,13 @@ def run(*, now: datetime) -> int:
 
 def collect_due(*, now: datetime) -> int:
     """Charge everything that is due; returns how many were asked."""
-    due = payment_queries.charges_due(now=now)
+    due = jobs.turn(ask=partial(payment_queries.charges_due, now=now), now=now)
     return sum(row is not None for row in jobs.each(due, lambda code: charge(charge_code=code, actor=ACTOR, now=now)))
 
 
 def resolve_unanswered(*, now: datetime) -> int:
     """Ask again wherever the answer to a charge was lost; returns how many were settled."""
-    lost = payment_queries.charges_unanswered(older_than=now - LOST_AFTER)
+    lost = jobs.turn(ask=partial(payment_queries.charges_unanswered, older_than=now - LOST_AFTER), now=now)
     return sum(
         seen is not None for seen in jobs.each(lost, lambda code: resolve(charge_code=code, actor=ACTOR, now=now))
     )
@@ -138,7 +139,12 @@ def resolve_unanswered(*, now: datetime) -> int:
 def give_up_unpaid(*, now: datetime) -> int:
     """End the stays whose instalment was not paid by its last date; returns how many. What was paid stays with its
     nights; damage stays open for a person to decide."""
-    return sum(jobs.each(payment_queries.charges_unpaid(now=now), lambda code: _give_up(code, now)))
+    return sum(
+        jobs.each(
+            jobs.turn(ask=partial(payment_queries.charges_unpaid, now=now), now=now),
+            lambda code: _give_up(code, now),
+        )
+    )
 
 
 def _give_up(charge_code: str, now: datetime) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from django.db import transaction
@@ -147,15 +148,15 @@ def sweep(*, now: datetime) -> int:
     lost = now - LOST_AFTER
     settled = [
         *jobs.each(
-            payment_queries.captures_unanswered(older_than=lost),
+            jobs.turn(ask=partial(payment_queries.captures_unanswered, older_than=lost), now=now),
             lambda code: take_again(payment_code=code, actor=ACTOR, now=now),
         ),
         *jobs.each(
-            payment_queries.authorisations_to_release(older_than=lost),
+            jobs.turn(ask=partial(payment_queries.authorisations_to_release, older_than=lost), now=now),
             lambda code: release(payment_code=code, actor=ACTOR, now=now),
         ),
         *jobs.each(
-            payment_queries.authorisations_lapsing(now=now),
+            jobs.turn(ask=partial(payment_queries.authorisations_lapsing, now=now), now=now),
             lambda code: ask(payment_code=code, actor=ACTOR, now=now),
         ),
     ]

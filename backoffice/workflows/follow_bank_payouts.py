@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from backoffice.core.actor import Actor, system
@@ -54,7 +55,9 @@ def run(*, now: datetime, limit: int = AT_A_TIME) -> int:
         known = jobs.each([row], lambda row: _follow(row.provider_id or "", row.followed_at or row.created_at, now))
         payouts.note_followed(account_id=row.pk, known=bool(known), now=now)
         done += sum(known)
-    for account_id in payout_queries.accounts_to_ask_about(now=now, older_than=STATE_EVERY):
+    for account_id in jobs.turn(
+        ask=partial(payout_queries.accounts_to_ask_about, now=now, older_than=STATE_EVERY), now=now
+    ):
         provider_id = payout_queries.account(account_id=account_id).provider_id
         try:
             payouts.record_account(seen=gateway().account(account_id=provider_id or ""), actor=ACTOR, now=now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from django.db import transaction
@@ -47,16 +48,19 @@ def resolve_indeterminate(*, now: datetime) -> int:
     lost = now - LOST_AFTER
     settled: list[object] = [
         *jobs.each(
-            payment_queries.unsettled_attempts(older_than=lost),
+            jobs.turn(ask=partial(payment_queries.unsettled_attempts, older_than=lost), now=now),
             lambda attempt_id: resolve_attempt(attempt_id=attempt_id, actor=ACTOR, now=now),
         ),
-        *jobs.each(payment_queries.waiting_for_provider(older_than=lost), lambda payment_id: _ask(payment_id, now)),
         *jobs.each(
-            payment_queries.refunds_to_send(older_than=lost),
+            jobs.turn(ask=partial(payment_queries.waiting_for_provider, older_than=lost), now=now),
+            lambda payment_id: _ask(payment_id, now),
+        ),
+        *jobs.each(
+            jobs.turn(ask=partial(payment_queries.refunds_to_send, older_than=lost), now=now),
             lambda code: refund_booking.send(refund_code=code, actor=ACTOR, now=now),
         ),
         *jobs.each(
-            payment_queries.refunds_to_ask_about(older_than=lost),
+            jobs.turn(ask=partial(payment_queries.refunds_to_ask_about, older_than=lost), now=now),
             lambda code: refund_booking.ask(refund_code=code, actor=ACTOR, now=now),
         ),
     ]

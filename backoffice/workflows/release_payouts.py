@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from django.db import connection, transaction
@@ -35,6 +36,7 @@ GIVE_UP_AFTER: Final = timedelta(minutes=10)
 AWAY_AFTER: Final = 3
 # When stays without a plan were last looked for, and how often they are.
 LOOKED: Final = "payouts.unscheduled"
+STAYS_AT_A_TIME: Final = 500
 LOOK_EVERY: Final = timedelta(minutes=15)
 
 
@@ -48,12 +50,14 @@ def run(*, now: datetime, actor: Actor, limit: int | None = None, dry_run: bool 
         return _forecast(now, limit)
     done: Counter[str] = Counter()
     expired = jobs.each(
-        queries.holds_expired(now=now), lambda code: payouts.expire_hold(hold_code=code, actor=actor, now=now)
+        jobs.turn(ask=partial(queries.holds_expired, now=now), now=now),
+        lambda code: payouts.expire_hold(hold_code=code, actor=actor, now=now),
     )
     done["holds_expired"] += sum(map(bool, expired))
     _plan_what_has_none(done, now)
     damages = jobs.each(
-        queries.damages_to_pay(), lambda code: payouts.pay_damage(charge_code=code, actor=actor, now=now)
+        jobs.turn(ask=partial(queries.damages_to_pay), now=now),
+        lambda code: payouts.pay_damage(charge_code=code, actor=actor, now=now),
     )
     done["scheduled"] += sum(map(bool, damages))
     owed_back = jobs.each(
@@ -67,7 +71,11 @@ def run(*, now: datetime, actor: Actor, limit: int | None = None, dry_run: bool 
         )
         done["come_back"] += 1
     if not queries.stop_of_payouts():
-        _each(queries.transfers_lost(now=now), lambda code: find_lost(payout_code=code, actor=actor, now=now), done)
+        _each(
+            jobs.turn(ask=partial(queries.transfers_lost, now=now), now=now),
+            lambda code: find_lost(payout_code=code, actor=actor, now=now),
+            done,
+        )
     _each(queries.to_release(now=now, limit=limit), lambda code: _release(code, actor, now), done)
     return dict(+done)
 
@@ -170,7 +178,8 @@ def _plan_what_has_none(done: Counter[str], now: datetime) -> None:
     looked = jobs_queries.cursor(name=LOOKED)
     if looked and now - datetime.fromisoformat(looked["at"]) < LOOK_EVERY:
         return
-    done["scheduled"] += sum(map(bool, jobs.each(queries.unscheduled(), lambda code: _schedule(code, now))))
+    without = jobs.turn(ask=partial(queries.unscheduled), now=now, size=STAYS_AT_A_TIME)
+    done["scheduled"] += sum(map(bool, jobs.each(without, lambda code: _schedule(code, now))))
     jobs.set_cursor(name=LOOKED, value={"at": now.isoformat()}, now=now)
 
 

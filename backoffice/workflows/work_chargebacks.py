@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from django.db import transaction
@@ -115,12 +116,12 @@ def run(*, now: datetime) -> int:
     being done. Running it twice does no harm."""
     settled = [
         *jobs.each(
-            payment_queries.unanswered_claims(older_than=now - LOST_AFTER),
+            jobs.turn(ask=partial(payment_queries.unanswered_claims, older_than=now - LOST_AFTER), now=now),
             lambda code: answer_again(code=code, actor=ACTOR, now=now),
         ),
-        *jobs.each(payment_queries.unsettled_chargebacks(now=now), lambda source: _follow(source, ACTOR, now)),
+        *jobs.each(_to_follow(now), lambda source: _follow(source, ACTOR, now)),
         *jobs.each(
-            payment_queries.chargebacks_to_ask_about(older_than=now - ASK_AGAIN),
+            jobs.turn(ask=partial(payment_queries.chargebacks_to_ask_about, older_than=now - ASK_AGAIN), now=now),
             lambda dispute_id: take_over(dispute_id=dispute_id, actor=ACTOR, now=now),
         ),
     ]
@@ -161,6 +162,11 @@ def _follow(source: str, actor: Actor, now: datetime) -> Chargeback | None:
         if row is not None:
             _plan_anew(row, now)
     return row
+
+
+def _to_follow(now: datetime) -> list[str]:
+    unsettled = jobs.turn(ask=partial(payment_queries.unsettled_chargebacks), now=now)
+    return list(dict.fromkeys([*unsettled, *payment_queries.chargebacks_moved_unnoticed(now=now)]))
 
 
 def _plan_anew(row: Chargeback, now: datetime) -> None:

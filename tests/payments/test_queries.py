@@ -266,4 +266,5 @@ def test_the_few_charges_that_the_job_looks_for_are_not_looked_for_among_all(ask
         with CaptureQueriesContext(connection) as asked:
             ask()
         sql.execute("EXPLAIN " + asked[-1]["sql"])
-        assert index in "\n".join(line for (line,) in sql.fetchall())
+        plan = "\n".join(line for (line,) in sql.fetchall())
+        assert index in plan, plan

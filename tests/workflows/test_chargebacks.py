@@ -268,7 +268,7 @@ def test_a_movement_that_an_outage_made_late_is_noticed_too(sandbox: RunningSand
     import_balance_transactions.run(now=now())
     work_chargebacks.run(now=now())
     Chargeback.objects.update(withdrawn=0)  # as if row and movement had been made at the same moment
-    assert payment_queries.unsettled_chargebacks(now=now()) == [found]
+    assert payment_queries.chargebacks_moved_unnoticed(now=now()) == [found]
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))), ids=lambda order: "".join(map(str, order)))

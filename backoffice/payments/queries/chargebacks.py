@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
@@ -13,6 +12,7 @@ from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Sum, Val
 from backoffice.bookings.models import Booking
 from backoffice.core.errors import Conflict, NotFound
 from backoffice.core.money import Money
+from backoffice.jobs import queries as jobs
 from backoffice.ledger import queries as ledger
 from backoffice.payments import policies
 from backoffice.payments.models import BalanceTransaction, Chargeback, ExtraCharge, FraudWarning, Payment
@@ -297,10 +297,10 @@ def chargebacks_to_remind(*, now: datetime, limit: int = 100) -> list[Chargeback
     return list(rows.order_by("internal_due_at", "id")[:limit])
 
 
-def chargebacks_to_ask_about(*, older_than: datetime, limit: int = 100) -> list[str]:
+def chargebacks_to_ask_about(*, older_than: datetime, after: str | None = None, limit: int = 100) -> list[str]:
     """Provider ids of the open ones that were last asked about before then, the longest ago first."""
     rows = Chargeback.objects.filter(closed_at__isnull=True, seen_at__lt=older_than)
-    return list(rows.order_by("seen_at", "id").values_list("provider_id", flat=True)[:limit])
+    return jobs.next_of(rows=rows.order_by("seen_at", "id"), key="provider_id", after=after, limit=limit)
 
 
 def is_news(*, dispute_id: str, status: str) -> bool:
@@ -308,32 +308,31 @@ def is_news(*, dispute_id: str, status: str) -> bool:
     return not Chargeback.objects.filter(provider_id=dispute_id, status=status).exists()
 
 
-def unanswered_claims(*, older_than: datetime, limit: int = 100) -> list[str]:
+def unanswered_claims(*, older_than: datetime, after: str | None = None, limit: int = 100) -> list[str]:
     """Codes of those that a person submitted or accepted and the provider has not been heard to have: the answer was lost,
     or the process died before or after the call."""
     claimed = Q(submitted_at__lt=older_than) | Q(accepted_at__lt=older_than)
     rows = Chargeback.objects.filter(claimed, closed_at__isnull=True, status__in=rules.ANSWERABLE)
-    return list(rows.order_by("id").values_list("code", flat=True)[:limit])
+    return jobs.next_of(rows=rows.order_by("id"), key="code", after=after, limit=limit)
 
 
-def unsettled_chargebacks(*, now: datetime, limit: int = 100) -> list[str]:
-    """Provider ids of chargebacks whose loss is not posted or not reversed, or whose row does not say yet what the
-    movements of the last days do."""
+def unsettled_chargebacks(*, after: str | None = None, limit: int = 100) -> list[str]:
+    """Provider ids of chargebacks whose loss is not posted or not reversed."""
     # Lost: whatever was withdrawn and not given back is a loss. Won: no loss stands.
     wanted = Q(status="lost", loss_posted_at__isnull=True, withdrawn__gt=F("reinstated"))
     wanted |= Q(status="won", loss_posted_at__isnull=False)
-    rows = Chargeback.objects.filter(wanted).order_by("id").values_list("provider_id", flat=True)
-    return list(dict.fromkeys([*rows[:limit], *_moved_unnoticed(now - UNNOTICED, limit)]))
+    rows = Chargeback.objects.filter(wanted).order_by("id")
+    return jobs.next_of(rows=rows, key="provider_id", after=after, limit=limit)
 
 
-def _moved_unnoticed(since: datetime, limit: int) -> Iterable[str]:
-    """Whose movements were imported at the very moment at which their row was made, so that neither saw the other. By when
-    they were imported: after an outage they are older than that by the provider's clock."""
-    recent = BalanceTransaction.objects.filter(reporting_category__in=[WITHDRAWN, REINSTATED], imported_at__gte=since)
+def chargebacks_moved_unnoticed(*, now: datetime) -> list[str]:
+    """Provider ids of chargebacks whose row does not say yet what the movements of the last days do, these having been
+    imported at the very moment at which the row was made, so that neither saw the other. By when they were imported: after an
+    outage they are older than that by the provider's clock."""
+    moves = [WITHDRAWN, REINSTATED]
+    recent = BalanceTransaction.objects.filter(reporting_category__in=moves, imported_at__gte=now - UNNOTICED)
     moved = (
-        BalanceTransaction.objects.filter(
-            source_id__in=recent.values("source_id"), reporting_category__in=[WITHDRAWN, REINSTATED]
-        )
+        BalanceTransaction.objects.filter(source_id__in=recent.values("source_id"), reporting_category__in=moves)
         .order_by()
         .values("source_id")
         .annotate(
@@ -343,7 +342,7 @@ def _moved_unnoticed(since: datetime, limit: int) -> Iterable[str]:
     )
     sums = {row["source_id"]: (-row["withdrawn"], row["reinstated"]) for row in moved}
     rows = Chargeback.objects.filter(provider_id__in=sums).values_list("provider_id", "withdrawn", "reinstated")
-    return [name for name, *kept in rows.order_by("id") if tuple(kept) != sums[name]][:limit]
+    return [name for name, *kept in rows.order_by("id") if tuple(kept) != sums[name]]
 
 
 # Early fraud warnings ------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from backoffice.bookings.models import Booking
 from backoffice.bookings.policies import PriceBreakdown
 from backoffice.core.actor import Actor
 from backoffice.core.errors import NotFound
+from backoffice.jobs import queries as jobs
 from backoffice.payments.models import ExtraCharge, Payment
 from backoffice.payments.policies import Parts, charges
 from backoffice.payments.states import PAYMENT
@@ -80,27 +81,27 @@ def was_accepted(*, booking: Booking) -> bool:
     return booking.status == "confirmed" and rows.exists()
 
 
-def captures_unanswered(*, older_than: datetime, limit: int = 100) -> list[str]:
+def captures_unanswered(*, older_than: datetime, after: str | None = None, limit: int = 100) -> list[str]:
     """Codes of payments whose host said yes a while ago and whose capture we have not seen."""
     rows = Payment.objects.filter(status="authorised", capture_asked_at__lt=older_than)
-    return list(rows.order_by("id").values_list("code", flat=True)[:limit])
+    return jobs.next_of(rows=rows.order_by("id"), key="code", after=after, limit=limit)
 
 
-def authorisations_to_release(*, older_than: datetime, limit: int = 100) -> list[str]:
+def authorisations_to_release(*, older_than: datetime, after: str | None = None, limit: int = 100) -> list[str]:
     """Codes of payments that still reserve money for a booking that has ended."""
     rows = Payment.objects.filter(
         status="authorised", capture_asked_at=None, booking__status__in=ENDED, authorised_at__lt=older_than
     )
-    return list(rows.order_by("id").values_list("code", flat=True)[:limit])
+    return jobs.next_of(rows=rows.order_by("id"), key="code", after=after, limit=limit)
 
 
-def authorisations_lapsing(*, now: datetime, limit: int = 100) -> list[str]:
+def authorisations_lapsing(*, now: datetime, after: str | None = None, limit: int = 100) -> list[str]:
     """Codes of payments whose capture window has passed: the provider has let them go, whether we heard of it or not."""
     rows = Payment.objects.filter(status="authorised", capture_before__lte=now)
-    return list(rows.order_by("capture_before").values_list("code", flat=True)[:limit])
+    return jobs.next_of(rows=rows.order_by("capture_before", "id"), key="code", after=after, limit=limit)
 
 
-def payments_to_charge(*, now: datetime, limit: int = 200) -> list[str]:
+def payments_to_charge(*, now: datetime, after: str | None = None, limit: int = 200) -> list[str]:
     """Codes of payments whose saved card is due to be charged; a page of the guest's bank that nobody answered is no
     payment."""
     rows = Payment.objects.filter(
@@ -108,17 +109,17 @@ def payments_to_charge(*, now: datetime, limit: int = 200) -> list[str]:
         status__in=["requires_payment", "requires_action"],
         booking__status__in=["confirmed", "checked_in"],
     )
-    return list(rows.order_by("next_try_at", "id").values_list("code", flat=True)[:limit])
+    return jobs.next_of(rows=rows.order_by("next_try_at", "id"), key="code", after=after, limit=limit)
 
 
-def payments_unpaid(*, now: datetime, limit: int = 200) -> list[str]:
+def payments_unpaid(*, now: datetime, after: str | None = None, limit: int = 200) -> list[str]:
     """Codes of payments of a saved card whose last date has passed; a try that is under way is waited for."""
     rows = Payment.objects.filter(
         pay_by__lte=now,
         status__in=["requires_payment", "requires_action"],
         booking__status__in=["confirmed", "checked_in"],
     )
-    return list(rows.order_by("pay_by", "id").values_list("code", flat=True)[:limit])
+    return jobs.next_of(rows=rows.order_by("pay_by", "id"), key="code", after=after, limit=limit)
 
 
 def payment_by_code(*, code: str) -> Payment:
@@ -181,21 +182,21 @@ def is_wanted(*, charge: ExtraCharge) -> bool:
     return charge.kind == "damage" or charge.booking.status in RUNNING
 
 
-def charges_due(*, now: datetime, limit: int = 200) -> list[str]:
+def charges_due(*, now: datetime, after: str | None = None, limit: int = 200) -> list[str]:
     """Codes of extra charges whose saved card is due to be charged; none that will not be (`is_wanted`), lest the oldest
     of them keep the others waiting for ever."""
     wanted = Q(kind="damage") | Q(booking__status__in=RUNNING)
     rows = ExtraCharge.objects.filter(wanted, status__in=DUE, next_try_at__lte=now, booking__payment__status="captured")
-    return list(rows.order_by("next_try_at", "id").values_list("code", flat=True)[:limit])
+    return jobs.next_of(rows=rows.order_by("next_try_at", "id"), key="code", after=after, limit=limit)
 
 
-def charges_unanswered(*, older_than: datetime, limit: int = 100) -> list[str]:
+def charges_unanswered(*, older_than: datetime, after: str | None = None, limit: int = 100) -> list[str]:
     """Codes of extra charges whose outcome we do not know."""
     rows = ExtraCharge.objects.filter(status__in=["submitted", "indeterminate"], submitted_at__lt=older_than)
-    return list(rows.order_by("id").values_list("code", flat=True)[:limit])
+    return jobs.next_of(rows=rows.order_by("id"), key="code", after=after, limit=limit)
 
 
-def charges_unpaid(*, now: datetime, limit: int = 200) -> list[str]:
+def charges_unpaid(*, now: datetime, after: str | None = None, limit: int = 200) -> list[str]:
     """Codes of instalments whose last date has passed. Damage stays open for a person to decide."""
     rows = ExtraCharge.objects.filter(
         kind="instalment",
@@ -203,4 +204,4 @@ def charges_unpaid(*, now: datetime, limit: int = 200) -> list[str]:
         pay_by__lte=now,
         booking__status__in=["confirmed", "checked_in"],
     )
-    return list(rows.order_by("pay_by", "id").values_list("code", flat=True)[:limit])
+    return jobs.next_of(rows=rows.order_by("pay_by", "id"), key="code", after=after, limit=limit)

@@ -12,6 +12,7 @@ from backoffice.bookings.models import Booking
 from backoffice.bookings.policies import PriceBreakdown
 from backoffice.core.errors import NotFound
 from backoffice.core.money import Money
+from backoffice.jobs import queries as jobs
 from backoffice.payments import policies
 from backoffice.payments.models import (
     PARTS,
@@ -290,13 +291,13 @@ def captured_instalments(*, booking: Booking) -> list[ExtraCharge]:
     return list(rows.select_related("booking").order_by("number"))
 
 
-def unsettled_attempts(*, older_than: datetime, limit: int = 100) -> list[int]:
+def unsettled_attempts(*, older_than: datetime, after: int | str | None = None, limit: int = 100) -> list[int]:
     """Attempts whose outcome we do not know: an answer was lost, or the process died before or after the call."""
     rows = PaymentAttempt.objects.filter(status__in=["submitted", "indeterminate"], created_at__lt=older_than)
-    return list(rows.order_by("id").values_list("id", flat=True)[:limit])
+    return jobs.next_of(rows=rows.order_by("id"), key="id", after=after, limit=limit)
 
 
-def waiting_for_provider(*, older_than: datetime, limit: int = 100) -> list[int]:
+def waiting_for_provider(*, older_than: datetime, after: int | str | None = None, limit: int = 100) -> list[int]:
     """Payments the provider has been working on for a while, to be asked about in case a webhook was missed, newest first.
 
     A bank's page that nobody answered stays open for ever: after a day only an event can bring news of it, so that it
@@ -307,13 +308,13 @@ def waiting_for_provider(*, older_than: datetime, limit: int = 100) -> list[int]
         created_at__lt=older_than,
         created_at__gt=older_than - timedelta(days=1),
     )
-    return list(rows.order_by("-id").values_list("id", flat=True)[:limit])
+    return jobs.next_of(rows=rows.order_by("-id"), key="id", after=after, limit=limit)
 
 
-def refunds_to_send(*, older_than: datetime, limit: int = 100) -> list[str]:
+def refunds_to_send(*, older_than: datetime, after: str | None = None, limit: int = 100) -> list[str]:
     """Codes of refunds that are approved but not sent, or whose answer was lost."""
     rows = Refund.objects.filter(status__in=["approved", "indeterminate"], requested_at__lt=older_than, method="card")
-    return list(rows.order_by("id").values_list("code", flat=True)[:limit])
+    return jobs.next_of(rows=rows.order_by("id"), key="code", after=after, limit=limit)
 
 
 def repayments_on_their_way() -> list[Refund]:
@@ -334,10 +335,10 @@ def is_given_up(*, repayment: Refund) -> bool:
     return repayment.status in REPAYMENT_GIVEN_UP and repayment.approved_at is not None
 
 
-def refunds_to_ask_about(*, older_than: datetime, limit: int = 100) -> list[str]:
+def refunds_to_ask_about(*, older_than: datetime, after: str | None = None, limit: int = 100) -> list[str]:
     """Codes of refunds that the provider has had for a while without an end."""
     rows = Refund.objects.filter(status="submitted", submitted_at__lt=older_than, method="card")
-    return list(rows.order_by("id").values_list("code", flat=True)[:limit])
+    return jobs.next_of(rows=rows.order_by("id"), key="code", after=after, limit=limit)
 
 
 def events_due(*, now: datetime, limit: int = 200) -> list[int]:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from django.db.models import Q, QuerySet
 
 from backoffice.core.errors import NotFound
+from backoffice.jobs import queries as jobs
 from backoffice.payouts.models import HostAccount
 from backoffice.payouts.policies.accounts import AccountFacts, Waiting, waiting
 from backoffice.rulebook import queries as rulebook
@@ -66,11 +67,13 @@ def bank_changes_waiting() -> QuerySet[HostAccount]:
     )
 
 
-def accounts_to_ask_about(*, now: datetime, older_than: timedelta, limit: int = 100) -> list[int]:
+def accounts_to_ask_about(
+    *, now: datetime, older_than: timedelta, after: int | str | None = None, limit: int = 100
+) -> list[int]:
     """Accounts whose state at the provider was not looked at for a while, the longest first."""
     stale = Q(seen_at__isnull=True) | Q(seen_at__lt=now - older_than)
     rows = HostAccount.objects.filter(stale, provider_id__isnull=False).order_by("seen_at", "id")
-    return list(rows.values_list("id", flat=True)[:limit])
+    return jobs.next_of(rows=rows, key="id", after=after, limit=limit)
 
 
 def account(*, account_id: int) -> HostAccount:

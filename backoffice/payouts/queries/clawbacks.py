@@ -12,6 +12,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 
 from backoffice.core.errors import NotFound
 from backoffice.core.money import Money
+from backoffice.jobs import queries as jobs
 from backoffice.ledger import queries as ledger
 from backoffice.payouts.models import Clawback, Payout, WriteOff
 from backoffice.payouts.policies.clawbacks import OpenDebt, Reversible, by_age
@@ -150,11 +151,12 @@ def reversible(*, host_id: int, currency: str, limit: int = 200) -> list[Reversi
     ]
 
 
-def clawbacks_to_send(*, older_than: datetime, limit: int = 100) -> list[str]:
+def clawbacks_to_send(*, older_than: datetime, after: str | None = None, limit: int = 100) -> list[str]:
     """Clawbacks whose hint was lost, or whose answer was."""
     waiting = Q(status="requested", requested_at__lt=older_than)
     lost = Q(status__in=["submitted", "indeterminate"], submitted_at__lt=older_than)
-    return list(Clawback.objects.filter(waiting | lost).order_by("id").values_list("code", flat=True)[:limit])
+    rows = Clawback.objects.filter(waiting | lost).order_by("id")
+    return jobs.next_of(rows=rows, key="code", after=after, limit=limit)
 
 
 def clawbacks_of_transfer(*, transfer_id: str) -> list[str]:

@@ -91,10 +91,10 @@ def hold(*, code: str) -> PayoutHold:
     return found
 
 
-def holds_expired(*, now: datetime, limit: int = 500) -> list[str]:
+def holds_expired(*, now: datetime, after: str | None = None, limit: int = 500) -> list[str]:
     """Codes of active holds whose time is up, the oldest first."""
     rows = PayoutHold.objects.filter(status="active", expires_at__lte=now).order_by("expires_at", "id")
-    return list(rows.values_list("code", flat=True)[:limit])
+    return jobs.next_of(rows=rows, key="code", after=after, limit=limit)
 
 
 def due(*, now: datetime, limit: int | None = None) -> list[str]:
@@ -115,7 +115,7 @@ def to_release(*, now: datetime, limit: int | None = None) -> list[str]:
     return list(codes if limit is None else codes[:limit])
 
 
-def unscheduled(*, limit: int = 500) -> list[str]:
+def unscheduled(*, after: str | None = None, limit: int = 500) -> list[str]:
     """Codes of bookings that hold money for which no payout is planned: confirmed before payouts were, or given back money
     by a refund that was refused after the release."""
     held = Balance.objects.filter(
@@ -127,7 +127,7 @@ def unscheduled(*, limit: int = 500) -> list[str]:
     planned = Payout.objects.filter(booking=OuterRef("pk"), status__in=UNRELEASED, weight__gt=0)
     back = payments.waiting_by_rule().filter(payment__booking=OuterRef("pk"))  # the guest's, once a chargeback is over
     rows = Booking.objects.filter(Exists(held), ~Exists(planned), ~Exists(back), status__in=OWED_TO_HOSTS)
-    return list(rows.order_by("id").values_list("code", flat=True)[:limit])
+    return jobs.next_of(rows=rows.order_by("id"), key="code", after=after, limit=limit)
 
 
 def damage_label(*, charge_code: str) -> str:
@@ -135,18 +135,18 @@ def damage_label(*, charge_code: str) -> str:
     return f"damage {charge_code}"
 
 
-def damages_to_pay(*, limit: int = 200) -> list[str]:
+def damages_to_pay(*, after: str | None = None, limit: int = 200) -> list[str]:
     """Codes of damage charges whose money became the host's and has no payout yet."""
     label = Concat(Value("damage "), OuterRef("code"))
     paid = Payout.objects.filter(booking=OuterRef("booking"), policy=label)
     rows = ExtraCharge.objects.filter(~Exists(paid), kind="damage", released_at__isnull=False).order_by("id")
-    return list(rows.values_list("code", flat=True)[:limit])
+    return jobs.next_of(rows=rows, key="code", after=after, limit=limit)
 
 
-def transfers_lost(*, now: datetime, limit: int = 200) -> list[str]:
+def transfers_lost(*, now: datetime, after: str | None = None, limit: int = 200) -> list[str]:
     """Codes of payouts that were claimed for sending a while ago and whose answer never came."""
     rows = Payout.objects.filter(status="in_transfer", submitted_at__lt=now - LOST_AFTER).order_by("submitted_at", "id")
-    return list(rows.values_list("code", flat=True)[:limit])
+    return jobs.next_of(rows=rows, key="code", after=after, limit=limit)
 
 
 def transfers_come_back(*, now: datetime, limit: int = 200) -> list[tuple[str, str]]:
