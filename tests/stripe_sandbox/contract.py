@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -20,6 +21,7 @@ from referencing.jsonschema import DRAFT202012
 
 from tests.stripe_sandbox import sdk
 from tests.stripe_sandbox.server import ROOT, Json
+from tests.stripe_sandbox.shapes import Shape, Shapes
 
 FOLDER = ROOT.parent / "shared" / "stripe"
 PRESENT = (FOLDER / "openapi-subset.json").exists()
@@ -50,6 +52,15 @@ def check_object(value: Json) -> None:
         check_by_sdk(value, where)
     else:
         _check(value, {"$ref": f"#/components/schemas/{value['object']}"}, where)
+
+
+def schemas() -> Iterator[Json]:
+    """Every schema that something is held against: of objects, of answers, of requests and their parameters."""
+    yield from spec()["components"]["schemas"].values()
+    for operation in (operation for methods in spec()["paths"].values() for operation in methods.values()):
+        yield from (parameter["schema"] for parameter in operation.get("parameters", ()))
+        for body in (operation.get("requestBody", {}), *operation["responses"].values()):
+            yield from (content["schema"] for content in body.get("content", {}).values())
 
 
 def check_by_sdk(value: Json, where: str) -> None:
@@ -98,14 +109,8 @@ def check_request(operation: Json, pairs: list[tuple[str, str]]) -> None:
 
 
 def check_event(event: Json) -> None:
-    """AssertionError unless the object inside is what the schema says of its kind. Events are read again and again: each
-    is judged once."""
-    _check_text(json.dumps(event["data"]["object"]))
-
-
-@cache
-def _check_text(subject: str) -> None:
-    check_object(json.loads(subject))
+    """AssertionError unless the object inside is what the schema says of its kind."""
+    check_object(event["data"]["object"])
 
 
 def check_upload(operation: Json, sent: bytes) -> None:
@@ -139,27 +144,56 @@ class JudgedClient(stripe.RequestsClient):
 
 
 def _operation(method: str, path: str) -> Json | None:
-    candidates = sorted(spec()["paths"], key=lambda template: template.count("{"))
-    for template in candidates:
-        if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", template), path) and method.lower() in spec()["paths"][template]:
-            return dict(spec()["paths"][template][method.lower()])
+    for pattern, methods in _templates():
+        if method.lower() in methods and pattern.fullmatch(path):
+            return dict(methods[method.lower()])
     return None
 
 
+@cache
+def _templates() -> list[tuple[re.Pattern[str], Json]]:
+    """The paths, those without a variable part first."""
+    ordered = sorted(spec()["paths"].items(), key=lambda item: item[0].count("{"))
+    return [(re.compile(re.sub(r"\{[^}]+\}", "[^/]+", template)), methods) for template, methods in ordered]
+
+
+_passed: set[tuple[str | int, Shape, bool]] = set()
+
+
+@cache
+def _shapes() -> Shapes:
+    return Shapes(schemas(), sdk.KINDS)
+
+
 def _check(value: Any, schema: Json, where: str, *, closed: bool = True) -> None:
-    errors = list(_validator(json.dumps(schema)).iter_errors(value))
+    """What has the shape of something that passed passes; whatever is refused is judged again each time."""
+    verdict = (_name(schema), _shapes().of(value), closed)
+    if verdict in _passed:
+        return
+    errors = list(_validator(schema).iter_errors(value))
     assert not errors, f"{where}: {errors[0].json_path}: {errors[0].message[:400]}"
     if closed:
         unknown = sorted(_unknown_keys(value, schema, "$"))
         assert not unknown, f"{where}: keys that the schema does not know: {unknown}"
         check_by_sdk(value, where)
+    _passed.add(verdict)
 
 
-@cache
-def _validator(schema: str) -> Draft202012Validator:
-    registry = Registry().with_resource(_URI, Resource.from_contents(spec(), DRAFT202012))
-    absolute = json.loads(schema.replace('"#/', f'"{_URI}#/'))
-    return Draft202012Validator(absolute, registry=registry)
+_validators: dict[str | int, tuple[Draft202012Validator, Json]] = {}
+
+
+def _name(schema: Json) -> str | int:
+    """A reference is what it refers to, any other schema itself: `_validators` keeps it, so that no other takes its place."""
+    return str(schema["$ref"]) if set(schema) == {"$ref"} else id(schema)
+
+
+def _validator(schema: Json) -> Draft202012Validator:
+    name = _name(schema)
+    if name not in _validators:
+        registry = Registry().with_resource(_URI, Resource.from_contents(spec(), DRAFT202012))
+        absolute = json.loads(json.dumps(schema).replace('"#/', f'"{_URI}#/'))
+        _validators[name] = Draft202012Validator(absolute, registry=registry), schema
+    return _validators[name][0]
 
 
 def _unknown_keys(value: Any, schema: Json, path: str) -> set[str]:
@@ -167,7 +201,7 @@ def _unknown_keys(value: Any, schema: Json, path: str) -> set[str]:
     if "anyOf" in schema:
         if not isinstance(value, (dict, list)):
             return set()
-        fitting = [option for option in schema["anyOf"] if _validator(json.dumps(option)).is_valid(value)]
+        fitting = [option for option in schema["anyOf"] if _validator(option).is_valid(value)]
         return min((_unknown_keys(value, option, path) for option in fitting), key=len, default=set())
     if isinstance(value, list):
         return {key for item in value for key in _unknown_keys(item, schema.get("items", {}), f"{path}[]")}
@@ -218,7 +252,7 @@ def _coerce(value: Any, schema: Json) -> Any:
     if "anyOf" in schema:
         for option in schema["anyOf"]:
             tried = _coerce(value, option)
-            if _validator(json.dumps(option)).is_valid(tried):
+            if _validator(option).is_valid(tried):
                 return tried
         return value
     kind = schema.get("type")
