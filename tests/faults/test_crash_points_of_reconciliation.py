@@ -141,6 +141,11 @@ def _take_in(read: Callable[[Case], list[SeenStatementLine]]) -> Callable[[Case]
     return taken
 
 
+def _keep_and_match(case: Case) -> None:
+    """The half of it that posts."""
+    arrived(*_camt(case), now=case.later)
+
+
 def _taken_in(case: Case) -> dict[str, Any]:
     lines = StatementLine.objects.filter(account=case.account)
     codes = list(lines.values_list("code", flat=True))
@@ -284,10 +289,11 @@ def _written_off(case: Case) -> dict[str, Any]:
 
 Story = tuple[Callable[[], Case], Callable[[Case], None], Callable[[], None], Callable[[Case], dict[str, Any]]]
 STORIES: dict[str, Story] = {
-    "a statement is read, and the same file again": (_two_payouts, _take_in(_camt), lambda: None, _taken_in),
+    "a statement is kept and matched": (_two_payouts, _keep_and_match, lambda: None, _taken_in),
     "a break is written off": (_lost, _write_off, lambda: None, _written_off),
-    "a statement is read, and the run gone on with": (_two_payouts, _take_in(_csv), _go_on, _taken_in),
+    "a statement is read, and the same file again": (_two_payouts, _take_in(_camt), lambda: None, _taken_in),
     "a person confirms what is proposed": (_proposed, _confirm, lambda: None, _confirmed),
+    "a statement is read, and the run gone on with": (_two_payouts, _take_in(_csv), _go_on, _taken_in),
     "a break is put right": (_lost, _put_right, lambda: None, _written_off),
     "a break is lived with for a while": (_lost, _accept, lambda: None, _lived_with),
 }
