@@ -14,7 +14,9 @@ from backoffice.core.errors import Conflict, NotAllowed, ProviderError, Stopped
 from backoffice.core.money import Money
 from backoffice.jobs import operations as jobs
 from backoffice.ledger import queries as ledger
+from backoffice.notifications.models import Notification
 from backoffice.payments.models import Payment, Refund
+from backoffice.payments.queries import money_of
 from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries
 from backoffice.payouts.models import HostAccount, Payout, PayoutHold
@@ -478,3 +480,42 @@ def test_what_a_refused_refund_gave_back_is_paid_after_all(sandbox: RunningSandb
     sandbox.advance(900)
     assert released() == {"scheduled": 1, "transferred": 1}
     assert Payout.objects.get(booking=booking, number=2).transfer_amount == booking.host_price - booking.host_fee
+
+
+def in_credit(sandbox: RunningSandbox) -> tuple[Booking, Booking, Refund]:
+    """A host was paid for one stay, a refund of it was kept from the payout of the next, and then the provider refused it."""
+    first = stay(sandbox)
+    until_due(sandbox, first)
+    released()
+    given = approved(first, 20_000)
+    second = stay(sandbox, host=first.host, ready=False, home=first.listing)
+    until_due(sandbox, second)
+    assert released() == {"transferred": 1}
+    assert Payout.objects.get(booking=second).netted == given.held > 0 == balance("1310", first.host.code)
+    payment, charge = Payment.objects.filter(booking=first), first.payment.charge_id
+    payment.update(charge_id="ch_gone")
+    with pytest.raises(ProviderError, match="No such charge"):
+        refund_booking.send(refund_code=given.code, actor=DESK, now=now())
+    payment.update(charge_id=charge)
+    assert balance("1310", first.host.code) == -given.held, "the debt that they paid is none"
+    return first, second, given
+
+
+def test_what_a_refused_refund_took_from_the_next_payout_goes_back_to_its_host(sandbox: RunningSandbox) -> None:
+    first, second, given = in_credit(sandbox)
+    assert released() == {"scheduled": 1, "transferred": 1}
+    credit = Payout.objects.get(weight=0)
+    assert (credit.booking_id, credit.transfer_amount, credit.netted) == (first.pk, given.held, 0)
+    assert released() == {}
+    host = first.host.code
+    stays = [first, second]
+    assert sum(row["amount"] for row in transfers(sandbox)) == sum(each.host_price - each.host_fee for each in stays)
+    assert [balance(account, host) for account in ("1310", "2200", "5220")] == [0, 0, 0]
+    assert balance("4110", "") == -sum(each.payment.host_fee for each in stays)
+    assert balance("4100", "") == -sum(each.payment.guest_fee for each in stays)
+    assert balance("2400", given.code) == balance("5210", given.code) == 0
+    money = money_of(booking=Booking.objects.get(pk=first.pk))
+    assert money.refundable == money.charged and not money.refunded and not money.refunds_pending
+    assert Notification.objects.filter(topic="payout_owed_back", recipient_id=first.host_id).count() == 1
+    sandbox.advance(60)
+    all_is_well()
