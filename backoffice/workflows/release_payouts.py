@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -83,7 +83,7 @@ def run(*, now: datetime, actor: Actor, limit: int | None = None, dry_run: bool 
 def release_one(*, payout_code: str, actor: Actor, now: datetime) -> Payout:
     """A person has one payout sent now that is due, or one sent again that was refused. Raises Conflict saying why it waits,
     Stopped, ProviderError (it was refused again), Indeterminate (its answer follows by itself)."""
-    released = payouts.release(payout_code=payout_code, actor=actor, now=now)
+    released = payouts.release(payout_code=payout_code, actor=actor, now=now, available=_available(payout_code))
     if released.waits is not None:
         raise _refusal(released.payout, released.waits)
     return _sent(released, actor, now)
@@ -122,7 +122,13 @@ def find_lost(*, payout_code: str, actor: Actor, now: datetime) -> Payout:
 
 
 def _release(payout_code: str, actor: Actor, now: datetime) -> Payout:
-    return _sent(payouts.release(payout_code=payout_code, actor=actor, now=now), actor, now)
+    released = payouts.release(payout_code=payout_code, actor=actor, now=now, available=_available(payout_code))
+    return _sent(released, actor, now)
+
+
+def _available(payout_code: str) -> Mapping[str, Money] | None:
+    """What the provider holds available for us, where a payout draws on that: a try that must fail is not made."""
+    return gateway().available() if queries.draws_on_balance(payout=queries.payout(code=payout_code)) else None
 
 
 def _sent(released: Released, actor: Actor, now: datetime) -> Payout:

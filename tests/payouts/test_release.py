@@ -162,6 +162,7 @@ DISPUTED = Waiting(sentence="The guest's bank is questioning it.", until=NOW + D
         ({"settled": False}, "has not settled", None),
         ({"failed_at": NOW - HOUR, "failure": "no such account"}, "no such account", NOW + 23 * HOUR),
         ({"failed_at": NOW - DAY, "failure": "no such account"}, None, None),
+        ({"failed_at": NOW - DAY, "failure": "no such account", "short": True}, "waits for funds", None),
     ],
 )
 def test_the_first_reason_that_holds_is_said(facts: dict[str, Any], words: str | None, until: Any) -> None:

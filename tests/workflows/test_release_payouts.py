@@ -20,6 +20,8 @@ from backoffice.payments.queries import money_of
 from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries
 from backoffice.payouts.models import HostAccount, Payout, PayoutHold
+from backoffice.payouts.policies.accounts import Waiting
+from backoffice.payouts.policies.release import FUNDS
 from backoffice.people.models import User
 from backoffice.reconciliation.provider import reconcile
 from backoffice.reporting.queries import health
@@ -519,3 +521,29 @@ def test_what_a_refused_refund_took_from_the_next_payout_goes_back_to_its_host(s
     assert Notification.objects.filter(topic="payout_owed_back", recipient_id=first.host_id).count() == 1
     sandbox.advance(60)
     all_is_well()
+
+
+def test_what_is_owed_back_waits_for_funds_instead_of_being_tried(sandbox: RunningSandbox) -> None:
+    first, _, given = in_credit(sandbox)
+    client = sandbox.client()
+    available = sum(row.amount for row in client.v1.balance.retrieve().available)
+    client.v1.payouts.create({"amount": available, "currency": "eur"})  # somebody emptied the account by hand
+    sent = len(transfers(sandbox))
+    for planned in ({"scheduled": 1, "waiting": 1}, {"waiting": 1}):
+        assert released() == planned
+    credit = Payout.objects.get(weight=0)
+    assert (credit.status, credit.tries, credit.failure, credit.waits_for) == ("releasable", 0, "", FUNDS)
+    assert len(transfers(sandbox)) == sent and balance("2200", first.host.code) == -given.held
+    assert not Notification.objects.filter(topic="payout_failed").exists()
+    explained = queries.explain(code=credit.code, now=now())
+    (planned_line,) = (line for line in queries.plan(now=now()) if line.payout == credit.code)
+    assert explained.waits == planned_line.waits == Waiting(sentence=FUNDS)
+    finance = factories.acting(factories.staff("finance", name="Flo", now=now()))
+    with pytest.raises(Conflict, match="waits for funds"):
+        release_payouts.release_one(payout_code=credit.code, actor=finance, now=now())
+    stay(sandbox, host=first.host, ready=False, home=first.listing)
+    sandbox.advance(8 * DAY)
+    assert released() == {"transferred": 1}
+    credit.refresh_from_db()
+    assert (credit.status, credit.transfer_amount, credit.waits_for) == ("transferred", given.held, "")
+    assert queries.explain(code=credit.code, now=now()).adds_up

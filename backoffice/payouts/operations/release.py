@@ -3,6 +3,7 @@ transaction. The provider is called after the commit, elsewhere."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -41,12 +42,13 @@ class Released:
     waits: Waiting | None = None
 
 
-def release(*, payout_code: str, actor: Actor, now: datetime) -> Released:
+def release(*, payout_code: str, actor: Actor, now: datetime, available: Mapping[str, Money] | None = None) -> Released:
     """Release a payout that is due, or send again one that was refused; the caller then sends what it has claimed.
 
     What cannot be sent stays and says why (`waits_for`, `waits_until`). Repeating it changes nothing. Part of it may be held
     back: that becomes a payout of its own. All taken for what the host owes: `netted`; nothing left for the host: `void`.
-    Raises NotFound, NotAllowed."""
+    `available` is what the provider holds so for us, by currency, asked just before for a payout that draws on no charge
+    (`queries.draws_on_balance`): one that is more waits for funds. Raises NotFound, NotAllowed."""
     actor.must("payouts.release")
     waits: Waiting | None = None
     with transaction.atomic():
@@ -55,7 +57,7 @@ def release(*, payout_code: str, actor: Actor, now: datetime) -> Released:
         bookings.not_for_oneself(booking=payout.booking, actor=actor)
         if payout.status not in UNRELEASED and payout.status != "failed":
             return Released(payout, claimed=False)
-        waits = queries.waits(payout=payout, now=now)
+        waits = queries.waits(payout=payout, now=now, available=available)
         if waits is None and payout.status == "failed":
             _send(payout, Money(payout.transfer_amount, payout.transfer_currency), actor, now)
         elif waits is None and payout.weight == 0:

@@ -13,6 +13,9 @@ from backoffice.payouts.policies.accounts import Waiting
 from backoffice.rulebook.policies import PayoutRules
 
 HELD: Final = "It is held back while we look into something."
+FUNDS: Final = (
+    "It waits for funds: the payment provider holds less than this available for us. It is tried again by itself."
+)
 # So much of the provider's words fits into the reason of a wait.
 LONGEST_WORDS: Final = 140
 
@@ -29,7 +32,7 @@ class Hold:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitFacts:
     """All that can keep a release that is due from being sent. `held`: a hold keeps all of what is payable already, whose
-    share no release takes."""
+    share no release takes. `short`: it draws on no charge but on what is available, which is less."""
 
     due_at: datetime
     stopped: str = ""
@@ -39,6 +42,7 @@ class WaitFacts:
     settled: bool = True
     failed_at: datetime | None = None
     failure: str = ""
+    short: bool = False
 
 
 def why_waits(*, facts: WaitFacts, rules: PayoutRules, now: datetime) -> Waiting | None:
@@ -61,7 +65,7 @@ def why_waits(*, facts: WaitFacts, rules: PayoutRules, now: datetime) -> Waiting
         resting = refused(failure=facts.failure, at=facts.failed_at, rules=rules)
         if resting.until is not None and now < resting.until:
             return resting
-    return None
+    return Waiting(sentence=FUNDS) if facts.short else None
 
 
 def all_held(*, holds: Sequence[Hold]) -> Waiting | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -23,6 +23,7 @@ from backoffice.payments.policies import Parts
 from backoffice.payouts.models import HostAccount, Payout, PayoutHold
 from backoffice.payouts.policies.accounts import Waiting
 from backoffice.payouts.policies.release import (
+    FUNDS,
     Hold,
     Share,
     WaitFacts,
@@ -246,8 +247,15 @@ def stop_of_payouts() -> str:
     return stop.reason if stop is not None else ""
 
 
-def waits(*, payout: Payout, now: datetime) -> Waiting | None:
-    """Why this payout is not sent now; None when it can be. Every release asks it.
+def draws_on_balance(*, payout: Payout) -> bool:
+    """Whether what is payable already draws on no charge (money that is owed back), but on what the provider holds
+    available for us."""
+    return (payout.weight == 0 and not payout.source_charge) and payout.status in {*UNRELEASED, "failed"}
+
+
+def waits(*, payout: Payout, now: datetime, available: Mapping[str, Money] | None = None) -> Waiting | None:
+    """Why this payout is not sent now; None when it can be. Every release asks it, with what the provider holds `available`
+    where the payout draws on that; without it, what the last run found of it holds.
 
     What is payable already (a refused transfer, damage money) is no part of what the booking holds: a hold of all of it is
     told here. What holds keep of the rest is a matter of its share (`share_of`)."""
@@ -263,8 +271,17 @@ def waits(*, payout: Payout, now: datetime) -> Waiting | None:
         settled=_settled(payout),
         failed_at=payout.failed_at if payout.status == "failed" else None,
         failure=payout.failure,
+        short=draws_on_balance(payout=payout) and _short(payout, available),
     )
     return why_waits(facts=facts, rules=rulebook.payouts(on=now.date()).rules, now=now)
+
+
+def _short(payout: Payout, available: Mapping[str, Money] | None) -> bool:
+    if available is None:
+        return payout.waits_for == FUNDS
+    amount = Money(payout.transfer_amount, payout.transfer_currency)
+    left = amount - nettable(payable=amount, owed=owed(host_code=payout.host.code, currency=amount.currency))
+    return left > available.get(amount.currency, Money.zero(amount.currency))
 
 
 def why_not_all(*, payout: Payout, part: Share, now: datetime) -> Waiting | None:
