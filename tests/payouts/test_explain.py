@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from backoffice.core.errors import NotFound
+from backoffice.core.errors import Invalid, NotFound
 from backoffice.core.money import Money
 from backoffice.jobs import operations as jobs
 from backoffice.payments.policies.seen_accounts import SeenAccount
 from backoffice.payouts import operations, queries
 from backoffice.payouts.models import HostAccount, Payout
+from backoffice.rulebook import queries as rulebook
 from tests import factories
 from tests.factories import NOW, SYSTEM
 from tests.payouts.stays import host, paid_stay, refund, release_all
@@ -100,6 +101,37 @@ def test_the_plan_names_what_a_run_would_send_and_what_waits_for_what() -> None:
     waits = planned[not_yet.code].waits
     assert waits is not None and "not set up" in waits.sentence
     assert queries.plan(now=NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("currency", "nightly", "little"), [("JPY", 50, True), ("JPY", 100, False), ("EUR", 100, False)]
+)
+def test_what_is_too_little_is_so_in_the_currency_that_is_sent(currency: str, nightly: int, little: bool) -> None:
+    """Yen are settled in euros, of which less than 1.00 waits: plan, page and release say the same."""
+    home = factories.listing(
+        host(), city="Nowhere", country="KW", currency=currency, nightly_price=nightly, cleaning_fee=0
+    )
+    booking = paid_stay(home=home, currency="EUR")
+    payout, at = Payout.objects.get(booking=booking), booking.check_in_at + 2 * DAY
+    (planned,) = queries.plan(now=at)
+    explained = queries.explain(code=payout.code, now=at)
+    released = operations.release(payout_code=payout.code, actor=SYSTEM, now=at)
+    said = "below 1.00 EUR" if little else ""
+    for waits in (planned.waits, explained.waits, released.waits):
+        assert (waits is not None and said in waits.sentence) if little else waits is None
+    assert released.claimed is not little
+
+
+def test_what_cannot_be_converted_says_so_in_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    home = factories.listing(host(), city="Nowhere", country="KW", currency="JPY", nightly_price=5_000, cleaning_fee=0)
+    booking = paid_stay(home=home, currency="EUR")
+
+    def none(*, base: str, quote: str, on: object) -> None:
+        raise Invalid(f"currency: {base} has no rate.", field="currency")
+
+    monkeypatch.setattr(rulebook, "rate", none)
+    (planned,) = queries.plan(now=booking.check_in_at + 2 * DAY)
+    assert planned.waits is not None and "exchange rate for JPY" in planned.waits.sentence
 
 
 def unready(payout: Payout, at: datetime) -> None:

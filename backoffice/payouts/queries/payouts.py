@@ -13,7 +13,7 @@ from django.db.models.functions import Concat
 from backoffice.bookings.models import Booking
 from backoffice.bookings.policies import PriceBreakdown
 from backoffice.core.actor import Actor
-from backoffice.core.errors import NotFound, StaleVersion
+from backoffice.core.errors import Invalid, NotFound, StaleVersion
 from backoffice.core.money import Money
 from backoffice.jobs import queries as jobs
 from backoffice.ledger.models import Balance
@@ -361,11 +361,24 @@ def counts(*, now: datetime) -> dict[str, int]:
     return {**sums, **{status: Payout.objects.filter(status=status).count() for status in ("in_transfer", "failed")}}
 
 
-def _too_little(payout: Payout, amount: Money, now: datetime) -> Waiting | None:
+def _too_little(payout: Payout, promised: Money, now: datetime) -> Waiting | None:
+    """Why an amount waits that a release would find too small: in the currency that is sent, which is that of the charge's
+    settlement, less what the host owes in it."""
+    try:
+        amount = _as_sent(payout, promised, now)
+    except Invalid:
+        return Waiting(sentence=f"There is no exchange rate for {promised.currency} to send it at.")
     left = amount - nettable(payable=amount, owed=owed(host_code=payout.host.code, currency=amount.currency))
     if not left:
         return None
     return too_little(amount=left, due_at=payout.due_at, rules=rulebook.payouts(on=now.date()).rules, now=now)
+
+
+def _as_sent(payout: Payout, promised: Money, now: datetime) -> Money:
+    """What a release at this instant would make of what was promised. Raises Invalid for a currency without a rate."""
+    payment = payments.payment_of(booking=payout.booking)
+    settled = payments.settlement_currency(payment=payment) if payment is not None else promised.currency
+    return rulebook.rate(base=promised.currency, quote=settled, on=now.date()).convert(promised)
 
 
 def _settled(payout: Payout) -> bool:
