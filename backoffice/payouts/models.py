@@ -50,6 +50,9 @@ class HostAccount(models.Model):
     bank_changed_at = models.DateTimeField(null=True, help_text="begins the cool-down")
     bank_approved_by = models.ForeignKey(_PERSON, on_delete=models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField()
+    asked_at = models.DateTimeField(
+        null=True, help_text="when the provider was asked to make it: its country is settled, unless that was refused"
+    )
     seen_at = models.DateTimeField(null=True, help_text="when the provider was last asked")
     followed_at = models.DateTimeField(null=True, help_text="its payouts to the bank are known until then")
     looked_at = models.DateTimeField(null=True, help_text="when they were last asked for, answered or not")

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from backoffice.core.actor import Actor
-from backoffice.core.errors import Conflict, Invalid, NotFound
+from backoffice.core.errors import Conflict, Invalid, NotFound, ProviderError
 from backoffice.listings.models import Listing
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.gateway.submit import outside_transaction
@@ -39,15 +39,22 @@ def ensure_made(*, account: HostAccount, actor: Actor, now: datetime) -> HostAcc
     if account.provider_id is not None:
         return account
     outside_transaction()
+    account = payouts.ask_for_account(host_id=account.host_id, now=now)
+    if account.provider_id is not None:
+        return account
     host = people.person(person_id=account.host_id)
     seen = gateway().find_account(reference=host.code, since=account.created_at - _A_MOMENT)
     if seen is None:
-        seen = gateway().open_account(
-            country=account.country,
-            email=host.email,
-            reference=host.code,
-            key=f"account:{host.code}:{account.country}",
-        )
+        try:
+            seen = gateway().open_account(
+                country=account.country,
+                email=host.email,
+                reference=host.code,
+                key=f"account:{host.code}:{account.country}",
+            )
+        except ProviderError:
+            payouts.refuse_account(host_id=account.host_id)
+            raise
     recorded = payouts.record_account(seen=seen, actor=actor, now=now)
     assert recorded is not None  # the row is there: begun in this journey
     return recorded

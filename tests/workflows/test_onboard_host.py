@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.db import transaction
 
 from backoffice.audit.models import AuditEntry
-from backoffice.core.errors import Conflict, Indeterminate, Invalid, NotAllowed, Refused, StaleVersion
+from backoffice.core.errors import Conflict, Indeterminate, Invalid, NotAllowed, ProviderError, Refused, StaleVersion
 from backoffice.notifications.models import Notification
 from backoffice.payments import operations as payments
+from backoffice.payments.gateway.stripe.accounts import Accounts
 from backoffice.payments.policies.seen import SeenEvent
 from backoffice.payouts import operations, queries
 from backoffice.payouts.models import HostAccount
@@ -95,6 +97,49 @@ def test_two_clicks_make_one_account(sandbox: RunningSandbox) -> None:
     links = race([click, click, click])
     assert all(isinstance(link, str) for link in links), links
     assert len(accounts_there(sandbox)) == 1 and HostAccount.objects.count() == 1
+
+
+def test_two_clicks_with_different_countries_make_one_account(sandbox: RunningSandbox) -> None:
+    host = factories.person("Bob", is_host=True, now=now())
+    begin = partial(onboard_host.begin, actor=factories.acting(host), now=now(), return_url=BACK)
+    sandbox.fault(
+        "slow", method="POST", path="/v1/accounts", times=None, seconds=0.5
+    )  # both are there before either is made
+    links = race([partial(begin, country=country) for country in ("BE", "DE", "FR")])
+    assert all(isinstance(link, str) for link in links), links
+    (made,) = sandbox.client().v1.accounts.list({"limit": 100}).data
+    account = HostAccount.objects.get(host=host)
+    assert (account.provider_id, account.country) == (made.id, made.country)
+
+
+def test_after_a_lost_answer_the_country_stays_that_of_the_account_that_may_have_been_made(
+    sandbox: RunningSandbox,
+) -> None:
+    host = factories.person("Bob", is_host=True, now=now())
+    begin = partial(onboard_host.begin, actor=factories.acting(host), now=now(), return_url=BACK)
+    sandbox.fault("error_500_before_commit", method="POST", path="/v1/accounts", times=3)
+    for country in ("BE", "DE"):
+        with pytest.raises(Indeterminate):
+            begin(country=country)
+    sandbox.clear_faults()
+    sandbox.advance(2 * 86_400)
+    begin(country="DE")
+    assert [row.country for row in sandbox.client().v1.accounts.list({"limit": 100}).data] == ["BE"]
+
+
+def test_after_a_refusal_another_country_may_be_tried(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = factories.person("Bob", is_host=True, now=now())
+    begin = partial(onboard_host.begin, actor=factories.acting(host), now=now(), return_url=BACK)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ProviderError(message="We do not support transfers there.")
+
+    with monkeypatch.context() as there:
+        there.setattr(Accounts, "open_account", refuse)
+        with pytest.raises(ProviderError):
+            begin(country="BE")
+    begin(country="DE")
+    assert [row.country for row in sandbox.client().v1.accounts.list({"limit": 100}).data] == ["DE"]
 
 
 @pytest.mark.parametrize("effect", ["reset_after_commit", "error_500_after_commit", "error_500_before_commit"])

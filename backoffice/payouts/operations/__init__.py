@@ -1,6 +1,12 @@
 """What happens to hosts' accounts, payouts and what is kept or taken back. Nothing here calls the provider."""
 
-from backoffice.payouts.operations.accounts import approve_bank, begin_account, record_account
+from backoffice.payouts.operations.accounts import (
+    approve_bank,
+    ask_for_account,
+    begin_account,
+    record_account,
+    refuse_account,
+)
 from backoffice.payouts.operations.bank_payouts import (
     claim_sweep,
     lose_sight_of_sweep,
@@ -26,6 +32,7 @@ from backoffice.payouts.operations.write_offs import check_write_off_decider, de
 
 __all__ = [
     "approve_bank",
+    "ask_for_account",
     "begin_account",
     "check_lifter",
     "check_write_off_decider",
@@ -49,6 +56,7 @@ __all__ = [
     "record_bank_payout",
     "record_clawback",
     "record_transfer",
+    "refuse_account",
     "refuse_sweep",
     "release",
     "request_clawback",

@@ -23,7 +23,7 @@ _TOLD = ("can_receive", "can_pay_out", "missing", "disabled_reason")
 
 def begin_account(*, host_id: int, country: str, actor: Actor, now: datetime) -> HostAccount:
     """A host wants to be paid: the row that their account at the provider will be kept in. Repeating it changes nothing; with
-    another country it takes that, until the provider has made the account: then its country is settled.
+    another country it takes that, until the provider is asked to make the account: then its country is settled.
 
     Raises NotAllowed for another than the host, Invalid for a country that is none."""
     grant = actor.must("payouts.onboard")
@@ -41,13 +41,31 @@ def begin_account(*, host_id: int, country: str, actor: Actor, now: datetime) ->
         # The provider's answer to an earlier click may come at this moment: then the account is made.
         account = HostAccount.objects.select_for_update(of=("self",)).select_related("host").get(host_id=host_id)
         before = account.country
-        if account.provider_id is None and before != country:
+        if account.asked_at is None and account.provider_id is None and before != country:
             account.country, account.version = country, account.version + 1
             account.save(update_fields=["country", "version"])
             _note(account, "move", actor, now, before={"country": before}, after={"country": country})
         if fresh:
             _note(account, "begin", actor, now, after={"status": account.status, "country": account.country})
     return account
+
+
+def ask_for_account(*, host_id: int, now: datetime) -> HostAccount:
+    """The provider is about to be asked to make a host's account. From here on its country is settled, so that everybody who
+    asks, at once or after a lost answer, asks for the same account under the same key."""
+    with transaction.atomic():
+        # Two clicks with different countries: the second waits here, and asks for what the first one asks for.
+        account = HostAccount.objects.select_for_update(of=("self",)).select_related("host").get(host_id=host_id)
+        if account.asked_at is None and account.provider_id is None:
+            account.asked_at = now
+            account.save(update_fields=["asked_at"])
+    return account
+
+
+def refuse_account(*, host_id: int) -> None:
+    """The provider refused to make a host's account: nothing was made, and another country may be tried."""
+    # One that was found or made meanwhile stays.
+    HostAccount.objects.filter(host_id=host_id, provider_id=None).update(asked_at=None)
 
 
 def record_account(*, seen: SeenAccount, actor: Actor, now: datetime) -> HostAccount | None:
