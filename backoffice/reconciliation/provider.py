@@ -251,7 +251,8 @@ def _stage(run: Run, handle: jobs.Run, report: Report | None) -> None:
     if not listing:
         operations.stage(
             run=run,
-            rows=report.rows if report is not None else (),
+            # A file may hold more days than the window: what lies outside it has nothing beside it to be compared with.
+            rows=(row for row in report.rows if run.since <= row.created < run.until) if report is not None else (),
             states=states,
             balances=balance,
             asked=asked,

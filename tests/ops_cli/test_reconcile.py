@@ -10,6 +10,7 @@ import pytest
 from backoffice.audit import queries as audit
 from backoffice.core.actor import system
 from backoffice.jobs import operations as jobs
+from backoffice.ledger.queries import balance
 from backoffice.reconciliation.models import Break, Run, StatementLine
 from backoffice.reconciliation.states import CAUSES
 from ops_cli.commands import breaks
@@ -17,11 +18,14 @@ from ops_cli.output import Exit
 from tests import factories
 from tests.ops_cli.conftest import Answered
 from tests.reconciliation.steps import DAY, compared, post, swept
+from tests.reconciliation.test_classes import differing, everything_kept
+from tests.reconciliation.test_runs import report
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.test_pay_and_refund import now, paid
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Ops = Callable[..., Answered]
+STATEMENT = Path(__file__).parents[1] / "reconciliation" / "files" / "statement.xml"
 
 
 def test_books_that_match_are_exit_code_0(ops: Ops, sandbox: RunningSandbox) -> None:
@@ -64,6 +68,35 @@ def test_a_dry_run_finds_the_same_and_keeps_nothing(ops: Ops, sandbox: RunningSa
     assert found.code == Exit.FINDINGS
     assert [(row["difference"], row["code"], row["status"]) for row in found.rows] == [(7, None, "not kept")]
     assert (Run.objects.count(), Break.objects.count()) == (runs, 0)
+
+
+# What stays of a dry run: that somebody has looked.
+RECORDED = {"audit_entry", "jobs_jobrun", "jobs_lastsuccess"}
+
+
+@pytest.mark.parametrize("scope", ["stripe", "payouts", "bank", "state", "all"])
+def test_a_dry_run_of_any_scope_writes_nothing_but_that_it_was_made(
+    ops: Ops, sandbox: RunningSandbox, tmp_path: Path, scope: str
+) -> None:
+    """There is something to import, to post, to match and to find, and a known break that has healed."""
+    paid(sandbox)
+    post("capture:lost", "capture", [("1150", "ch_lost", 5_000), ("2100", "BK-LOST01", -5_000)], at=now() - DAY)
+    compared("state", now=now())
+    swept("po_1", 10_000, at=now() - DAY, trace="TRACE123ABC")
+    post("bt:found", "bt.charge", [("1100", "stripe", 5_000), ("1150", "ch_lost", -5_000)], at=now())
+    paid(sandbox)
+    statement = tmp_path / "november.csv"
+    statement.write_text(f"booked_on,amount,text\n{now().date()},100.00,TRACE123ABC\n{now().date()},3.00,who knows\n")
+    layout = ("--file", str(statement), "--account", "BE68", "--currency", "EUR") if scope == "bank" else ()
+    before = everything_kept()
+    dry = ops("reconcile", scope, *layout, "--dry-run")
+    assert dry.code in {Exit.DONE, Exit.FINDINGS} and dry.summary["dry_run"], dry.said
+    assert differing(before) <= RECORDED
+    real = ops("reconcile", scope, *layout)
+    for answer in (dry, real):  # what only a real run imports is young for a dry one
+        answer.summary["classes"].pop("late", None)
+    assert (real.code, real.summary["classes"]) == (dry.code, dry.summary["classes"])
+    assert differing(before) > RECORDED
 
 
 def test_a_window_is_written_as_days_ago_or_as_instants(ops: Ops, sandbox: RunningSandbox) -> None:
@@ -172,6 +205,57 @@ def test_every_scope_of_books_that_match_is_exit_code_0(ops: Ops, sandbox: Runni
     assert (found.code, found.rows) == (Exit.DONE, [])
     assert found.envelope["schema"] == f"ops.reconcile.{scope}/1"
     assert ops("reconcile", scope).summary["digest"] == found.summary["digest"]
+
+
+def test_the_providers_report_as_a_file_finds_what_its_api_does(
+    ops: Ops, sandbox: RunningSandbox, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        paid(sandbox)
+    sandbox.advance(60)
+    assert ops("reconcile", "stripe").code == Exit.DONE
+    changed = sandbox.drift(amount_delta=-3)["balance_transaction"]
+    sandbox.advance(2 * 86_400)
+    path = tmp_path / "activity.csv"
+    path.write_bytes(report(sandbox))
+    dry = ops("reconcile", "stripe", "--file", str(path), "--dry-run")
+    assert [(row["key"], row["difference"], row["code"]) for row in dry.rows] == [(changed, -3, None)]
+    assert not Break.objects.exists()
+    by_file = ops("reconcile", "stripe", "--file", str(path))
+    assert (by_file.code, by_file.summary["source"], by_file.summary["lines"]) == (Exit.FINDINGS, "file", 2)
+    window = ("--since", by_file.summary["since"], "--until", by_file.summary["until"])
+    by_api = ops("reconcile", "stripe", *window)
+    for name in ("digest", "input_digest", "lines", "classes"):
+        assert by_api.summary[name] == by_file.summary[name] == dry.summary[name], name
+
+
+def test_of_a_report_that_holds_more_than_the_window_only_the_window_is_compared(
+    ops: Ops, sandbox: RunningSandbox, tmp_path: Path
+) -> None:
+    paid(sandbox)
+    sandbox.advance(60)
+    ops("reconcile", "stripe")
+    sandbox.advance(2 * 86_400)
+    path = tmp_path / "activity.csv"
+    path.write_bytes(report(sandbox))
+    outside = ops("reconcile", "stripe", "--file", str(path), "--since", "30d", "--until", "20d")
+    assert (outside.code, outside.rows, outside.summary["lines"]) == (Exit.DONE, [], 0)
+    within = ops("reconcile", "stripe", "--file", str(path), "--since", "30d")
+    assert (within.code, within.summary["matched"]) == (Exit.DONE, 1)
+
+
+def test_a_camt053_statement_as_a_file_is_kept_matched_and_posted_once(ops: Ops, sandbox: RunningSandbox) -> None:
+    swept("po_1", 8_485, trace="TRACE123ABC", at=now() - DAY)
+    command = ("reconcile", "bank", "--file", str(STATEMENT))
+    found = ops(*command)
+    assert found.code == Exit.FINDINGS
+    assert sorted(row["difference"] for row in found.rows) == [-15_050, 30_000]
+    assert {row["class"] for row in found.rows} == {"bank_unidentified"}
+    assert balance(account="1160", key="po_1", currency="EUR") == 0
+    before = everything_kept()
+    again = ops(*command)
+    assert (again.rows, again.summary["digest"]) == (found.rows, found.summary["digest"])
+    assert differing(before) <= {*RECORDED, "reconciliation_run"}
 
 
 def test_a_statement_is_kept_once_and_what_nobody_knows_is_a_finding_until_it_is_confirmed(
