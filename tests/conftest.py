@@ -16,7 +16,7 @@ from django.db import connection
 from django.db.backends.postgresql.operations import DatabaseOperations
 
 from tests.desk import back_office, desk  # noqa: F401 — fixtures of every story that needs real processes
-from tests.provider import sandbox, sandbox_process  # noqa: F401 — fixtures of every room that needs the provider
+from tests.provider import impatient, sandbox, sandbox_process  # noqa: F401 — fixtures of every room that needs the provider
 
 WRITTEN_BY_DJANGO = {"django_content_type", "auth_permission"}
 

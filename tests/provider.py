@@ -52,3 +52,11 @@ def sandbox(
     yield sandbox_process
     clock.install_offset(None)
     provider.gateway.cache_clear()
+
+
+@pytest.fixture
+def impatient(sandbox: RunningSandbox, settings: Any) -> RunningSandbox:
+    """The provider, of whose answers the desk waits a second at most: for those who let it fall silent."""
+    settings.STRIPE_READ_SECONDS = 1.0
+    provider.gateway.cache_clear()
+    return sandbox

@@ -297,10 +297,10 @@ def test_drift_at_the_provider_is_one_break_with_its_class_and_amount(sandbox: R
 
 
 @pytest.mark.parametrize("effect", ["error_500_after_commit", "timeout_after_commit", "reset_after_commit"])
-def test_a_payment_the_provider_made_but_did_not_confirm_is_found(sandbox: RunningSandbox, effect: str) -> None:
+def test_a_payment_the_provider_made_but_did_not_confirm_is_found(impatient: RunningSandbox, effect: str) -> None:
     guest = factories.person("Alice", now=now())
     booking = factories.booking(guest=guest, now=now())
-    sandbox.fault(effect, method="POST", path="/v1/payment_intents", times=3, seconds=4)
+    impatient.fault(effect, method="POST", path="/v1/payment_intents", times=3, seconds=1.5)
     with pytest.raises(Indeterminate):
         pay(
             booking_code=booking.code,
@@ -308,10 +308,10 @@ def test_a_payment_the_provider_made_but_did_not_confirm_is_found(sandbox: Runni
             actor=factories.acting(guest, now=now()),
             now=now(),
         )
-    sandbox.clear_faults()
+    impatient.clear_faults()
     assert keep_time.resolve_indeterminate(now=now() + timedelta(minutes=2)) >= 1
     assert booking_queries.booking(code=booking.code).status == "confirmed"
-    assert len(sandbox.client().v1.charges.list().data) == 1
+    assert len(impatient.client().v1.charges.list().data) == 1
 
 
 def test_a_try_that_was_never_carried_out_is_given_up_and_another_pays(sandbox: RunningSandbox) -> None:
@@ -330,20 +330,20 @@ def test_a_try_that_was_never_carried_out_is_given_up_and_another_pays(sandbox: 
 
 @pytest.mark.parametrize("effect", ["error_500_after_commit", "timeout_after_commit", "reset_after_commit"])
 def test_a_refund_the_provider_made_but_did_not_confirm_is_found_and_made_once(
-    sandbox: RunningSandbox, effect: str
+    impatient: RunningSandbox, effect: str
 ) -> None:
-    booking = paid(sandbox)
+    booking = paid(impatient)
     asked = refund(booking, 5_000)
-    sandbox.fault(effect, method="POST", path="/v1/refunds", times=3, seconds=4)
+    impatient.fault(effect, method="POST", path="/v1/refunds", times=3, seconds=1.5)
     with pytest.raises(Indeterminate):
         refund_booking.send(refund_code=asked.code, actor=FINANCE, now=now())
     asked.refresh_from_db()
     assert asked.status == "indeterminate"
-    sandbox.clear_faults()
+    impatient.clear_faults()
     keep_time.resolve_indeterminate(now=now() + timedelta(minutes=2))
     asked.refresh_from_db()
     assert asked.status == "succeeded"
-    assert len(sandbox.client().v1.refunds.list().data) == 1
+    assert len(impatient.client().v1.refunds.list().data) == 1
 
 
 def test_webhooks_are_accepted_after_the_desks_clock_was_moved_on(sandbox: RunningSandbox) -> None:

@@ -305,19 +305,19 @@ LOST = ["error_500_after_commit", "timeout_after_commit", "reset_after_commit"]
 
 
 @pytest.mark.parametrize("effect", LOST)
-def test_a_transfer_whose_answer_was_lost_is_found_and_made_once(sandbox: RunningSandbox, effect: str) -> None:
-    booking = stay(sandbox)
-    until_due(sandbox, booking)
-    sandbox.fault(effect, method="POST", path="/v1/transfers", times=3, seconds=4)
+def test_a_transfer_whose_answer_was_lost_is_found_and_made_once(impatient: RunningSandbox, effect: str) -> None:
+    booking = stay(impatient)
+    until_due(impatient, booking)
+    impatient.fault(effect, method="POST", path="/v1/transfers", times=3, seconds=1.5)
     assert released() == {"lost": 1}
-    sandbox.clear_faults()
+    impatient.clear_faults()
     payout = Payout.objects.get(booking=booking)
     assert payout.status == "in_transfer"
     assert released() == {}, "it is given a minute"
-    sandbox.advance(90)
+    impatient.advance(90)
     assert released() == {"transferred": 1}
-    assert len(transfers(sandbox)) == 1
-    sandbox.advance(60)
+    assert len(transfers(impatient)) == 1
+    impatient.advance(60)
     all_is_well()
 
 

@@ -264,20 +264,20 @@ def test_a_charge_whose_answer_was_lost_is_found_and_made_once(sandbox: RunningS
     assert charges(sandbox) == [(booking.charge_total, True)]
 
 
-def test_a_second_try_whose_answer_was_lost_is_not_taken_for_the_first(sandbox: RunningSandbox) -> None:
+def test_a_second_try_whose_answer_was_lost_is_not_taken_for_the_first(impatient: RunningSandbox) -> None:
     booking = far(card=DECLINED_LATER)
-    until(sandbox, booking.payment.charge_at)
+    until(impatient, booking.payment.charge_at)
     charge_later.charge_due(now=now())
     payment = Payment.objects.get(booking=booking)
-    until(sandbox, payment.next_try_at)
+    until(impatient, payment.next_try_at)
     path = f"/v1/payment_intents/{payment.provider_id}/confirm"
-    sandbox.fault("timeout_before_commit", seconds=4, method="POST", path=path, times=3)
+    impatient.fault("timeout_before_commit", seconds=1.5, method="POST", path=path, times=3)
     assert charge_later.charge_due(now=now()) == 0
-    sandbox.clear_faults()
+    impatient.clear_faults()
     keep_time.resolve_indeterminate(now=now() + timedelta(minutes=2))
     payment.refresh_from_db()
     assert payment.status == "requires_payment" and payment.next_try_at is not None
-    assert len(charges(sandbox)) == 2
+    assert len(charges(impatient)) == 2
 
 
 def test_a_card_that_the_provider_no_longer_has_is_a_failed_charge_like_any_other(sandbox: RunningSandbox) -> None:
