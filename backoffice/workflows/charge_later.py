@@ -10,19 +10,16 @@ from typing import Final
 from django.db import transaction
 
 from backoffice.bookings import operations as bookings
-from backoffice.bookings.models import Booking
 from backoffice.core.actor import Actor, system
 from backoffice.core.errors import Conflict
 from backoffice.core.money import Money
 from backoffice.jobs import operations as jobs
-from backoffice.notifications import operations as notifications
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import Payment
-from backoffice.payouts import operations as payouts
 from backoffice.workflows.pay_booking import carry_out
-from backoffice.workflows.settle_payment import settle
+from backoffice.workflows.settle_payment import cancel_unpaid, settle
 
 ACTOR: Final = system("time")
 
@@ -87,34 +84,3 @@ def _give_up(payment_code: str, now: datetime) -> bool:
             now=now,
         )
     return True
-
-
-def cancel_unpaid(
-    *, booking: Booking, amount: Money, pay_by: datetime, consequence: str, actor: Actor, now: datetime
-) -> None:
-    """End a booking that the caller has locked because money for it did not come in time; guest and host are told."""
-    bookings.end_by_cancellation(
-        booking=booking,
-        by="system",
-        decision={"rule": "not paid in time", "basis": f"{amount} was due by {pay_by:%Y-%m-%d %H:%M} UTC", "trace": []},
-        block_nights=False,
-        actor=actor.because("not paid in time"),
-        now=now,
-    )
-    payments.cancel_instalments(booking=booking, actor=actor, now=now)
-    payments.let_go(booking=booking, now=now)
-    payouts.schedule(booking=booking, now=now)  # the host is sent what was paid and stays, or nothing
-    for person in (booking.guest, booking.host):
-        notifications.tell(
-            topic="booking_unpaid",
-            recipient_id=person.id,
-            address=person.email,
-            context={
-                **bookings.facts_to_tell(booking),
-                "name": person.first_name,
-                "amount": amount.format(),
-                "pay_by": pay_by.strftime("%Y-%m-%d %H:%M UTC"),
-                "consequence": consequence,
-            },
-            now=now,
-        )

@@ -23,6 +23,7 @@ from backoffice.payments.policies.seen import SeenPayment
 from backoffice.payouts import operations as payouts
 from backoffice.workflows import charge_later
 from backoffice.workflows.pay_booking import CLOCKS_APART, GIVE_UP_AFTER, return_url
+from backoffice.workflows.settle_payment import cancel_unpaid
 
 ACTOR: Final = system("time")
 LOST_AFTER: Final = timedelta(seconds=60)
@@ -157,7 +158,7 @@ def _give_up(charge_code: str, now: datetime) -> bool:
             return False
         if booking.status not in {"confirmed", "checked_in"}:
             return False
-        charge_later.cancel_unpaid(
+        cancel_unpaid(
             booking=booking,
             amount=Money(charge.amount, charge.currency),
             pay_by=charge.pay_by or now,

@@ -39,7 +39,7 @@ def settle(*, seen: SeenPayment, actor: Actor, now: datetime, attempt_id: int | 
         elif news == "authorised":
             _authorised(booking, payment, actor, now)
         elif news == "cancelled":
-            _let_go(booking, actor, now)
+            _let_go(booking, payment, actor, now)
         elif news in {"asked", "processing"} and booking.status == "awaiting_payment":
             bookings.extend_hold(booking=booking, now=now)
     return payment
@@ -78,6 +78,37 @@ def confirm_saved(*, booking: Booking, payment: Payment, actor: Actor, now: date
         {"amount": Money(payment.amount, payment.currency).format(), "charge_on": payment.charge_at.date().isoformat()},
         now,
     )
+
+
+def cancel_unpaid(
+    *, booking: Booking, amount: Money, pay_by: datetime, consequence: str, actor: Actor, now: datetime
+) -> None:
+    """End a booking that the caller has locked because money for it did not come in time; guest and host are told."""
+    bookings.end_by_cancellation(
+        booking=booking,
+        by="system",
+        decision={"rule": "not paid in time", "basis": f"{amount} was due by {pay_by:%Y-%m-%d %H:%M} UTC", "trace": []},
+        block_nights=False,
+        actor=actor.because("not paid in time"),
+        now=now,
+    )
+    payments.cancel_instalments(booking=booking, actor=actor, now=now)
+    payments.let_go(booking=booking, now=now)
+    payouts.schedule(booking=booking, now=now)  # the host is sent what was paid and stays, or nothing
+    for person in (booking.guest, booking.host):
+        notifications.tell(
+            topic="booking_unpaid",
+            recipient_id=person.id,
+            address=person.email,
+            context={
+                **bookings.facts_to_tell(booking),
+                "name": person.first_name,
+                "amount": amount.format(),
+                "pay_by": pay_by.strftime("%Y-%m-%d %H:%M UTC"),
+                "consequence": consequence,
+            },
+            now=now,
+        )
 
 
 def _locked(known: Payment) -> tuple[Booking, Payment]:
@@ -127,7 +158,17 @@ def _answer_by(booking: Booking, payment: Payment, now: datetime) -> datetime:
     )
 
 
-def _let_go(booking: Booking, actor: Actor, now: datetime) -> None:
+def _let_go(booking: Booking, payment: Payment, actor: Actor, now: datetime) -> None:
+    if booking.status in {"confirmed", "checked_in"}:
+        # The saved card can be charged no more: without a word the stay would stand for ever, unpaid.
+        cancel_unpaid(
+            booking=booking,
+            amount=Money(payment.amount, payment.currency),
+            pay_by=payment.pay_by or now,
+            consequence="the payment was closed at the provider, nothing was charged, and the nights are free again",
+            actor=actor,
+            now=now,
+        )
     if booking.status == "requested":
         bookings.expire_request(
             booking=booking,

@@ -12,9 +12,11 @@ from backoffice.bookings.models import Booking
 from backoffice.core.errors import Conflict, NotFound, PaymentDeclined
 from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import OutboxMessage
+from backoffice.payments import operations
 from backoffice.payments import queries as payments
 from backoffice.payments.models import PARTS, ExtraCharge, Refund
 from backoffice.payouts import queries as payouts
+from backoffice.payouts.models import Payout
 from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import (
@@ -287,6 +289,27 @@ def test_an_instalment_charged_while_the_stay_was_ending_goes_back(sandbox: Runn
     refund_booking.send(refund_code=back.code, actor=WORKER, now=now())
     assert taken(sandbox) == [0, 0]
     explained(sandbox)
+
+
+def test_a_page_of_their_bank_is_not_waited_for_once_the_stay_has_ended(sandbox: RunningSandbox) -> None:
+    """The guest was paying ahead while they cancelled: nothing more is to come for the host, and paid all the same it goes
+    back."""
+    booking = long_stay(nights=60)
+    (row,) = due(booking)
+    until(sandbox, row.due_at - timedelta(days=1))
+    operations.claim_charge(
+        charge_code=row.code, payment_method="pm_card_threeDSecure2Required", off_session=False, actor=guest(booking),
+        now=now(),
+    )  # fmt: skip
+    cancel(booking, guest(booking))
+    assert payments.parts_to_come(booking=booking).held.amount == row.held
+    collect_charges.resolve_unanswered(now=now() + timedelta(minutes=2))
+    row.refresh_from_db()
+    assert (row.status, row.next_try_at) == ("cancelled", None)
+    assert payments.parts_to_come(booking=booking).held.amount == 0
+    planned = Payout.objects.filter(booking=booking).exclude(status="void")
+    assert sum(each.held for each in planned) == booking.payment.held
+    assert collect_charges.run(now=now()) == 0
 
 
 @pytest.mark.parametrize(

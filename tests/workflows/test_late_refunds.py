@@ -180,6 +180,21 @@ def test_lost_itself_the_guest_has_it_and_is_not_paid_twice(sandbox: RunningSand
     clean()
 
 
+def test_a_warning_of_a_charge_that_we_had_not_heard_of_is_told_once_it_is_known_whose_it_is(
+    sandbox: RunningSandbox,
+) -> None:
+    finance()
+    booking, charge, charge_id = unheard(sandbox)
+    made = sandbox.control("POST", "/_sim/early_fraud_warnings", {"charge": charge_id})
+    warning = work_chargebacks.take_over_warning(warning_id=str(made["id"]), actor=WORKER, now=now())
+    assert warning.payment is None and told("fraud_warning") == 0
+    heard(charge)
+    warning.refresh_from_db()
+    assert warning.payment == booking.payment and told("fraud_warning") == 1
+    work_chargebacks.take_over_warning(warning_id=str(made["id"]), actor=WORKER, now=now())
+    assert told("fraud_warning") == 1
+
+
 def test_what_a_later_instalment_gave_back_leaves_an_earlier_charge_its_own(sandbox: RunningSandbox) -> None:
     """The second month has gone back: all that is held is the first month's, and a loss of it takes that."""
     booking, charge, _ = unheard(sandbox)

@@ -16,6 +16,7 @@ from backoffice.notifications.models import OutboxMessage
 from backoffice.payments import queries as payments
 from backoffice.payments.gateway import submit
 from backoffice.payments.models import Payment, PaymentAttempt, Refund
+from backoffice.payouts.models import Payout
 from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import cancel_booking, charge_later, decide_request, import_balance_transactions, keep_time
@@ -290,6 +291,24 @@ def test_a_card_that_the_provider_no_longer_has_is_a_failed_charge_like_any_othe
     assert payment.next_try_at is not None and payment.next_try_at > now() + timedelta(hours=23)
     until(sandbox, payment.pay_by)
     assert charge_later.give_up_unpaid(now=now()) == 1
+
+
+def test_a_payment_that_is_closed_at_the_provider_ends_its_stay_and_both_are_told(sandbox: RunningSandbox) -> None:
+    """No card can be charged for it any more: without a word the stay would stand for ever, unpaid."""
+    booking = far(card=DECLINED_LATER)
+    until(sandbox, booking.payment.charge_at)
+    charge_later.charge_due(now=now())
+    payment = Payment.objects.get(booking=booking)
+    sandbox.client().v1.payment_intents.cancel(payment.provider_id or "")
+    hear()
+    ended = fresh(booking)
+    assert (ended.status, ended.cancelled_by, ended.hold.active) == ("cancelled", "system", False)
+    assert ended.payment.status == "cancelled" and told("booking_unpaid") == 2
+    assert charge_later.charge_due(now=now() + timedelta(days=9)) == 0
+    assert not Payout.objects.filter(booking=booking).exclude(status="void").exists()
+    hear()
+    assert told("booking_unpaid") == 2
+    explained(sandbox)
 
 
 def test_a_provider_that_has_no_time_is_asked_again_and_nobody_is_told(sandbox: RunningSandbox) -> None:

@@ -88,11 +88,16 @@ def follow_chargeback_money(*, provider_id: str, actor: Actor, now: datetime) ->
 
 
 def follow_recorded_charge(*, payment: Payment, charge_id: str, actor: Actor, now: datetime) -> bool:
-    """A charge was recorded whose chargeback may be here already, as of a charge that is none of ours, its capture having been
-    heard of so late: it is known whose it is. Lost already, what is held of the charge from now on has gone back to the
-    guest, so that the loss is drawn anew; returns whether it was. The caller has locked booking and payment."""
+    """A charge was recorded whose chargeback, or an issuer's warning of it, may be here already, as of a charge that is none of
+    ours, its capture having been heard of so late: it is known whose it is. Lost already, what is held of the charge from now
+    on has gone back to the guest, so that the loss is drawn anew; returns whether it was. The caller has locked booking and
+    payment."""
     with transaction.atomic():
         rows = list(Chargeback.objects.select_for_update(of=("self",)).filter(charge_id=charge_id).order_by("id"))
+        for warning in FraudWarning.objects.filter(charge_id=charge_id, payment=None).order_by("id"):
+            warning.payment = payment
+            warning.save(update_fields=["payment"])
+            _tell_of_warning(warning, payment, actor, now)
         lost = [row for row in rows if row.loss_posted_at is not None]
         for row in rows:
             row.payment = payment
@@ -108,11 +113,12 @@ def record_warning(*, seen: SeenFraudWarning, actor: Actor, now: datetime) -> Fr
     with transaction.atomic():
         payment = queries.payment_of_charge(charge_id=seen.charge_id, provider_id=seen.payment_id)
         facts = {"charge_id": seen.charge_id, "kind": seen.kind, "actionable": seen.actionable, "seen_at": now}
-        row, fresh = FraudWarning.objects.update_or_create(
+        known = FraudWarning.objects.filter(provider_id=seen.id, payment__isnull=False).exists()
+        row, _ = FraudWarning.objects.update_or_create(
             provider_id=seen.id,
             defaults={**facts, "payment": payment},
         )
-        if fresh and payment is not None:
+        if not known and payment is not None:
             _tell_of_warning(row, payment, actor, now)
     return row
 

@@ -253,8 +253,8 @@ def lose_sight_of_charge(*, charge_code: str, now: datetime) -> None:
 
 def record_charge(*, charge_code: str, seen: SeenPayment, actor: Actor, now: datetime) -> str:
     """Take over what the provider shows of a charge; repeating old news changes nothing. Returns what is news: captured,
-    late (captured although it was cancelled or covered meanwhile: the caller gives it back), asked, failed, lapsed (failed,
-    and its stay has ended), or ""."""
+    late (captured although it was cancelled or covered meanwhile: the caller gives it back), asked, failed, lapsed (failed
+    or asked, and its stay has ended), or ""."""
     with transaction.atomic():
         charge = _lock(charge_code, None)
         if charge.provider_id is None:
@@ -264,6 +264,9 @@ def record_charge(*, charge_code: str, seen: SeenPayment, actor: Actor, now: dat
             raise Conflict(f"The provider's payment {seen.id} is not that of {charge.code}.", seen=seen.id)
         if seen.status == "captured":
             return _captured(charge, seen, actor, now)
+        if seen.status == "requires_action" and not queries.is_wanted(charge=charge):
+            # A page of the guest's bank, for a stay that ended meanwhile: nobody waits for it. Paid all the same, it goes back.
+            return _lapsed(charge, "", actor, now) if CHARGE.allows(charge.status, "lapse") else ""
         if seen.status == "requires_action" and CHARGE.allows(charge.status, "ask_guest"):
             return _asked(charge, seen, actor, now)
         if seen.status in {"requires_payment", "cancelled"} and CHARGE.allows(charge.status, "fail"):
