@@ -42,8 +42,9 @@ class Give:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """What of a refund is taken from what was released already, in the currency of that release: the host then owes `host`;
-    `platform` is of our revenue and what we bear, `tax` what the tax office no longer gets."""
+    """What of a refund is taken from what was released already, and from us, in the currency in which the charge was settled
+    and so released: the host then owes `host`; `platform` is of our revenue and what we bear, `tax` what the tax office no
+    longer gets."""
 
     host: Money
     platform: Money
@@ -54,17 +55,19 @@ class Released:
 class RefundPreview:
     """What a refund would do. `amount` and `maximum` are in the charge's currency, the rest in the listing's.
 
-    The guest receives `amount`; the host gives up `host`, we give up `platform` (fees, and what we bear ourselves), the tax
-    office `tax`. What of these three was released already is `released`: in another currency where that release had to
-    convert, at its rate; None where the host owes nothing of it. `lines` are those asked for with the taxes that follow
-    them, `line_limits` the most of each; `gives` says through which charges it goes back, the last instalment that was paid
-    first. `payment_version` goes back with the request, so that a change in between is noticed."""
+    The guest receives `amount`; the host gives up `host`, we give up `platform` (our fees, and besides `borne`), the tax
+    office `tax`: together `worth`, which is `amount` at the rate of the booking. What of these three was released already
+    is `released`: in another currency where that release had to convert, at its rate; None where the host owes nothing of
+    it. `lines` are those asked for with the taxes that follow them, `line_limits` the most of each; `gives` says through
+    which charges it goes back, the last instalment that was paid first. `payment_version` goes back with the request, so
+    that a change in between is noticed."""
 
     maximum: Money
     amount: Money
     guest: Money
     host: Money
     platform: Money
+    borne: Money
     tax: Money
     released: Released | None
     parts: dict[str, Money]
@@ -73,6 +76,20 @@ class RefundPreview:
     lines: dict[str, Money]
     line_limits: dict[str, Money]
     gives: tuple[Give, ...]
+
+    @property
+    def worth(self) -> Money:
+        return self.host + self.platform + self.tax
+
+
+def check(*, booking: Booking, actor: Actor) -> None:
+    """Raise, saying why and what to do, unless something of a booking can be refunded now by the actor; the console's button
+    asks it too."""
+    actor.must("refunds.request")
+    bookings.not_for_oneself(booking=booking, actor=actor)
+    payment = _captured_payment(booking)
+    if not _most(payment).charged:
+        raise Conflict("All that was paid has gone back already, or is on its way: see its refunds.")
 
 
 def preview(
@@ -101,6 +118,7 @@ def preview(
         guest=wanted,
         host=parts.held,
         platform=parts.host_fee + parts.guest_fee + share,
+        borne=share,
         tax=parts.vat + parts.occupancy_tax,
         released=released(
             payment=payment, gives=[(give.amount, give.parts, give.share) for give in gives], on=now.date()

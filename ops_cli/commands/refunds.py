@@ -392,20 +392,23 @@ def _previewed(
     rows = [
         ("guest", shown.guest, "receives"),
         ("host", shown.host, "gives up"),
-        ("platform", shown.platform, "gives up of its fees, and bears"),
+        ("platform", shown.platform - shown.borne, "gives up of its fees"),
         ("tax office", shown.tax, "gets less"),
     ]
+    if shown.borne:
+        rows.append(("platform", shown.borne, "bears besides"))
     if shown.released is not None:
         of_it = (
             ("host", shown.released.host, "of it will owe, since it was released"),
-            ("platform", shown.released.platform, "of it is taken from revenue"),
-            ("tax office", shown.released.tax, "of it, as it was released"),
+            ("platform", shown.released.platform, "of it, as it was settled"),
+            ("tax office", shown.released.tax, "of it, as it was settled"),
         )
         rows += [row for row in of_it if row[1]]
     return Result(
         rows=[{"who": who, "amount": _shown(money), "what": what} for who, money, what in rows],
         summary={
             "most": _shown(shown.maximum),
+            "worth": _shown(shown.worth),
             "needs_second_person": shown.needs_second_person,
             "parts": {part: _shown(money) for part, money in shown.parts.items()},
             "lines": {name: _shown(money) for name, money in shown.lines.items()},

@@ -19,7 +19,7 @@ from backoffice.payments.models import ExtraCharge, Payment, Refund
 from backoffice.payments.policies.seen import SeenBalanceTransaction
 from tests import factories
 from tests.console.test_dialogs import answers, messages_of
-from tests.console.test_figures import figures
+from tests.console.test_figures import figures, minor
 from tests.console.test_payouts import buttons, seated
 from tests.console.world import World, chargeback, late, now, paid, refund
 from tests.stripe_sandbox.server import RunningSandbox
@@ -175,3 +175,38 @@ def test_after_a_release_that_converted_every_figure_has_its_own_currency(sandbo
     found = figures(row)  # each that unfolds is the sum of its postings
     assert found["Host gives up"].amount == host and found["Host gives up"].postings is None
     assert found["Host gives up, in EUR"].amount == owed and len(found["Host gives up, in EUR"].postings or ()) == 1
+
+
+def test_what_each_gives_up_is_said_alike_before_asking_and_before_deciding_and_adds_up(world: World) -> None:
+    booking, asking, deciding = paid(currency="USD"), world.client("support_l1"), world.client("team_lead")
+    path = reverse("admin:bookings_booking_refund", args=[booking.code])
+    for number, bearer in enumerate(("host", "platform"), start=1):
+        typed = {"amount": "150.00", "cause": "service_issue", "bearer": bearer}
+        version = Payment.objects.get(booking=booking).version
+        form = {"key": uuid.uuid4().hex, "version": version, "reason": "No hot water"}
+        shown = dict(asking.post(path, {**form, **typed, "preview": "1"}).context["money"])
+        labels = ["Host gives up", "Platform gives up", "Taxes given back"]
+        labels += ["Platform bears besides"] if bearer == "platform" else []
+        settled = ["Of it ours, as it was settled"] if bearer == "platform" else []  # in dollars: nothing is held of it
+        assert [*shown] == ["Guest receives", "Which is, at the booking’s rate", *labels, *settled]
+        assert minor(shown["Which is, at the booking’s rate"]) == sum(minor(shown[label]) for label in labels)
+        assert asking.post(path, {**form, **typed, "seen": f"150.00|service_issue|{bearer}"}).status_code == 302
+        row = Refund.objects.get(requested_by=world.staff["support_l1"], payment__booking=booking, bearer=bearer)
+        decided = dict(deciding.get(reverse("admin:payments_refund_approve", args=[row.code])).context["money"])
+        assert decided == shown, number
+
+
+def test_while_a_chargeback_is_open_the_page_says_why_nothing_is_refunded_and_what_to_do(world: World) -> None:
+    booking, client = paid(), world.client("support_l1")
+    row = chargeback(booking)
+    path = reverse("admin:bookings_booking_refund", args=[booking.code])
+    words = client.get(cells.address_of(booking)).content.decode()
+    assert f"No refund now. The card network holds this money because of chargeback {row.code}" in words
+    assert "if it is won, refund then" in words and path not in words
+    assert row.code in client.get(path).context["error"]
+    other = paid()
+    refund(other, other.charge_total, world.staff["finance"])
+    assert (
+        "has gone back already"
+        in client.get(reverse("admin:bookings_booking_refund", args=[other.code])).context["error"]
+    )

@@ -43,6 +43,9 @@ def test_the_preview_is_the_same_three_ways_and_changes_nothing(ops: Ops, bookin
     amounts = {row["who"]: row["amount"]["amount"] for row in shown.rows}
     assert amounts["guest"] == 5_000 == amounts["host"] + amounts["platform"] + amounts["tax office"]
     assert shown.summary["most"] == {"amount": booking.charge_total, "currency": "EUR"}
+    assert shown.summary["worth"] == {"amount": 5_000, "currency": "EUR"}
+    ours = ops("refunds", "preview", booking.code, "--amount", "50.00", "--bearer", "platform").rows
+    assert [row["amount"]["amount"] for row in ours] == [5_000, 0, 0, 0, 5_000] and ours[-1]["what"] == "bears besides"
     assert ops("refunds", "request", booking.code, "--amount", "50.00", "--dry-run").rows == shown.rows
     assert not Refund.objects.exists()
 

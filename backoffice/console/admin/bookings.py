@@ -25,17 +25,17 @@ from backoffice.console.admin import refunds as refund_pages
 from backoffice.console.admin.charges import AskDamage
 from backoffice.console.admin.payouts import HoldMoney
 from backoffice.console.base import StaffAdmin
-from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm, amount_of, answer, said
+from backoffice.console.dialogs import Checked, Dialog, DialogForm, ReasonForm, amount_of, answer, said
 from backoffice.console.door import Desk, desk_of
 from backoffice.console.lists import Search
 from backoffice.console.page import Fact, Figure, Happening, Page, Panel, Posting, Timeline
 from backoffice.core import actor as actors
-from backoffice.core.errors import Invalid, StaleVersion, StaydeskError
+from backoffice.core.errors import Conflict, Invalid, StaleVersion, StaydeskError
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
 from backoffice.ledger.models import Journal, JournalLine
 from backoffice.payments import queries as money
-from backoffice.payments.models import Payment, Refund
+from backoffice.payments.models import Chargeback, Payment, Refund
 from backoffice.people import queries as people
 from backoffice.workflows import cancel_booking, mark_no_show, refund_booking
 
@@ -182,7 +182,7 @@ class RefundForm(ReasonForm):
     field_order = ["amount", "cause", "bearer", "reason"]
 
 
-class RefundMoney(Dialog):
+class RefundMoney(Checked):
     name, label, verb = "refund", "Refund", "refunds.request"
     icon, tone = "undo", "primary"
     form_class = RefundForm
@@ -198,8 +198,8 @@ class RefundMoney(Dialog):
     def currency(self) -> str:
         return str(self.row.charge_currency)
 
-    def offered(self) -> bool:
-        return bool(money.money_of(booking=self.row).refundable)
+    def check(self) -> None:
+        refund_booking.check(booking=self.row, actor=self.desk.actor)
 
     def version(self) -> int:
         payment = money.payment_of(booking=self.row)
@@ -266,13 +266,14 @@ def _least(currency: str) -> Money:
 
 
 def _refund_shares(preview: refund_booking.RefundPreview) -> list[tuple[str, SafeString]]:
-    return [
-        ("Guest receives", cells.of(preview.guest)),
-        ("Host gives up", cells.of(preview.host)),
-        ("Platform gives up", cells.of(preview.platform)),
-        ("Taxes given back", cells.of(preview.tax)),
-        *refund_pages.released_shares(preview.released),
-    ]
+    return refund_pages.share_lines(
+        guest=preview.guest,
+        host=preview.host,
+        fees=preview.platform - preview.borne,
+        tax=preview.tax,
+        borne=preview.borne,
+        released=preview.released,
+    )
 
 
 # No-show --------------------------------------------------------------------------------------------------------------
@@ -439,6 +440,7 @@ class BookingAdmin(StaffAdmin):
             status=cells.status(row.status),
             warnings=(
                 *(payment_pages.open_dispute(each) for each in disputes if each.closed_at is None),
+                *_blocked(row, disputes, desk),
                 *_warnings(row, refunds, desk),
             ),
             facts=_facts(row, payment),
@@ -494,6 +496,20 @@ def _warnings(row: Booking, refunds: list[Refund], desk: Desk) -> tuple[str, ...
             else f"The nights are held until {expires:%H:%M} UTC while the guest pays."
         )
     return tuple(said)
+
+
+def _blocked(row: Booking, disputes: list[Chargeback], desk: Desk) -> list[str]:
+    """Why nothing can be refunded while a card network has the money, and what to do, to who would look for the button."""
+    takes = any(each.closed_at is None or each.status == "lost" for each in disputes)
+    if not takes or not desk.actor.may("refunds.request"):
+        return []
+    try:
+        refund_booking.check(booking=row, actor=desk.actor)
+    except Conflict as refusal:
+        return [f"No refund now. {refusal}"]
+    except StaydeskError:  # their own booking
+        return []
+    return []
 
 
 def figures(row: Booking, journals: list[Journal] | None) -> list[Figure]:

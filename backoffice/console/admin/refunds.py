@@ -254,29 +254,47 @@ class Returned(_AnotherWay):
 
 
 def shares(rows: Sequence[Refund], on: date) -> list[tuple[str, SafeString]]:
-    """Who gives what of refunds that are decided as one, in the booking's currency, and what of it was released already in
-    the currency of its release, as it stands on that day."""
-    currency = rows[0].payment.booking.currency
-    ours = sum(row.platform_share for row in rows)
-    amounts = (
-        ("Guest receives", sum(row.amount for row in rows), rows[0].currency),
-        ("Host gives up", sum(row.held for row in rows), currency),
-        ("Platform gives up", sum(row.host_fee + row.guest_fee for row in rows), currency),
-        ("Taxes given back", sum(row.vat + row.occupancy_tax for row in rows), currency),
-        *([("Platform bears besides", ours, currency)] if ours else []),
+    """Who gives what of refunds that are decided as one, as it stands on that day."""
+    own = rows[0].payment.booking.currency
+    parts = {part: Money(sum(row.parts[part] for row in rows), own) for part in PARTS}
+    return share_lines(
+        guest=Money(sum(row.amount for row in rows), rows[0].currency),
+        host=parts["held"],
+        fees=parts["host_fee"] + parts["guest_fee"],
+        tax=parts["vat"] + parts["occupancy_tax"],
+        borne=Money(sum(row.platform_share for row in rows), own),
+        released=_released(rows, on),
     )
-    shown = [(label, cells.money(amount, of)) for label, amount, of in amounts]
-    return [*shown, *released_shares(_released(rows, on))]
+
+
+def share_lines(
+    *, guest: Money, host: Money, fees: Money, tax: Money, borne: Money, released: refund_booking.Released | None
+) -> list[tuple[str, SafeString]]:
+    """A refund three ways, in the same lines before it is asked for and before it is decided: what the guest receives is the
+    sum of the others, in the home's currency where they paid in another."""
+    together = host + fees + tax + borne
+    converted = (
+        [("Which is, at the booking’s rate", together)] if together.currency != guest.currency and together else []
+    )
+    amounts = (
+        ("Guest receives", guest),
+        *converted,
+        ("Host gives up", host),
+        ("Platform gives up", fees),
+        ("Taxes given back", tax),
+        *([("Platform bears besides", borne)] if borne else []),
+    )
+    return [*((label, cells.of(amount)) for label, amount in amounts), *released_shares(released)]
 
 
 def released_shares(released: refund_booking.Released | None) -> list[tuple[str, SafeString]]:
-    """What of a refund was released already, each amount in the currency of that release."""
+    """What of a refund is no longer held or is ours, each amount in the currency in which it was settled."""
     if released is None:
         return []
     amounts = (
         ("Of it the host will owe", released.host),
-        ("Of it taken from our revenue", released.platform),
-        ("Of it taxes, as they were released", released.tax),
+        ("Of it ours, as it was settled", released.platform),
+        ("Of it taxes, as they were settled", released.tax),
     )
     return [(label, cells.of(amount)) for label, amount in amounts if amount]
 
