@@ -28,6 +28,7 @@ from backoffice.core import queries as core
 from backoffice.payments.gateway import stripe as provider
 from ops_cli.parts.ports import any_free
 from ops_cli.parts.redis import server_program
+from tests.stripe_sandbox import contract
 from tests.stripe_sandbox.server import RunningSandbox, run_sandbox
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -222,6 +223,7 @@ def _at_the_desk(home: Path, *, with_web: bool) -> Iterator[RunningDesk]:
         finally:
             clock.install_offset(None)
             provider.gateway.cache_clear()
+        contract.judge_events(running.sandbox)  # what its web was sent, which no client of this process saw
 
 
 def wait_until(condition: Any, *, seconds: float, otherwise: Any = lambda: "") -> None:

@@ -37,7 +37,7 @@ def sandbox(
     sandbox_process: RunningSandbox, settings: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[RunningSandbox]:
     """The provider, empty, with the desk's gateway pointed at it. What the desk asks and is answered is held against the
-    provider's own schema, where that is at hand."""
+    provider's own schema, where that is at hand, and so is every event, sent or not, when the test is over."""
     monkeypatch.setattr(stripe, "RequestsClient", DeskClient)
     sandbox_process.control("POST", "/_sim/reset", {"clock": True})  # the next test begins today, whatever ran before
     settings.STRIPE_API_BASE = sandbox_process.base_url
@@ -52,6 +52,7 @@ def sandbox(
     yield sandbox_process
     clock.install_offset(None)
     provider.gateway.cache_clear()
+    contract.judge_events(sandbox_process)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from tests.stripe_sandbox import sdk
-from tests.stripe_sandbox.server import ROOT, Json
+from tests.stripe_sandbox.server import ROOT, Json, RunningSandbox
 from tests.stripe_sandbox.shapes import Shape, Shapes
 
 FOLDER = ROOT.parent / "shared" / "stripe"
@@ -111,6 +111,13 @@ def check_request(operation: Json, pairs: list[tuple[str, str]]) -> None:
 def check_event(event: Json) -> None:
     """AssertionError unless the object inside is what the schema says of its kind."""
     check_object(event["data"]["object"])
+
+
+def judge_events(sandbox: RunningSandbox) -> None:
+    """Hold every event that there has been, whoever it was sent to, and the object inside it against the schema."""
+    for event in sandbox.events() if PRESENT else ():
+        check_object(event)
+        check_event(event)
 
 
 def check_upload(operation: Json, sent: bytes) -> None:

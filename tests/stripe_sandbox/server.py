@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class RunningSandbox:
     """One sandbox process and everything a test does to it."""
 
     command: list[str]
+    store: Path
     webhook_secret: str
     connect_secret: str = "whsec_test_connect"
     api_key: str = "sk_test_sandbox"
@@ -121,6 +123,12 @@ class RunningSandbox:
         """Send an event again, ``times`` over at once; the outcome of each."""
         return list(self.control("POST", "/_sim/webhooks/redeliver", {"event": event, "times": times})["deliveries"])
 
+    def events(self) -> list[Json]:
+        """Every event since the last reset as its endpoints got it, of all accounts, also what is too old to be listed. Read
+        from its file, so that neither a fault nor the end of the process stands in between."""
+        with closing(sqlite3.connect(f"{self.store.as_uri()}?mode=ro", uri=True, timeout=10)) as db:
+            return [{**json.loads(row[0]), "pending_webhooks": 0} for row in db.execute("SELECT doc FROM events")]
+
     def flush(self, timeout: float = 30) -> bool:
         """Wait until every delivery that is due has been attempted."""
         return bool(self.control("POST", "/_sim/webhooks/flush", {"timeout": timeout})["flushed"])
@@ -147,14 +155,15 @@ def run_sandbox(
     """A sandbox with its file in ``tmp_path``; ``options`` are those of the command line (``clock="frozen"``).
 
     With a ``connect_secret`` the events of connected accounts go to ``webhook_url`` too, signed with that."""
-    command = [sys.executable, "-m", "ops_cli.stripe_sandbox", "--db", str(tmp_path / "stripe.sqlite3")]
+    store = tmp_path / "stripe.sqlite3"
+    command = [sys.executable, "-m", "ops_cli.stripe_sandbox", "--db", str(store)]
     if webhook_url is not None:
         command += ["--webhook-url", webhook_url, "--webhook-secret", webhook_secret]
         if connect_secret is not None:
             command += ["--connect-webhook-url", webhook_url, "--connect-webhook-secret", connect_secret]
     for name, value in options.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
-    sandbox = RunningSandbox(command, webhook_secret, connect_secret or "whsec_test_connect")
+    sandbox = RunningSandbox(command, store.resolve(), webhook_secret, connect_secret or "whsec_test_connect")
     sandbox.start()
     try:
         yield sandbox

@@ -16,6 +16,7 @@ from ops_cli.stripe_sandbox.params import Field, Group, ListOf, NotSimulated
 from ops_cli.stripe_sandbox.registry import NOT_SIMULATED, OPERATIONS
 from tests.stripe_sandbox import contract
 from tests.stripe_sandbox.conftest import Host, Pay
+from tests.stripe_sandbox.receiver import Receiver
 from tests.stripe_sandbox.server import Json, RunningSandbox
 
 pytestmark = pytest.mark.skipif(
@@ -221,6 +222,24 @@ def test_the_sdk_finds_what_is_not_as_it_has_it(client: Any, pay: Pay) -> None:
     event = {"data": {"object": {**saved, "surprise": 1}}}
     with pytest.raises(AssertionError, match="surprise"):
         contract.check_event(event)
+
+
+def test_events_are_judged_whoever_they_were_sent_to_and_however_old(
+    sandbox: RunningSandbox, receiver: Receiver, client: Any, host: Host, pay: Pay
+) -> None:
+    account = host()
+    dispute = sandbox.control("POST", "/_sim/disputes", {"charge": pay().latest_charge})["id"]
+    contract.judge_events(sandbox)
+    told = {(event.get("account"), event["type"]) for event in sandbox.events()}
+    assert {(account, "account.updated"), (None, "charge.dispute.created")} <= told
+    sandbox.control("POST", f"/_sim/disputes/{dispute}", {"status": "arbitration_2031"})
+    sandbox.advance(31 * 86_400)
+    assert "charge.dispute.updated" not in {event.type for event in client.v1.events.list({"limit": 100}).data}
+    with pytest.raises(AssertionError, match="arbitration_2031"):
+        contract.judge_events(sandbox)
+    sandbox.flush()
+    receiver.clear()
+    sandbox.control("POST", "/_sim/reset")  # nor would the judge at the end of this test accept it
 
 
 def test_nothing_of_the_desk_is_imported_nor_django() -> None:

@@ -223,6 +223,7 @@ def test_a_status_that_nobody_knows_is_kept_and_taken_for_open(
     assert [each.code for each in payment_queries.open_chargebacks(payment_id=booking.payment.pk)] == [row.code]
     with pytest.raises(Conflict, match="pre arbitration maybe"):
         submit(row)
+    sandbox.control("POST", "/_sim/reset")  # nor would the judge of all events
 
 
 def test_a_dispute_of_a_charge_that_is_not_ours_is_kept_and_its_loss_is_ours(sandbox: RunningSandbox) -> None:
