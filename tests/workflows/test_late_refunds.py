@@ -27,6 +27,7 @@ from backoffice.workflows import (
 )
 from backoffice.workflows.pay_booking import pay
 from tests import factories
+from tests.console import world
 from tests.racing import race
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.steps import ROOMS, now
@@ -254,6 +255,18 @@ def test_one_that_the_provider_refused_before_we_heard_of_the_chargeback_waits(s
     answered(sandbox, Chargeback.objects.get(), "winning_evidence")
     sent(latest(charge))
     assert net(sandbox, charge_id) == 0
+
+
+def test_what_a_person_gave_back_by_hand_is_not_given_again() -> None:
+    booking = world.paid()
+    refund = world.late(booking)
+    payments.claim_refund(refund_code=refund.code, now=now())
+    payments.fail_refund(refund_code=refund.code, failure="refused", at_provider=False, actor=WORKER, now=now())
+    by_hand = world.refund(booking, refund.amount, factories.staff("finance", now=now()))
+    assert by_hand.charge == refund.charge
+    Refund.objects.filter(pk=by_hand.pk).update(status="succeeded")
+    world.chargeback(booking)
+    assert list(Refund.objects.order_by("id").values_list("status", flat=True)) == ["failed", "succeeded"]
 
 
 def test_news_of_the_end_at_one_moment_sends_it_once(sandbox: RunningSandbox) -> None:

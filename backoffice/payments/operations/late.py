@@ -15,7 +15,7 @@ from django.db.models import Q
 
 from backoffice.core.actor import Actor
 from backoffice.core.money import Money
-from backoffice.payments import queries
+from backoffice.payments import policies, queries
 from backoffice.payments.models import Chargeback, ExtraCharge, Payment, Refund
 from backoffice.payments.operations.refunds import open_refund, resume_refund, stop_refund
 
@@ -60,7 +60,10 @@ def _follow(tries: list[Refund], payment: Payment, actor: Actor, now: datetime) 
         )
     # One that the provider refused because the network had been quicker than the news of it waits like the others.
     refused = last.status == "failed" and not last.unclaimed and bool(keeping)
-    if last.status == "cancelled" or refused:
+    left = queries.left_of(payment=payment, charge=last.charge)
+    if (
+        last.status == "cancelled" or refused
+    ) and left.charged:  # nothing is left where a person gave it back meanwhile
         key = f"{tries[0].idempotency_key}:{len(tries) + 1}"
         _open(payment, last.charge, last.reason, key, actor, now)
 
@@ -72,7 +75,7 @@ def _open(payment: Payment, charge: ExtraCharge | None, reason: str, key: str, a
         payment=payment,
         charge=charge,
         amount=left.charged,
-        parts=left.parts,
+        parts=policies.pro_rata(remaining=left.parts, amount=left.from_charge(amount=left.charged)),
         platform_share=Money.zero(payment.booking.currency),
         cause="late_capture",
         bearer="host",
