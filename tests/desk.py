@@ -223,7 +223,9 @@ def _at_the_desk(home: Path, *, with_web: bool) -> Iterator[RunningDesk]:
         finally:
             clock.install_offset(None)
             provider.gateway.cache_clear()
-        contract.judge_events(running.sandbox)  # what its web was sent, which no client of this process saw
+        # What its web was sent and its processes asked for, which no client of this process saw.
+        contract.judge_events(running.sandbox)
+        assert not running.sandbox.not_simulated()
 
 
 def wait_until(condition: Any, *, seconds: float, otherwise: Any = lambda: "") -> None:

@@ -32,7 +32,7 @@ from .errors import ApiError, Json, not_implemented
 from .expand import expand
 from .filing import Upload
 from .limiter import Limiter, too_many
-from .registry import NOT_SIMULATED, OPERATIONS, Operation
+from .registry import NOT_SIMULATED, OPERATIONS, SEARCHES, Operation
 from .settings import Settings
 from .store import Store, token
 from .world import World
@@ -111,6 +111,9 @@ class Sandbox(World):
             answer = self._answer(request, request_id)
         except ApiError as error:
             answer = Answer(error.status, _json(error.body()), retry=error.retry)
+        if answer.status == 501:
+            with self.store.transaction() as tx:
+                tx.set_meta("not_simulated", f"{request.method} {request.path}: {answer.body}")
         return _response(answer, request_id, request)(environ, start_response)
 
     def _answer(self, request: Request, request_id: str) -> Answer:
@@ -230,7 +233,7 @@ class Sandbox(World):
             return tx.find("account", account, account=self.settings.platform) is not None
 
     def _read(self, request: Request) -> Asked:
-        """The operation and its parameters; ApiError 404, 405, 400 or 501."""
+        """The operation and its parameters; ApiError 404, 400 or 501."""
         try:
             target, parts = self._routes.match(request.path, method=request.method)
         except HTTPException as error:
@@ -255,7 +258,7 @@ def _routes() -> Map:
     return Map(
         [
             Rule(_pattern(path), methods=[method], endpoint=(method, path))
-            for method, path in {*OPERATIONS, *NOT_SIMULATED}
+            for method, path in {*OPERATIONS, *NOT_SIMULATED, *SEARCHES}
         ],
         strict_slashes=False,
     )
@@ -266,6 +269,9 @@ def _pattern(path: str) -> str:
 
 
 def _unrecognized(request: Request) -> ApiError:
+    """What is asked for is Stripe's, as far as one can tell; or nobody's."""
+    if request.path.startswith(("/v1/", "/v2/")):
+        return not_implemented(f"{request.method} {request.path}")
     return ApiError(
         404,
         f"Unrecognized request URL ({request.method}: {request.path}). Please see "

@@ -62,3 +62,6 @@ POST /v1/topups/{topup}
 POST /v1/topups/{topup}/cancel
 """.strip().splitlines()
 )
+# Two more, which the part of Stripe's schema at hand leaves out and which would be taken for the id of an object. Whatever
+# else is asked under /v1/ or /v2/ has no route, and answers 501 for that.
+SEARCHES: frozenset[tuple[str, str]] = frozenset({("GET", "/v1/charges/search"), ("GET", "/v1/customers/search")})

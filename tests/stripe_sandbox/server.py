@@ -126,8 +126,15 @@ class RunningSandbox:
     def events(self) -> list[Json]:
         """Every event since the last reset as its endpoints got it, of all accounts, also what is too old to be listed. Read
         from its file, so that neither a fault nor the end of the process stands in between."""
+        return [{**json.loads(row[0]), "pending_webhooks": 0} for row in self._kept("SELECT doc FROM events")]
+
+    def not_simulated(self) -> list[str]:
+        """The last answer 501 since the start, if there was one."""
+        return [row[0] for row in self._kept("SELECT value FROM meta WHERE name = 'not_simulated'")]
+
+    def _kept(self, question: str) -> list[tuple[str]]:
         with closing(sqlite3.connect(f"{self.store.as_uri()}?mode=ro", uri=True, timeout=10)) as db:
-            return [{**json.loads(row[0]), "pending_webhooks": 0} for row in db.execute("SELECT doc FROM events")]
+            return db.execute(question).fetchall()
 
     def flush(self, timeout: float = 30) -> bool:
         """Wait until every delivery that is due has been attempted."""

@@ -44,9 +44,9 @@ def test_who_may_ask(sandbox: RunningSandbox, headers: dict[str, str], status: i
 
 def test_unknown_addresses(sandbox: RunningSandbox) -> None:
     key = {"Authorization": "Bearer sk_test_1"}
-    unknown = get(sandbox, "/v1/nothing", **key)
-    assert unknown.status_code == 404 and "Unrecognized request URL (GET: /v1/nothing)" in unknown.text
-    assert requests.delete(f"{sandbox.base_url}/v1/balance", headers=key, timeout=20).status_code == 404
+    unknown = get(sandbox, "/v3/nothing", **key)
+    assert unknown.status_code == 404 and "Unrecognized request URL (GET: /v3/nothing)" in unknown.text
+    assert requests.delete(f"{sandbox.base_url}/v1/balance", headers=key, timeout=20).status_code == 501
     assert requests.post(f"{sandbox.base_url}/v1/refunds", json={"a": 1}, headers=key, timeout=20).status_code == 400
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import stripe
+from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 from ops_cli.stripe_sandbox import resources
+from ops_cli.stripe_sandbox.app import _routes
 from ops_cli.stripe_sandbox.expand import EXPANDABLE
 from ops_cli.stripe_sandbox.params import Field, Group, ListOf, NotSimulated
 from ops_cli.stripe_sandbox.registry import NOT_SIMULATED, OPERATIONS
+from tests.provider import DeskClient
 from tests.stripe_sandbox import contract
 from tests.stripe_sandbox.conftest import Host, Pay
 from tests.stripe_sandbox.receiver import Receiver
@@ -24,6 +31,12 @@ pytestmark = pytest.mark.skipif(
 )
 assert resources.__all__
 NO_LONGER_IN_SCHEMA = {"payment_method_types"}
+# Stripe's examples of what the sandbox never answers: what 501 is for, cards without a PaymentMethod, and names of a choice
+# between two of the others.
+NO_OBJECTS_OF_OURS = set(
+    "application balance_settings card deleted_card deleted_external_account external_account file_link person review "
+    "topup".split()
+)
 
 
 def published() -> dict[tuple[str, str], Json]:
@@ -41,6 +54,36 @@ SETUP_INTENTS = sorted(key for key in OPERATIONS if key[1].startswith("/v1/setup
 def test_every_operation_is_answered_or_said_not_to_be() -> None:
     assert (set(OPERATIONS) - set(SETUP_INTENTS)) | NOT_SIMULATED == set(published())
     assert not set(OPERATIONS) & NOT_SIMULATED
+
+
+def asked_by_the_sdk() -> set[tuple[str, str]]:
+    """Every operation that the SDK can ask for, by the text of its services."""
+    asked = re.compile(r'_request\(\s*"(get|post|delete)",\s*"(/v[12]/[^"]+)"')
+    files = Path(stripe.__file__).parent.rglob("_*_service.py")
+    return {(method.upper(), path) for file in files for method, path in asked.findall(file.read_text())}
+
+
+def test_whatever_else_the_sdk_can_ask_answers_501(sandbox: RunningSandbox) -> None:
+    routes = _routes().bind("sandbox")
+    known = {(method, re.sub(r"{\w+}", "{}", path)) for method, path in OPERATIONS}
+    others = {
+        (method, path) for method, path in asked_by_the_sdk() if (method, re.sub(r"{\w+}", "{}", path)) not in known
+    }
+    assert len(others) > 500
+    for method, path in others:
+        with contextlib.suppress(NotFound, MethodNotAllowed):  # answered as one that is not simulated
+            assert routes.match(path.replace("{", "").replace("}", ""), method=method)[0] not in OPERATIONS, path
+    for method, path in (
+        ("POST", "/v1/charges"),
+        ("GET", "/v1/charges/search"),
+        ("DELETE", "/v1/balance"),
+        ("GET", "/v2/core/accounts"),
+    ):
+        answer = requests.request(method, sandbox.base_url + path, auth=(sandbox.api_key, ""), timeout=20)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (501, "not_implemented")
+        assert sandbox.not_simulated()[0].startswith(f"{method} {path}: ")
+    with pytest.raises(AssertionError, match="does not simulate get"):
+        sandbox.client(DeskClient(timeout=20)).v1.topups.list()
 
 
 @pytest.mark.parametrize("key", sorted(set(OPERATIONS) - set(SETUP_INTENTS)), ids=" ".join)
@@ -109,6 +152,9 @@ def test_objects_have_the_keys_of_stripes_own_examples(
     links = {"refresh_url": "http://127.0.0.1/", "return_url": "http://127.0.0.1/"}
     picture = io.BytesIO(b"\x89PNG\r\n")
     picture.name = "stay.png"
+    bank = {"account_number": "000999999992", "country": "DE", "currency": "eur"}
+    spare = client.v1.accounts.external_accounts.create(account.id, {"bank_account": bank})
+    endpoint = client.v1.webhook_endpoints.create({"url": "http://127.0.0.1:9/", "enabled_events": ["payout.paid"]})
     ours = {
         "payment_intent": intent,
         "charge": client.v1.charges.retrieve(intent.latest_charge),
@@ -132,7 +178,12 @@ def test_objects_have_the_keys_of_stripes_own_examples(
         "reporting.report_type": report,
         "reporting.report_run": client.v1.reporting.report_runs.create({"report_type": report.id, "parameters": span}),
         "webhook_endpoint": client.v1.webhook_endpoints.list().data[0],
+        "deleted_bank_account": client.v1.accounts.external_accounts.delete(account.id, spare.id),
+        "deleted_customer": client.v1.customers.delete(customer.id),
+        "deleted_webhook_endpoint": client.v1.webhook_endpoints.delete(endpoint.id),
+        "deleted_account": client.v1.accounts.delete(host()),
     }
+    assert set(contract.fixtures()) - set(ours) == NO_OBJECTS_OF_OURS
     # Shown by Stripe only on request, or only for what this example happens to be.
     optional = {"charge": {"refunds"}, "bank_account": {"customer"}}
     for kind, shown in ours.items():
@@ -180,6 +231,11 @@ def test_the_judge_finds_what_is_wrong() -> None:
             contract.check_request(operation, pairs)
     with pytest.raises(AssertionError):
         contract.check_event({"data": {"object": bad["unknown key"]}})
+    refund, url = json.dumps(contract.fixtures()["refund"]), "http://127.0.0.1:1/v1/refunds"
+    contract.check_exchange("POST", url, "amount=5", 200, refund)
+    for sent, answered in (("surprise=1", refund), ("amount=5", refund.replace('"amount"', '"amounts"'))):
+        with pytest.raises(AssertionError):
+            contract.check_exchange("POST", url, sent, 200, answered)
     contract.check_setup_request("POST", "/v1/setup_intents/seti_1/confirm", [("payment_method", "pm_1")])
     for path in ("/v1/setup_intents", "/v1/setup_intents/seti_1/confirm"):
         with pytest.raises(AssertionError):
