@@ -199,13 +199,13 @@ TOPICS: Final[Mapping[str, Mapping[str, Words]]] = {
         "appeal_opened": Words(
             "{chargeback} of {amount} is in appeal: answer by {internal_due}",
             "The appeal of {chargeback}, booking {booking}, needs an answer; the provider’s date is {due_by}. Answer it on the "
-            "provider’s own pages, which alone take an appeal: {link}",
+            "provider’s own pages ({link}), which alone take an appeal.",
             _CHARGEBACK,
         ),
         "appeal_due": Words(
             "The appeal of {chargeback}, {amount}, is not answered yet",
             "Our own deadline for the appeal of {chargeback}, booking {booking}, has passed; the provider’s date is {due_by}. "
-            "Answer it on the provider’s own pages, which alone take an appeal: {link}",
+            "Answer it on the provider’s own pages ({link}), which alone take an appeal.",
             _CHARGEBACK,
         ),
         "chargeback_closed": Words(
