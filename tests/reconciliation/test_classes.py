@@ -521,6 +521,22 @@ def test_a_charge_that_settles_in_a_third_currency_is_compared_by_the_reference_
     assert mismatched == ({"txn_third", "txn_extra"} if is_one else set())
 
 
+def test_what_was_converted_is_found_without_a_pass_over_everything() -> None:
+    as_superuser(
+        """
+        INSERT INTO payments_balancetransaction (provider_id, type, reporting_category, source_id, amount, fee, net, currency,
+            exchange_rate, fee_details, created, available_on, payout_id, network, imported_at)
+        SELECT 'txn_' || n, 'charge', 'charge', 'ch_' || n, 5, 0, 5, 'EUR', '', '[]', now(), now(), '', '', now()
+        FROM generate_series(1, 5000) n
+        """,
+        "ANALYZE payments_balancetransaction",
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {legs.CONVERTED}", {"since": AGO, "until": NOW, "asked": NOW})
+        plan = " ".join(line for (line,) in cursor.fetchall())
+    assert "bt_converted" in plan, plan
+
+
 def test_a_charge_beside_the_payment_whose_end_the_provider_knows_and_we_do_not() -> None:
     books = Books()
     booking = books.payment().booking
