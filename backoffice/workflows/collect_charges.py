@@ -88,7 +88,7 @@ def resolve(*, charge_code: str, actor: Actor, now: datetime) -> SeenPayment | N
         return None
     if _is_open(seen, charge, wanted):
         try:
-            return _submit(charge, actor, now)
+            return _submit(charge, actor, now, again=True)
         except Indeterminate as lost:
             # As with a payment: a failure that the provider keeps answering with, and nothing to be found of it even now.
             if not lost.facts.get("answered", False) or now - charge.submitted_at <= GIVE_UP_AFTER:
@@ -169,13 +169,16 @@ def _give_up(charge_code: str, now: datetime) -> bool:
     return True
 
 
-def _submit(charge: ExtraCharge, actor: Actor, now: datetime) -> SeenPayment:
+def _submit(charge: ExtraCharge, actor: Actor, now: datetime, *, again: bool = False) -> SeenPayment:
     try:
         seen = submit.charge(charge=charge, gateway=gateway(), return_url=return_url(charge.booking.code))
     except Indeterminate:
         payments.lose_sight_of_charge(charge_code=charge.code, now=now)
         raise
     except UpstreamUnavailable as error:
+        if again:  # a provider that has no time for the repeat says nothing of what was sent before
+            payments.lose_sight_of_charge(charge_code=charge.code, now=now)
+            raise Indeterminate() from error
         _refuse(charge, str(error), actor, now)
         raise
     except ProviderError as error:

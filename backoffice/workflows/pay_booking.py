@@ -77,6 +77,7 @@ def resolve_attempt(*, attempt_id: int, actor: Actor, now: datetime) -> SeenPaym
                 return_url=return_url(payment.booking.code),
                 actor=actor,
                 now=now,
+                again=True,
             )
         except Indeterminate as lost:
             # Only a failure that the provider keeps answering with is one: where no answer came, this very call may have been

@@ -17,6 +17,8 @@ T = TypeVar("T")
 # Longer than the desk keeps the key of a request that died (90 s), which is the longest that a repeat has to wait.
 PATIENCE: Final = 200.0
 PAUSE: Final = 0.5
+# Whoever was answered that it is not known yet asks less often: every question takes from the desk what it needs to answer.
+ANSWERED: Final = 3
 
 
 class Refusal(Turned):
@@ -143,5 +145,5 @@ def wait_for(what: str, ask: Callable[[], T], *, seconds: float = PATIENCE) -> T
     while not (answer := ask()):
         if time.monotonic() > deadline:
             raise GaveUp(f"{what} did not come within {seconds:.0f} s")
-        time.sleep(PAUSE)
+        time.sleep(ANSWERED * PAUSE)
     return answer

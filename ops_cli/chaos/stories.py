@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from typing import Final
 
 from backoffice.core.money import Money
-from ops_cli.chaos.people import PATIENCE, PAUSE, Clerk, GaveUp, Refusal, Tally, Visitor, wait_for
+from ops_cli.chaos.people import ANSWERED, PATIENCE, PAUSE, Clerk, GaveUp, Refusal, Tally, Visitor, wait_for
 from ops_cli.chaos.provider import Provider
 from ops_cli.output import Failed
 from ops_cli.visitors import Browser, Turned
@@ -196,7 +196,7 @@ class Stories:
                     return
                 if no.code not in {"conflict", "illegal_transition"}:
                     raise
-                time.sleep(PAUSE)
+                time.sleep(ANSWERED * PAUSE)
                 continue
             if payment["status"] == "requires_action":
                 self._answer_bank(payment["next_action_url"], bank)

@@ -10,8 +10,8 @@ import pytest
 
 from backoffice.bookings import queries as bookings
 from backoffice.core.actor import system
-from backoffice.core.errors import StaydeskError
-from backoffice.payments.models import Payment
+from backoffice.core.errors import Conflict, Indeterminate, StaydeskError
+from backoffice.payments.models import Payment, PaymentAttempt
 from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import import_balance_transactions, keep_time
@@ -53,3 +53,34 @@ def test_a_late_repeat_whose_answer_is_lost_too_never_makes_the_guest_pay_twice(
     assert Payment.objects.get(booking=booking).charge_id == paid[0].id
     assert bookings.booking(code=booking.code).status == "confirmed"
     assert reconcile(scope="stripe", since=None, until=None, actor=system("tests"), now=now()).findings == []
+
+
+@pytest.mark.parametrize("lost", ["reset_after_commit", "error_500_after_commit"])
+def test_a_provider_without_time_for_the_repeat_says_nothing_of_what_was_sent_before(
+    sandbox: RunningSandbox, lost: str
+) -> None:
+    """The SDK repeats what was not answered; the repeat is turned away. The first had been carried out."""
+    booking = unpaid(check_in=(now() + timedelta(days=10)).date())
+    guest = factories.acting(booking.guest, now=now())
+    for effect in (lost, "error_429"):
+        sandbox.fault(effect, method="POST", path="/v1/payment_intents", times=1)
+    with pytest.raises(Indeterminate):
+        pay(booking_code=booking.code, payment_method="pm_card_visa", actor=guest, now=now())
+    with pytest.raises(Conflict):  # the first try is under way, for all that is known
+        pay(booking_code=booking.code, payment_method="pm_card_mastercard", actor=guest, now=now())
+    sandbox.advance(90)
+    keep_time.resolve_indeterminate(now=now())
+    assert bookings.booking(code=booking.code).status == "confirmed"
+    assert len(sandbox.client().v1.charges.list().data) == 1
+
+
+def test_a_try_that_was_sent_is_not_over_when_there_is_no_time_for_the_next(sandbox: RunningSandbox) -> None:
+    booking = unpaid(check_in=(now() + timedelta(days=10)).date())
+    attempt = claimed_try(booking)  # it was sent; nobody knows what became of it
+    sandbox.advance(90)
+    sandbox.fault("error_429", method="POST", path="/v1/payment_intents", times=1)
+    keep_time.resolve_indeterminate(now=now())
+    assert PaymentAttempt.objects.get(id=attempt.id).status == "indeterminate"
+    sandbox.advance(90)
+    keep_time.resolve_indeterminate(now=now())
+    assert bookings.booking(code=booking.code).status == "confirmed"

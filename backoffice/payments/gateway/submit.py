@@ -19,12 +19,14 @@ from backoffice.payments.policies.seen import SeenPayment, SeenRefund, SeenSetup
 
 
 def attempt(
-    *, attempt_id: int, gateway: Gateway, return_url: str, actor: Actor, now: datetime
+    *, attempt_id: int, gateway: Gateway, return_url: str, actor: Actor, now: datetime, again: bool = False
 ) -> SeenPayment | SeenSetup:
     """Ask the provider to carry out a claimed attempt; repeating it with the same attempt has no second effect. Where the
     payment waits for a card to be charged later, the card is made ready and no money moves.
 
-    Raises Indeterminate (the attempt is marked so), ProviderError or UpstreamUnavailable (the attempt is over)."""
+    `again` says that it has been sent before, and what came of that is not known: a provider that has no time for the
+    repeat says nothing of the first. Raises Indeterminate (the attempt is marked so), ProviderError or, sent for the first
+    time, UpstreamUnavailable (the attempt is over)."""
     outside_transaction()
     claimed = PaymentAttempt.objects.select_related("payment__booking").get(id=attempt_id)
     try:
@@ -33,6 +35,9 @@ def attempt(
         operations.lose_sight_of_attempt(attempt_id=attempt_id, now=now)
         raise
     except UpstreamUnavailable as error:
+        if again:
+            operations.lose_sight_of_attempt(attempt_id=attempt_id, now=now)
+            raise Indeterminate() from error
         operations.abandon_attempt(attempt_id=attempt_id, error=str(error), actor=actor, now=now)
         raise
     except ProviderError as error:

@@ -2,7 +2,7 @@
 
 Every method that changes something takes our idempotency key: calling again with the same key has no second effect.
 Methods raise ProviderError (the answer is no, nothing happened), Indeterminate (it may have happened; the same key will
-tell) or UpstreamUnavailable (it did not happen; repeat it).
+tell) or UpstreamUnavailable (it did not happen, nor in a try that the method made before by itself; repeat it).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import stripe as sdk
 from django.conf import settings
 
 from backoffice.payments.gateway.stripe.accounts import Accounts
-from backoffice.payments.gateway.stripe.calls import read
+from backoffice.payments.gateway.stripe.calls import counted, read
 from backoffice.payments.gateway.stripe.disputes import Disputes
 from backoffice.payments.gateway.stripe.money_in import MoneyIn
 from backoffice.payments.gateway.stripe.money_out import MoneyOut
@@ -28,7 +28,7 @@ class StripeGateway(MoneyIn, MoneyOut, Accounts, Disputes, Movements):
             api_key,
             base_addresses={"api": base, "files": base, "connect": base, "meter_events": base},
             max_network_retries=RETRIES,
-            http_client=sdk.RequestsClient(timeout=(CONNECT_SECONDS, read_seconds)),
+            http_client=counted(sdk.RequestsClient(timeout=(CONNECT_SECONDS, read_seconds))),
         )
         self._secrets = secrets
 

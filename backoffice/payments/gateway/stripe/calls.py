@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import stripe as sdk
 
@@ -37,8 +38,30 @@ class CardDeclined(Exception):
         super().__init__(code)
 
 
+class Sends(threading.local):
+    """How often the SDK has sent what this thread asks for now: it repeats what was not answered by itself."""
+
+    number = 0
+
+
+SENDS: Final = Sends()
+
+
+def counted(client: sdk.HTTPClient) -> sdk.HTTPClient:
+    """The SDK's client, every request of which is counted."""
+    send = client.request
+
+    def request(*arguments: Any, **options: Any) -> Any:
+        SENDS.number += 1
+        return send(*arguments, **options)
+
+    client.request = request  # type: ignore[method-assign]  # whichever class of client it is
+    return client
+
+
 def call(ask: Callable[[], T]) -> T:
     """Make one SDK call and translate what it raises into the port's three answers."""
+    SENDS.number = 0
     try:
         return ask()
     except sdk.CardError as error:
@@ -50,6 +73,8 @@ def call(ask: Callable[[], T]) -> T:
         code = getattr(error.error, "decline_code", None) or error.code or "declined"
         raise CardDeclined(intent.to_dict(), code, error.user_message or "") from None
     except sdk.RateLimitError:
+        if SENDS.number > 1:  # it is the repeat that is turned away: what was sent before may have been carried out
+            raise Indeterminate() from None
         raise UpstreamUnavailable(part="The payment provider") from None
     except sdk.APIConnectionError:
         # A refused connection and a lost answer look alike from here; the same key makes the repeat harmless.
