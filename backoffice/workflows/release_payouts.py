@@ -65,11 +65,13 @@ def run(*, now: datetime, actor: Actor, limit: int | None = None, dry_run: bool 
         lambda one: payouts.pay_credit(host_code=one.host_code, currency=one.amount.currency, actor=actor, now=now),
     )
     done["scheduled"] += sum(map(bool, owed_back))
-    for code, transfer in queries.transfers_come_back(now=now):
-        payouts.note_transfer_failure(
-            payout_code=code, transfer_id=transfer, failure="The transfer came back.", actor=actor, now=now
-        )
-        done["come_back"] += 1
+    come_back = jobs.each(
+        queries.transfers_come_back(now=now),
+        lambda found: payouts.note_transfer_failure(
+            payout_code=found[0], transfer_id=found[1], failure="The transfer came back.", actor=actor, now=now
+        ),
+    )
+    done["come_back"] += sum(map(bool, come_back))
     if not queries.stop_of_payouts():
         _each(
             jobs.turn(ask=partial(queries.transfers_lost, now=now), now=now),

@@ -60,7 +60,8 @@ def pytest_command(given: Sequence[str], *, with_long: bool) -> list[str]:
     """The pytest command: parallel by file and without the long tests, unless the caller's arguments say otherwise."""
     extra: list[str] = []
     if not _mentions(given, "-n", "--numprocesses", "--pdb", "--trace", "-p"):
-        extra += ["-n", str(max(2, min(8, os.cpu_count() or 2))), "--dist", "loadfile"]
+        # One more than there are cores: a quarter of the time a test waits for a desk, a browser or a silent provider.
+        extra += ["-n", str(min(8, (os.cpu_count() or 2) + 1)), "--dist", "loadfile"]
     if not with_long and not _mentions(given, "-m", "--markexpr"):
         extra += ["-m", "not long"]
     return python("-m", "pytest", *extra, *given)
