@@ -49,14 +49,7 @@ def test_no_address_escapes_the_walks(world: World) -> None:
     assert unnamed == ["(?P<url>.*)$"]  # the last resort: 404
 
 
-# Each role is walked over every address with `--long`; the one that may least, the one that may most and one between always.
-ALWAYS = {"nobody", "support_l1", "finance"}
-
-
-@pytest.mark.parametrize(
-    "role",
-    [role if role in ALWAYS else pytest.param(role, marks=pytest.mark.long) for role in (*ROLES, "nobody")],
-)
+@pytest.mark.parametrize("role", [*ROLES, "nobody"])
 def test_every_address_asks_the_grants_of_every_role(world: World, role: str) -> None:
     client, held = world.client(role), verbs_of(role)
     for address in addresses(world):

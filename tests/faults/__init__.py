@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 
-def four_of_five_are_long(stories: Iterable[str]) -> list[Any]:
-    """Each story is cut at every commit and call, which takes its time: a fifth of them always run, all with `--long`."""
+def two_of_three_are_long(stories: Iterable[str]) -> list[Any]:
+    """Each story is cut at every commit and call, which takes its time: a third of them always run, all with `--long`."""
     return [
-        pytest.param(story, marks=pytest.mark.long) if number % 5 else story for number, story in enumerate(stories)
+        pytest.param(story, marks=pytest.mark.long) if number % 3 else story for number, story in enumerate(stories)
     ]

@@ -26,8 +26,8 @@ from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import charge_later, collect_charges, decide_request, import_balance_transactions, keep_time
 from backoffice.workflows.pay_booking import pay
 from tests import factories
-from tests.faults import four_of_five_are_long
 from tests.faults import test_crash_points as crash
+from tests.faults import two_of_three_are_long
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.steps import ROOMS, now
 from tests.workflows.test_instalments import use_another_card
@@ -242,7 +242,7 @@ STORIES: dict[str, tuple[Callable[[RunningSandbox], Booking], Callable[[Booking]
 WITHOUT_A_CALL = {"a saved card is given up", "nobody pays in time"}
 
 
-@pytest.mark.parametrize("story", four_of_five_are_long(STORIES))
+@pytest.mark.parametrize("story", two_of_three_are_long(STORIES))
 def test_wherever_the_power_is_cut_it_ends_as_if_nothing_had_happened(sandbox: RunningSandbox, story: str) -> None:
     begin, act = STORIES[story]
     moments = crash.cut_everywhere(

@@ -18,8 +18,8 @@ from backoffice.payments.models import Chargeback, EvidenceFile, Payment, Refund
 from backoffice.payouts.models import Payout
 from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import import_balance_transactions, refund_booking, work_chargebacks
-from tests.faults import four_of_five_are_long
 from tests.faults import test_crash_points as cutting
+from tests.faults import two_of_three_are_long
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.steps import ROOMS, now, paid
 from tests.workflows.test_chargebacks import (
@@ -166,7 +166,7 @@ STORIES: dict[str, tuple[Callable[[RunningSandbox], str], Callable[[str], None]]
 }
 
 
-@pytest.mark.parametrize("story", four_of_five_are_long(STORIES))
+@pytest.mark.parametrize("story", two_of_three_are_long(STORIES))
 def test_wherever_the_power_is_cut_it_ends_as_if_nothing_had_happened(sandbox: RunningSandbox, story: str) -> None:
     finance()  # somebody to be told
     begin, act = STORIES[story]

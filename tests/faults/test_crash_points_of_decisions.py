@@ -28,7 +28,7 @@ from backoffice.reconciliation import operations as reconciliation
 from backoffice.reconciliation.policies import SeenStatementLine
 from backoffice.workflows import follow_bank_payouts, import_balance_transactions
 from tests import factories
-from tests.faults import four_of_five_are_long
+from tests.faults import two_of_three_are_long
 from tests.faults.test_crash_points import cut_everywhere
 from tests.payments.test_repayments import came_back, repay
 from tests.stripe_sandbox.server import RunningSandbox
@@ -199,7 +199,7 @@ STORIES: dict[str, Story] = {
 }
 
 
-@pytest.mark.parametrize("story", four_of_five_are_long(STORIES))
+@pytest.mark.parametrize("story", two_of_three_are_long(STORIES))
 def test_wherever_the_power_is_cut_it_ends_as_if_nothing_had_happened(sandbox: RunningSandbox, story: str) -> None:
     _second()  # somebody to decide
     begin, act, end = STORIES[story]

@@ -21,8 +21,8 @@ from backoffice.workflows import apply_provider_event as events
 from backoffice.workflows import claw_back, import_balance_transactions, keep_time, onboard_host, sweep_earnings
 from tests import factories
 from tests.factories import SYSTEM
-from tests.faults import four_of_five_are_long
 from tests.faults import test_crash_points as cutting
+from tests.faults import two_of_three_are_long
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.hosts import owes, sent
 from tests.workflows.steps import ROOMS, now, payouts_that_do_not_add_up
@@ -129,7 +129,7 @@ STORIES: dict[str, Story] = {
 }
 
 
-@pytest.mark.parametrize("story", four_of_five_are_long(STORIES))
+@pytest.mark.parametrize("story", two_of_three_are_long(STORIES))
 def test_wherever_the_power_is_cut_it_ends_as_if_nothing_had_happened(sandbox: RunningSandbox, story: str) -> None:
     begin, act, end = STORIES[story]
     moments = cutting.cut_everywhere(

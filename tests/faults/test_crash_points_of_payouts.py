@@ -27,8 +27,8 @@ from backoffice.reporting.queries import health
 from backoffice.workflows import collect_charges, import_balance_transactions, keep_time, release_payouts
 from tests import factories
 from tests.factories import SYSTEM
-from tests.faults import four_of_five_are_long
 from tests.faults import test_crash_points as cutting
+from tests.faults import two_of_three_are_long
 from tests.faults.test_crash_points import Power, PowerCut, powered
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.hosts import onboarded, owes
@@ -166,7 +166,7 @@ STORIES: dict[str, Callable[[RunningSandbox, User], Booking]] = {
 }
 
 
-@pytest.mark.parametrize("story", four_of_five_are_long(STORIES))
+@pytest.mark.parametrize("story", two_of_three_are_long(STORIES))
 def test_wherever_the_power_is_cut_each_host_is_paid_once(sandbox: RunningSandbox, story: str) -> None:
     begin, uncut = STORIES[story], Power()
     host = host_of_old(sandbox)

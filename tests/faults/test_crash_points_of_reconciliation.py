@@ -27,7 +27,7 @@ from backoffice.reconciliation.policies import SeenStatementLine
 from backoffice.reconciliation.provider import reconcile, resume
 from tests import factories
 from tests.factories import NOW
-from tests.faults import four_of_five_are_long
+from tests.faults import two_of_three_are_long
 from tests.faults.test_crash_points import cut_everywhere
 from tests.reconciliation.steps import ACTOR, DAY, arrived, bank, compared, post, swept
 from tests.stripe_sandbox.server import RunningSandbox
@@ -299,7 +299,7 @@ STORIES: dict[str, Story] = {
 }
 
 
-@pytest.mark.parametrize("story", four_of_five_are_long(STORIES))
+@pytest.mark.parametrize("story", two_of_three_are_long(STORIES))
 def test_wherever_the_power_is_cut_it_ends_as_if_nothing_had_happened(story: str) -> None:
     _person("Mia"), _person("Chad")
     begin, act, recover, end = STORIES[story]

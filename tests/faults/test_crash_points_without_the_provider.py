@@ -36,7 +36,7 @@ from backoffice.people.models import User
 from backoffice.workflows import cancel_booking, claw_back, collect_charges, keep_time, mark_no_show, refund_booking
 from tests import factories
 from tests.factories import NOW, SYSTEM
-from tests.faults import four_of_five_are_long
+from tests.faults import two_of_three_are_long
 from tests.faults.test_crash_points import cut_everywhere
 from tests.payouts.stays import host, paid_stay, release_all
 from tests.workflows.hosts import owes
@@ -601,7 +601,7 @@ STORIES: dict[str, tuple[Callable[[], Case], Callable[[Case], object]]] = {
 }
 
 
-@pytest.mark.parametrize("story", four_of_five_are_long(STORIES))
+@pytest.mark.parametrize("story", two_of_three_are_long(STORIES))
 def test_wherever_the_power_is_cut_it_ends_as_if_nothing_had_happened(story: str) -> None:
     for role in ROLES:
         _staff(role)

@@ -727,7 +727,7 @@ def walk(sandbox: RunningSandbox, *, examples: int, steps: int, shrink: bool = F
 
 
 def test_a_few_walks(sandbox: RunningSandbox) -> None:
-    walk(sandbox, examples=3, steps=25)
+    walk(sandbox, examples=4, steps=25)
 
 
 @pytest.mark.long
