@@ -150,9 +150,7 @@ class Environment:
         meter.say(f"installing {total} pinned packages", now=True)
         self.notes.mkdir(exist_ok=True)
         self.unfinished.touch()
-        # What is never imported need not be compiled: each module is when it is first imported, in a third of the time.
         pip = [str(self.python), "-I", "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
-        pip.append("--no-compile")
         try:
             self._pip(pip, pins, meter, total)
         except Failed:
@@ -161,11 +159,9 @@ class Environment:
         self._remember(which)
 
     def _pip(self, pip: list[str], pins: Path, meter: Meter, total: int) -> None:
-        self._run(
-            [*pip, "--require-hashes", "--no-deps", "--only-binary=:all:", "--progress-bar=off", "-r", str(pins)],
-            meter=meter,
-            total=total,
-        )
+        # Most modules are never imported: each is compiled when it first is, not all of them here.
+        how = ["--require-hashes", "--no-deps", "--only-binary=:all:", "--no-compile", "--progress-bar=off"]
+        self._run([*pip, *how, "-r", str(pins)], meter=meter, total=total)
 
     def _remember(self, which: str) -> None:
         # The pins of `test` contain those of `run` (a test sees to it).
