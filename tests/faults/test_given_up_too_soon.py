@@ -11,14 +11,16 @@ import pytest
 from backoffice.bookings import queries as bookings
 from backoffice.core.actor import system
 from backoffice.core.errors import Conflict, Indeterminate, StaydeskError
-from backoffice.payments.models import Payment, PaymentAttempt
+from backoffice.payments import operations as payments
+from backoffice.payments.models import ExtraCharge, Payment, PaymentAttempt
 from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import apply_provider_event as events
-from backoffice.workflows import import_balance_transactions, keep_time
+from backoffice.workflows import collect_charges, import_balance_transactions, keep_time
 from backoffice.workflows.pay_booking import GIVE_UP_AFTER, pay
 from tests import factories
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.steps import ROOMS, claimed_try, now, unpaid
+from tests.workflows.test_instalments import due, long_stay, taken, until
 
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 CARRIED_OUT = ("error_500_after_commit", "reset_after_commit", "timeout_after_commit")
@@ -84,3 +86,54 @@ def test_a_try_that_was_sent_is_not_over_when_there_is_no_time_for_the_next(sand
     sandbox.advance(90)
     keep_time.resolve_indeterminate(now=now())
     assert bookings.booking(code=booking.code).status == "confirmed"
+
+
+# Charges beside the payment --------------------------------------------------------------------------------------------
+
+
+def day_of_an_instalment(sandbox: RunningSandbox) -> ExtraCharge:
+    """A long stay whose second month is to be charged now."""
+    (charge,) = due(long_stay(nights=60))
+    until(sandbox, charge.due_at)
+    return charge
+
+
+def captured_once(sandbox: RunningSandbox, charge: ExtraCharge) -> None:
+    """Asked for again, as the runs do for a day: the guest has paid each month once, and all of it is explained."""
+    for seconds in (90, 86_400):
+        sandbox.advance(seconds)
+        collect_charges.run(now=now())
+        events.poll(now=now())
+        events.apply_due(now=now())
+        import_balance_transactions.run(now=now())
+    charge.refresh_from_db()
+    assert charge.status == "captured"
+    assert taken(sandbox) == sorted([charge.amount, charge.booking.payment.amount])
+    assert reconcile(scope="stripe", since=None, until=None, actor=system("tests"), now=now()).findings == []
+
+
+def test_nor_does_it_of_an_instalment(sandbox: RunningSandbox) -> None:
+    charge = day_of_an_instalment(sandbox)
+    guest = factories.acting(charge.booking.guest, now=now())
+    for effect in ("reset_after_commit", "error_429"):
+        sandbox.fault(effect, method="POST", path="/v1/payment_intents", times=1)
+    with pytest.raises(Indeterminate):
+        collect_charges.charge(charge_code=charge.code, actor=collect_charges.ACTOR, now=now())
+    charge.refresh_from_db()
+    assert (charge.status, charge.tries) == ("indeterminate", 1)
+    with pytest.raises(Conflict, match="being paid at this moment"):
+        collect_charges.pay(charge_code=charge.code, payment_method="pm_card_mastercard", actor=guest, now=now())
+    captured_once(sandbox, charge)
+
+
+def test_an_instalment_that_was_sent_is_not_over_when_there_is_no_time_for_the_next(sandbox: RunningSandbox) -> None:
+    charge = day_of_an_instalment(sandbox)
+    # It was sent; nobody knows what became of it.
+    payments.claim_charge(charge_code=charge.code, actor=collect_charges.ACTOR, now=now())
+    sandbox.advance(90)
+    sandbox.fault("error_429", method="POST", path="/v1/payment_intents", times=1)
+    collect_charges.resolve_unanswered(now=now())
+    charge.refresh_from_db()
+    assert (charge.status, charge.tries) == ("indeterminate", 1)
+    captured_once(sandbox, charge)
+    assert charge.tries == 1, "it was the same try, under the same key"
