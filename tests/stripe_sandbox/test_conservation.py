@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import stripe
@@ -23,6 +22,28 @@ NUMBERS = ["000123456789", "000111111116"]
 MOVING = ("transfer", "transfer_refund", "payment", "payment_refund", "connect_collection_transfer")
 AMOUNTS = st.integers(1_000, 90_000)
 PICK = st.integers(0, 50)
+SETTLING = 60  # seconds, within which a charge has left its balance transaction
+
+
+class Refusal(NamedTuple):
+    """A reason for which the provider says no, with the code and the parameter that it names."""
+
+    holds: bool
+    code: str | None
+    param: str | None
+
+
+def answered(ask: Callable[[], Any], *because: Refusal) -> Any:
+    """What was answered, None for a refusal: one there is where one of these reasons holds, and by the first that does;
+    where none holds there is none."""
+    reason = next((refusal[1:] for refusal in because if refusal.holds), None)
+    try:
+        answer = ask()
+    except stripe.InvalidRequestError as refused:
+        assert (refused.code, refused.param) == reason, refused
+        return None
+    assert reason is None, f"this should have been refused: {reason}"
+    return answer
 
 
 def sums(*parts: list[Any]) -> dict[str, int]:
@@ -70,18 +91,19 @@ def test_money_is_neither_made_nor_lost(world: RunningSandbox) -> None:
             """A host is paid at once, so that reversals and bank payouts have something to work on."""
             self.pay(amount=amount, card="pm_card_bypassPending", currency="eur")
             params: Any = {"currency": "eur", "destination": self.hosts[host], "source_transaction": self.charges[-1]}
-            try:
-                self.transfers.append(self.client.v1.transfers.create(params).id)
-            except stripe.InvalidRequestError as refused:
-                self.is_because_a_bank_sent_money_back(refused, self.hosts[host])
+            self.send(params, self.has_lost_its_bank(self.hosts[host]))  # it covers itself: nothing else is in its way
 
-        def is_because_a_bank_sent_money_back(self, refused: stripe.InvalidRequestError, host: str) -> None:
-            """The only refusal of what covers itself: an account whose bank account is not used any more gets nothing."""
-            if refused.code != "insufficient_capabilities_for_transfer":
-                raise refused
+        def send(self, params: Any, *because: Refusal) -> None:
+            sent = answered(lambda: self.client.v1.transfers.create(params), *because)
+            if sent is not None:
+                self.transfers.append(sent.id)
+
+        def has_lost_its_bank(self, host: str) -> Refusal:
+            """An account whose bank account sent money back is not used until it is replaced, and gets nothing."""
             account: Any = self.client.v1.accounts.retrieve(host)
-            assert account.capabilities.transfers == "inactive"
-            assert [bank.status for bank in account.external_accounts.data] == ["errored"]
+            lost = [bank.status for bank in account.external_accounts.data] == ["errored"]
+            assert account.capabilities.transfers == ("inactive" if lost else "active")
+            return Refusal(lost, "insufficient_capabilities_for_transfer", None)
 
         @rule(host=st.integers(0, 1), amount=AMOUNTS, card=st.sampled_from(CARDS))
         def pay_directly(self, host: int, amount: int, card: str) -> None:
@@ -96,35 +118,75 @@ def test_money_is_neither_made_nor_lost(world: RunningSandbox) -> None:
         def transfer(self, which: int, host: int, amount: int, bound: bool) -> None:
             params: Any = {"amount": amount, "currency": "eur", "destination": self.hosts[host]}
             if bound and self.charges:
-                params["source_transaction"] = self.charges[which % len(self.charges)]
-            with contextlib.suppress(stripe.InvalidRequestError):
-                self.transfers.append(self.client.v1.transfers.create(params).id)
+                params["source_transaction"] = charge = self.charges[which % len(self.charges)]
+                settled, currency = self.settled(charge)
+                left = settled - self.taken_of_charges()[charge]
+                because = [Refusal(currency != "eur", None, "currency"), Refusal(amount > left, None, "amount")]
+            else:
+                because = [Refusal(amount > self.available(), "balance_insufficient", None)]
+            self.send(params, self.has_lost_its_bank(self.hosts[host]), *because)
+
+        def settled(self, charge: str) -> tuple[int, str]:
+            """What a charge left in our balance, and in which currency: minor units."""
+            shown: Any = self.client.v1.charges.retrieve(charge, {"expand": ["balance_transaction"]})
+            if shown.balance_transaction is None:
+                world.advance(SETTLING)
+                shown = self.client.v1.charges.retrieve(charge, {"expand": ["balance_transaction"]})
+            return shown.balance_transaction.amount, shown.balance_transaction.currency
+
+        def taken_of_charges(self) -> dict[str, int]:
+            """What transfers took of each charge and have not brought back, minor units."""
+            taken: dict[str, int] = defaultdict(int)
+            for transfer in self.client.v1.transfers.list({"limit": 100}).data:
+                if transfer.source_transaction:
+                    taken[str(transfer.source_transaction)] += transfer.amount - transfer.amount_reversed
+            return taken
+
+        def available(self, account: str | None = None) -> int:
+            """What could leave a balance now, euro cents."""
+            return sums(self.balance_of(account).available)["eur"]
 
         @rule(which=PICK, amount=AMOUNTS)
         def reverse(self, which: int, amount: int) -> None:
             if self.transfers:
-                with contextlib.suppress(stripe.InvalidRequestError):
-                    transfer = self.transfers[which % len(self.transfers)]
-                    self.client.v1.transfers.reversals.create(transfer, {"amount": amount})
+                transfer = self.client.v1.transfers.retrieve(self.transfers[which % len(self.transfers)])
+                left = transfer.amount - transfer.amount_reversed
+                answered(
+                    lambda: self.client.v1.transfers.reversals.create(transfer.id, {"amount": amount}),
+                    Refusal(left == 0, None, "id"),
+                    Refusal(amount > left, None, "amount"),
+                    Refusal(amount > self.available(str(transfer.destination)), "balance_insufficient", None),
+                )
 
         @rule(which=PICK, amount=AMOUNTS)
         def refund(self, which: int, amount: int) -> None:
             if self.charges:
-                with contextlib.suppress(stripe.InvalidRequestError):
-                    self.client.v1.refunds.create({"charge": self.charges[which % len(self.charges)], "amount": amount})
+                charge = self.client.v1.charges.retrieve(self.charges[which % len(self.charges)])
+                disputes = self.client.v1.disputes.list({"charge": charge.id, "limit": 100}).data
+                left = charge.amount - charge.amount_refunded
+                answered(
+                    lambda: self.client.v1.refunds.create({"charge": charge.id, "amount": amount}),
+                    Refusal(any(not each.is_charge_refundable for each in disputes), "charge_disputed", "charge"),
+                    Refusal(left == 0, "charge_already_refunded", "charge"),
+                    Refusal(amount > left, None, "amount"),
+                )
 
         @rule(words=st.sampled_from(["winning_evidence", "losing_evidence", "escalate_inquiry_evidence"]), which=PICK)
         def answer(self, words: str, which: int) -> None:
             disputes = self.client.v1.disputes.list().data
             if disputes:
-                with contextlib.suppress(stripe.InvalidRequestError):
-                    dispute = disputes[which % len(disputes)].id
-                    self.client.v1.disputes.update(dispute, {"evidence": {"uncategorized_text": words}})
+                dispute = disputes[which % len(disputes)]
+                answered(
+                    lambda: self.client.v1.disputes.update(dispute.id, {"evidence": {"uncategorized_text": words}}),
+                    Refusal(not dispute.status.endswith("needs_response"), None, "evidence"),
+                )
 
         @rule(amount=AMOUNTS)
         def sweep(self, amount: int) -> None:
-            with contextlib.suppress(stripe.InvalidRequestError):
-                self.client.v1.payouts.create({"amount": amount, "currency": "eur"})
+            answered(
+                lambda: self.client.v1.payouts.create({"amount": amount, "currency": "eur"}),
+                Refusal(amount > self.available(), "balance_insufficient", "amount"),
+            )
 
         @rule(days=st.sampled_from([0.1, 1, 4, 16]))
         def wait(self, days: float) -> None:
@@ -169,13 +231,8 @@ def test_money_is_neither_made_nor_lost(world: RunningSandbox) -> None:
                     assert sum(row.net for row in lines) == 0
 
         def transfers_stay_within_their_charge(self) -> None:
-            taken: dict[str, int] = defaultdict(int)
-            for transfer in self.client.v1.transfers.list({"limit": 100}).data:
-                if transfer.source_transaction:
-                    taken[str(transfer.source_transaction)] += transfer.amount - transfer.amount_reversed
-            for charge, amount in taken.items():
-                shown: Any = self.client.v1.charges.retrieve(charge, {"expand": ["balance_transaction"]})
-                assert amount <= shown.balance_transaction.amount
+            for charge, amount in self.taken_of_charges().items():
+                assert amount <= self.settled(charge)[0]
 
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Marketplace,
