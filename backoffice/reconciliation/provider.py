@@ -31,8 +31,8 @@ AHEAD: Final = timedelta(minutes=5)
 BEGINNING: Final = timedelta(days=400)
 # The balance is asked before and after the movements: it must not have moved in between. A busy desk gets a few tries.
 TRIES: Final = 5
-# A dry run looks from one snapshot from its first step to its last: what somebody changes meanwhile it cannot write over, and
-# looks anew. So often; what PostgreSQL says then is that a row has changed, or that two wait for each other.
+# A dry run looks from one snapshot: what somebody has changed since and the bank's lines would change too it cannot write
+# over, and looks anew. So often; what PostgreSQL says then is that a row has changed, or that two wait for each other.
 LOOKS: Final = 5
 CHANGED_MEANWHILE: Final = frozenset({"40001", "40P01"})
 # Whoever reads more differences than this reads the breaks.
@@ -178,8 +178,8 @@ def _keep(statement: Iterable[SeenStatementLine], run: Run, handle: jobs.Run, ac
 def _compare(
     run: Run, handle: jobs.Run, actor: Actor, *, chunk: int, statement: Iterable[SeenStatementLine] = ()
 ) -> Reconciliation:
-    """From the checkpoint to the end. A dry run takes the same path, in a transaction that is rolled back, and begins it again
-    where somebody has changed what it was about to write.
+    """From the checkpoint to the end. A dry run compares from one snapshot, writes no break, and begins again where somebody
+    has changed what the bank's lines would change.
 
     Raises UpstreamUnavailable when that happened each time."""
     if not run.dry_run:
@@ -187,7 +187,7 @@ def _compare(
     said = list(statement)
     for _ in range(LOOKS):
         try:
-            return _look(run, handle, actor, chunk, said)
+            return _look(run, handle, actor, said)
         except OperationalError as error:
             if getattr(error.__cause__, "sqlstate", "") not in CHANGED_MEANWHILE:
                 raise
@@ -199,34 +199,42 @@ def _compare(
     )
 
 
-def _look(
-    run: Run, handle: jobs.Run, actor: Actor, chunk: int, statement: Sequence[SeenStatementLine]
-) -> Reconciliation:
+def _look(run: Run, handle: jobs.Run, actor: Actor, statement: Sequence[SeenStatementLine]) -> Reconciliation:
+    """What a run would find, of which nothing stays. The bank's lines are kept and matched as ever, to see what then stands,
+    and at once taken back: whoever decides a match waits no longer than that."""
+
+    def by_the_bank() -> None:
+        operations.hold_open_still()
+        _keep(statement, run, handle, actor)
+        operations.match_lines(actor=actor, now=handle.now())
+
     try:
         with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            if "bank" in SCOPES[run.scope]:
-                operations.hold_open_still()
-            _keep(statement, run, handle, actor)
-            outcome = _steps(run, handle, actor, chunk)
+            trial = by_the_bank if "bank" in SCOPES[run.scope] else None
+            operations.classify(run=run, now=handle.now(), trial=trial)
+            differences = queries.shown(run=run, most=SHOWN)
+            operations.sum_up(run=run, now=handle.now())
             raise _DryRun
     except _DryRun:
         operations.discard(run=run)
-        return outcome
+        return _counted(Reconciliation(run, differences), handle)
 
 
 def _steps(run: Run, handle: jobs.Run, actor: Actor, chunk: int) -> Reconciliation:
     if run.checkpoint["step"] == "staged":
         if "bank" in SCOPES[run.scope]:  # repeating it posts nothing again
-            posted = operations.match_lines(actor=actor, now=handle.now())
-            handle.count(**({} if run.dry_run else posted))  # a dry run posts nothing, however often it looks
+            handle.count(**operations.match_lines(actor=actor, now=handle.now()))
         operations.classify(run=run, now=handle.now())
     operations.write(run=run, now=handle.now(), chunk=chunk, tell=handle.progress)
     differences = queries.shown(run=run, most=SHOWN)
     operations.finish(run=run, now=handle.now())
-    outcome = Reconciliation(run, differences)
-    handle.count(lines=run.lines, matched=run.matched, breaks=outcome.found)
+    return _counted(Reconciliation(run, differences), handle)
+
+
+def _counted(outcome: Reconciliation, handle: jobs.Run) -> Reconciliation:
+    handle.count(lines=outcome.run.lines, matched=outcome.run.matched, breaks=outcome.found)
     return outcome
 
 

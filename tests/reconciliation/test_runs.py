@@ -320,14 +320,61 @@ def test_a_dry_run_that_is_broken_off_is_never_gone_on_with(
 # Beside a dry run, which keeps one snapshot to its end, the desk goes on --------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["a movement is imported", "the line is posted", "a note is written"])
+@pytest.mark.parametrize(
+    "what", ["a match is confirmed", "a line is written off", "a note is written", "the same statement arrives"]
+)
+def test_nobody_waits_for_a_dry_run_that_compares(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """What it took to see what the bank's lines come to is let go before it compares; then it goes on from its snapshot."""
+    at = now()
+    swept("po_1", 10_000, at=at)
+    said = [bank(4_242, on=at.date(), text="Aunt Agatha")]
+    here = [bank(10_000, on=(at + 2 * DAY).date()), bank(50, on=at.date(), text="who knows")]
+    reconcile(scope="bank", since=None, until=None, actor=ACTOR, now=at, statement=here)
+    match, found = queries.proposals().get(), Break.objects.get(key="1160 po_1")
+    mia, chad = (factories.acting(factories.staff("finance", name=name, now=at)) for name in ("Mia", "Chad"))
+    lost = Break.objects.get(cls="bank_unidentified", at_risk=50)
+    if what == "a line is written off":
+        lost = operations.propose_write_off(code=lost.code, reason="Nobody's", actor=mia, now=at)
+    meanwhile: dict[str, Callable[[], Any]] = {
+        "a match is confirmed": lambda: operations.decide_matches(
+            code=found.code, match_ids=[match.pk], confirm=True, reason="The bank says so", actor=mia, now=at
+        ),
+        "a line is written off": lambda: operations.decide_write_off(
+            code=lost.code, approve=True, reason="Agreed", version=lost.version, actor=chad, now=at
+        ),
+        "a note is written": lambda: operations.note(code=found.code, text="asked the bank", actor=mia, now=at),
+        "the same statement arrives": lambda: (
+            operations.import_lines(lines=said, actor=ACTOR, now=at),
+            operations.match_lines(actor=ACTOR, now=at),
+        ),
+    }
+
+    def look() -> list[tuple[str, int]]:
+        seen = reconcile(scope="all", since=None, until=None, actor=ACTOR, now=at, dry_run=True, statement=said)
+        return sorted((each.cls, each.difference) for each in seen.differences)
+
+    alone = look()
+    compared_now = []
+    digest = queries.input_digest
+
+    def comparing(*, run: Run) -> Any:
+        compared_now.append(run.pk)
+        elsewhere(meanwhile[what], patience="3s")
+        return digest(run=run)
+
+    monkeypatch.setattr(queries, "input_digest", comparing)
+    assert look() == alone and len(compared_now) == 1, "it has looked once"
+    assert ("bank_unidentified", 4_242) in alone and Run.objects.count() == 1
+
+
+@pytest.mark.parametrize("what", ["a movement is imported", "the line is posted"])
 def test_what_changes_beside_a_dry_run_is_looked_at_anew(
     sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     swept("po_1", 10_000, trace="TRACE123ABC", at=now())
     reconcile(scope="bank", since=None, until=None, actor=ACTOR, now=now())
-    found = Break.objects.get()
-    finance = factories.acting(factories.staff("finance", now=now()))
     line = bank(10_000, on=now().date(), trace="TRACE123ABC")
     at = now()
     meanwhile: dict[str, tuple[str, Callable[[], Any]]] = {
@@ -338,10 +385,6 @@ def test_what_changes_beside_a_dry_run_is_looked_at_anew(
         "the line is posted": (
             "import_lines",
             lambda: post("bank:other", "bank.line", [("1010", line.account, 5), ("1160", "po_1", -5)], at=at),
-        ),
-        "a note is written": (
-            "write",
-            lambda: operations.note(code=found.code, text="asked the bank", actor=finance, now=at),
         ),
     }
     step, act = meanwhile[what]
@@ -372,9 +415,13 @@ def beside(patch: pytest.MonkeyPatch, step: str, act: Callable[[], Any], *, time
     return taken
 
 
-def elsewhere(act: Callable[[], Any]) -> None:
+def elsewhere(act: Callable[[], Any], *, patience: str = "60s") -> None:
+    """Act over another connection, which waits for a lock no longer than its `patience`."""
+
     def acting() -> None:
         try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT set_config('lock_timeout', %s, false)", [patience])
             act()
         finally:
             connections.close_all()
@@ -409,16 +456,19 @@ def test_a_dry_run_that_waits_for_somebody_looks_anew_at_what_they_have_done(san
 def test_a_dry_run_that_never_has_a_quiet_moment_says_so_and_leaves_nothing(
     sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    swept("po_1", 10_000, at=now())
-    reconcile(scope="bank", since=None, until=None, actor=ACTOR, now=now())
-    found = Break.objects.get()
-    finance = factories.acting(factories.staff("finance", now=now()))
-    note = lambda: operations.note(code=found.code, text="again", actor=finance, now=NOW)  # noqa: E731
-    tries = beside(monkeypatch, "write", note, times=provider.LOOKS)
+    at = now()
+    swept("po_1", 10_000, trace="TRACE123ABC", at=at)
+    said = [bank(10_000, on=at.date(), trace="TRACE123ABC")]
+    ids = itertools.count()
+
+    def takes_some_back() -> None:
+        imported(moved(f"txn_{next(ids)}", source="po_1", category="payout_reversal", net=1), at=at)
+
+    tries = beside(monkeypatch, "match_lines", takes_some_back, times=provider.LOOKS)
     with pytest.raises(UpstreamUnavailable, match=r"changed each of the 5 times .* Run it again in a moment"):
-        reconcile(scope="bank", since=None, until=None, actor=ACTOR, now=now(), dry_run=True)
+        reconcile(scope="bank", since=None, until=None, actor=ACTOR, now=at, dry_run=True, statement=said)
     assert len(tries) == provider.LOOKS
-    assert Run.objects.count() == 1 and not StagedDifference.objects.exists()
+    assert not Run.objects.exists() and not StagedDifference.objects.exists() and not StatementLine.objects.exists()
     assert JobRun.objects.filter(name="reconcile.bank").latest("id").status == "failed"
 
 

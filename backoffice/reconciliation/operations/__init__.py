@@ -21,6 +21,7 @@ from backoffice.reconciliation.operations.runs import (
     is_staged,
     leave_out_balance,
     stage,
+    sum_up,
     write,
 )
 from backoffice.reconciliation.operations.statements import hold_open_still, import_lines, match_lines
@@ -46,6 +47,7 @@ __all__ = [
     "proposed_write_off",
     "resolve",
     "stage",
+    "sum_up",
     "take",
     "write",
 ]

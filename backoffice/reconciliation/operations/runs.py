@@ -110,10 +110,24 @@ FROM (SELECT id, row_number() OVER (ORDER BY leg COLLATE "C", key COLLATE "C", c
       FROM reconciliation_stageddifference WHERE run_id = %(run)s) ordered
 WHERE staged.id = ordered.id
 """
+# What stands on the clearing accounts, of the legs that are compared.
+_STANDING: Final = f"""
+SELECT * FROM ({legs.CLEARING}) AS standing
+    (leg, key, fact, hits, difference, at_risk, currency, subject, occurred_at, detail)
+WHERE leg = ANY(%(compared)s)
+"""  # noqa: S608  # a constant of the legs
+_STAGE_STANDING: Final = (
+    "COPY reconciliation_stageddifference "
+    "(run_id, leg, key, fact, hits, difference, at_risk, currency, subject, occurred_at, detail) FROM STDIN"
+)
 _WATERMARKS: Final = """
 SELECT (SELECT max(id) FROM ledger_journal), (SELECT max(id) FROM payments_balancetransaction),
        (SELECT max(id) FROM reconciliation_statementline)
 """
+
+
+class _TakenBack(Exception):
+    """Rolls a trial back, once it has been seen what comes of it."""
 
 
 def begin(
@@ -238,9 +252,12 @@ def is_staged(*, run: Run) -> bool:
     return "step" in run.checkpoint
 
 
-def classify(*, run: Run, now: datetime) -> None:
+def classify(*, run: Run, now: datetime, trial: Callable[[], None] | None = None) -> None:
     """Compare both sides from one snapshot (REPEATABLE READ) and lay down every difference, with its place in the order of
-    writing. Movements that are equal are kept as matches."""
+    writing. Movements that are equal are kept as matches.
+
+    With a `trial`, what stands on clearing accounts is compared as it would be after it; what the trial writes is taken back
+    and what it locks is let go before anything else is compared, so that nobody waits for the rest."""
     outermost = not connection.in_atomic_block
     with transaction.atomic():
         if outermost:
@@ -249,10 +266,12 @@ def classify(*, run: Run, now: datetime) -> None:
         compared = _legs(run)
         asked = datetime.fromisoformat(run.checkpoint["asked"])
         values = _values(run, asked, now)
-        ours = _mirror(run, asked) if {"balance", "line"} & set(compared) else queries.Mirror({}, {}, 0)
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL work_mem = '96MB'")  # a million movements are hashed in one piece
             StagedDifference.objects.filter(run=run).delete()
+            if {"bank", "clearing"} & set(compared):
+                _compare_standing(cursor, run, values, trial)
+            ours = _mirror(run, asked) if {"balance", "line"} & set(compared) else queries.Mirror({}, {}, 0)
             for sql in _found_by(compared):
                 cursor.execute(_INTO.format(found=sql), values)
             if "line" in compared:
@@ -303,11 +322,16 @@ def finish(*, run: Run, now: datetime) -> Run:
     """Heal what this run looked for and did not find, seal its digest, and clear what it had laid side by side."""
     with transaction.atomic():
         heal(run=run, compared=run.checkpoint["compared"], left_out=run.checkpoint["left_out"], now=now)
-        run.output_digest, run.counts = queries.outcome(run=run)
-        run.status, run.finished_at, run.checkpoint = "succeeded", now, {}
-        run.save()
+        sum_up(run=run, now=now)
         _forget_stage(run)
     return run
+
+
+def sum_up(*, run: Run, now: datetime) -> None:
+    """Close a run with the digest and the number of what it found; all that a dry run does of `finish`."""
+    run.output_digest, run.counts = queries.outcome(run=run)
+    run.status, run.finished_at, run.checkpoint = "succeeded", now, {}
+    run.save()
 
 
 def interrupt(*, run: Run, error: str, now: datetime) -> None:
@@ -387,13 +411,27 @@ def _mirror(run: Run, asked: datetime) -> queries.Mirror:
 
 
 def _found_by(compared: Sequence[str]) -> list[str]:
-    """What finds the differences of the legs, but for the movements'."""
+    """What finds the differences of the legs, but for the movements' and for what stands on clearing accounts."""
     by_leg = {"payout": legs.PAYOUTS, "booking": legs.BOOKINGS, "host": legs.HOSTS, "status": legs.STATUSES}
-    statements = [by_leg[leg] for leg in compared if leg in by_leg]
-    if "bank" in compared or "clearing" in compared:
-        wanted = f"SELECT * FROM ({legs.CLEARING}) AS s (leg, k, f, h, d, r, c, s, o, t) WHERE leg = ANY(%(compared)s)"  # noqa: S608
-        statements.append(wanted)
-    return statements
+    return [by_leg[leg] for leg in compared if leg in by_leg]
+
+
+def _compare_standing(
+    cursor: CursorWrapper, run: Run, values: Mapping[str, Any], trial: Callable[[], None] | None
+) -> None:
+    """Lay down what stands on clearing accounts, or would stand there after a trial."""
+    if trial is None:
+        cursor.execute(_INTO.format(found=_STANDING), values)
+        return
+    found: list[Sequence[Any]] = []
+    with suppress(_TakenBack), transaction.atomic():
+        trial()
+        cursor.execute(_STANDING, values)
+        found = cursor.fetchall()
+        raise _TakenBack
+    with cursor.copy(_STAGE_STANDING) as copy:
+        for row in found:
+            copy.write_row((run.pk, *row))
 
 
 def _compare_lines(cursor: CursorWrapper, run: Run, ours: queries.Mirror, values: Mapping[str, Any]) -> None:

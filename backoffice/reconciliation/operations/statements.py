@@ -95,8 +95,8 @@ def hold_still(*, account: str, key: str) -> None:
 
 
 def hold_open_still() -> None:
-    """Lock all that may be matched, in the caller's transaction. A dry run keeps what it matches until its end: taken at once
-    and in the one order, nobody who decides a match waits for it while it waits for them."""
+    """Lock all that may be matched, in the caller's transaction. A dry run keeps what it matches until it has seen what comes
+    of it: taken at once and in the one order, nobody who decides a match waits for it while it waits for them."""
     _locked_payouts(payout.id for payout in queries.open_payouts())
     _locked_lines(line.id for line in queries.open_lines())
 
