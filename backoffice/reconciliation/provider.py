@@ -37,8 +37,6 @@ LOOKS: Final = 5
 CHANGED_MEANWHILE: Final = frozenset({"40001", "40P01"})
 # Whoever reads more differences than this reads the breaks.
 SHOWN: Final = 1_000
-# The provider's codes for what it does not know, or no longer lets us see.
-UNKNOWN: Final = frozenset({"resource_missing", "account_invalid"})
 
 
 class _DryRun(Exception):
@@ -318,6 +316,6 @@ def _known(ask: Any) -> Any:
     except NotFound:
         return None
     except ProviderError as error:
-        if error.facts.get("provider_code") not in UNKNOWN:
+        if "missing" not in error.facts:
             raise
         return None

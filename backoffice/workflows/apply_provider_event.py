@@ -20,7 +20,7 @@ from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import WebhookEvent
-from backoffice.payments.policies.seen import SeenEvent
+from backoffice.payments.policies.seen import About, SeenEvent
 from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries as payout_queries
 from backoffice.workflows import claw_back, collect_charges, follow_bank_payouts, work_chargebacks
@@ -34,8 +34,6 @@ POLLED: Final = "provider.events"
 # for a day finds that day's. The provider keeps them 30 days.
 LOOK_BACK: Final = timedelta(hours=2)
 PAGE: Final = 100
-# What the provider says of a host's account that is no longer connected to ours: no later try can ask about it.
-NO_ACCESS: Final = "account_invalid"
 
 
 def receive(*, payload: bytes, signature: str, now: datetime) -> WebhookEvent | None:
@@ -55,7 +53,7 @@ def apply(*, webhook_id: int, now: datetime) -> str:
     if row is None:
         return ""
     action, error = "ignore", ""
-    handler = _handler(row.type, account=row.account)
+    handler = _handler(gateway().about(event_type=row.type), account=row.account)
     if handler is not None and row.account and not payout_queries.is_account_known(provider_id=row.account):
         # Somebody else's, beside ours at the provider. What we sent there, if anything, is a movement of our own balance.
         handler, error = (
@@ -66,7 +64,8 @@ def apply(*, webhook_id: int, now: datetime) -> str:
         try:
             action = "apply" if handler(row.object_id, ACTOR, now) else "ignore"
         except StaydeskError as failure:
-            gone = bool(row.account) and failure.facts.get("provider_code") == NO_ACCESS
+            # Of a host's account that is no longer connected to ours no later try can ask.
+            gone = bool(row.account) and failure.facts.get("missing") == "account"
             action, error = "ignore" if gone else "fail", f"{failure.code}: {failure}"
         except Exception as failure:  # an event must never be lost: it is kept, retried, then shown to a person
             log.exception("event %s could not be applied", row.event_id)
@@ -158,26 +157,26 @@ def _fraud_warning(object_id: str, actor: Actor, now: datetime) -> bool:
     return True
 
 
-_HANDLERS: Final[Mapping[str, Callable[[str, Actor, datetime], bool]]] = {
-    "payment_intent.": _payment,
-    "setup_intent.": _setup,
-    "refund.": _refund,
-    "transfer.": _transfer,
-    "payout.": _own_bank_payout,
-    "charge.dispute.": _dispute,
-    "radar.early_fraud_warning.": _fraud_warning,
+_HANDLERS: Final[Mapping[About, Callable[[str, Actor, datetime], bool]]] = {
+    "payment": _payment,
+    "setup": _setup,
+    "refund": _refund,
+    "transfer": _transfer,
+    "bank_payout": _own_bank_payout,
+    "dispute": _dispute,
+    "fraud_warning": _fraud_warning,
 }
 
 
 # Events of hosts' accounts: what happens to their charges and refunds there is the other side of our transfers.
-_OF_ACCOUNTS: Final[Mapping[str, Callable[[str, str, Actor, datetime], bool]]] = {
-    "account.": _account,
-    "payout.": _bank_payout,
+_OF_ACCOUNTS: Final[Mapping[About, Callable[[str, str, Actor, datetime], bool]]] = {
+    "account": _account,
+    "bank_payout": _bank_payout,
 }
 
 
-def _handler(event_type: str, *, account: str) -> Callable[[str, Actor, datetime], bool] | None:
+def _handler(about: About, *, account: str) -> Callable[[str, Actor, datetime], bool] | None:
     if account:
-        found = next((handler for prefix, handler in _OF_ACCOUNTS.items() if event_type.startswith(prefix)), None)
+        found = _OF_ACCOUNTS.get(about)
         return partial(found, account) if found is not None else None
-    return next((handler for prefix, handler in _HANDLERS.items() if event_type.startswith(prefix)), None)
+    return _HANDLERS.get(about)

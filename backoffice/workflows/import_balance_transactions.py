@@ -27,7 +27,8 @@ def run(*, now: datetime, since: datetime | None = None) -> int:
     rows = list(gateway().balance_transactions(since=since))
     new = _unknown(rows)
     imported = payments.import_transactions(rows=new, actor=ACTOR, now=now)
-    work_chargebacks.follow_money(sources=(row.source_id for row in new), actor=ACTOR, now=now)
+    disputes = (row.source_id for row in new if row.disputed_charge)
+    work_chargebacks.follow_money(sources=disputes, actor=ACTOR, now=now)
     latest = max((row.created for row in rows), default=since)
     jobs.set_cursor(name=CURSOR, value={"until": latest.isoformat()}, now=now)
     return imported

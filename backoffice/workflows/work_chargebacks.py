@@ -49,12 +49,8 @@ def take_over_warning(*, warning_id: str, actor: Actor, now: datetime) -> FraudW
 
 
 def follow_money(*, sources: Iterable[str], actor: Actor, now: datetime) -> int:
-    """Post what newly imported movements of disputes mean for their outcome; returns how many were chargebacks known here."""
-    return sum(
-        _follow(source, actor, now) is not None
-        for source in dict.fromkeys(sources)
-        if source.startswith(("du_", "dp_"))
-    )
+    """Post what newly imported movements of these disputes mean for their outcome; returns how many were known here."""
+    return sum(_follow(source, actor, now) is not None for source in dict.fromkeys(sources))
 
 
 # Answering it --------------------------------------------------------------------------------------------------------

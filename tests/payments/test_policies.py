@@ -237,7 +237,7 @@ WORKED: list[tuple[str, Lines, list[str]]] = [
     ),
     (
         "E countered-dispute fee",
-        bt("fee", eur(-1_500), source="dp_1", type="stripe_fee"),
+        bt("fee", eur(-1_500), source="dp_1", type="stripe_fee", of_dispute=True),
         ["1100 stripe -1500", "5110 dp_1 1500"],
     ),
     (

@@ -650,9 +650,10 @@ def _warnings(row: Chargeback, desk: Desk) -> list[str]:
             "released on it. Look at it on the provider’s own pages."
         )
     remedy = money.remedy_of(chargeback=row)
-    if remedy is not None and remedy.link:
+    if remedy is not None and row.status in rules.APPEALABLE:
         due = f" Our deadline is {cells.when(row.internal_due_at)}." if row.internal_due_at is not None else ""
-        said.append(format_html("{}{} It is {}.", remedy.sentence, due, elsewhere(row)))
+        where = format_html(" It is {}.", elsewhere(row)) if remedy.link else ""
+        said.append(format_html("{}{}{}", remedy.sentence, due, where))
     if row.status in rules.ANSWERABLE and is_claimed(row):
         said.append("It was answered; the provider has not confirmed yet. It is asked again every few minutes.")
     elif row.status in rules.ANSWERABLE:

@@ -49,6 +49,7 @@ class Chargeback(models.Model):
     loss_posted_at = models.DateTimeField(null=True)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
     notes = models.TextField(blank=True, default="")
+    page = models.URLField(max_length=300, blank=True, default="", help_text="the provider's own, where people see it")
     opened_at = models.DateTimeField(help_text="the provider's")
     closed_at = models.DateTimeField(null=True)
     seen_at = models.DateTimeField(help_text="when the provider was last asked")

@@ -409,6 +409,7 @@ def _take_over(row: Chargeback, seen: SeenDispute, now: datetime) -> News:
     row.amount, row.currency = seen.amount.amount, seen.amount.currency
     row.reason, row.network_reason = seen.reason[:60], seen.network_reason[:40]
     row.network = seen.network[:40]
+    row.page = seen.page
     row.seen_at = now
     if escalated and row.status in rules.ANSWERABLE:
         row.submitted_at = row.submitted_by = row.accepted_at = None  # the answer was to the inquiry

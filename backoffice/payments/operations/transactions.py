@@ -149,4 +149,5 @@ def _dispute_facts(row: SeenBalanceTransaction) -> policies.BalanceTransactionFa
         fee=row.fee,
         net=row.net,
         booking=payment.booking.code if payment is not None else "",
+        of_dispute=True,
     )

@@ -45,7 +45,8 @@ REFUNDABLE_AFTER: Final = ("won", "warning_closed", "prevented")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenDispute:
-    """A dispute as the provider has it now. `amount` is in the charge's currency; `status` is its own word."""
+    """A dispute as the provider has it now. `amount` is in the charge's currency; `status` is its own word; `page` is where
+    people see it at the provider and answer what only that takes, "" where it has no such page."""
 
     id: str
     status: str
@@ -60,6 +61,7 @@ class SeenDispute:
     due_by: datetime | None = None
     submissions: int = 0
     evidence: Mapping[str, str] = field(default_factory=dict)
+    page: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

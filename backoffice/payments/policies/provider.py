@@ -40,7 +40,6 @@ PROVIDER_FEE: Final = "5100"
 DISPUTE_FEE: Final = "5110"
 PROVIDER: Final = "stripe"
 _FAILED_TRANSFERS: Final = frozenset({"transfer_failure", "transfer_cancel"})
-_DISPUTE_IDS: Final = ("dp_", "du_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +50,7 @@ class BalanceTransactionFacts:
     it came from (`ch_`, `re_`, `tr_`, `po_`, `dp_` …); `key` is what our event was posted under, when that differs (our
     refund code). `presented` is the object's own amount in its own currency when the provider converted it; then
     `charge` names the charge whose position it moves. `booking`, `host` and `account` (connected) are needed by the
-    categories that return money to them."""
+    categories that return money to them. `of_dispute` says that the source is a dispute."""
 
     id: str
     type: str
@@ -66,6 +65,7 @@ class BalanceTransactionFacts:
     booking: str = ""
     host: str = ""
     account: str = ""
+    of_dispute: bool = False
 
     def __post_init__(self) -> None:
         if self.amount - self.fee != self.net:
@@ -139,7 +139,7 @@ def _cleared(facts: BalanceTransactionFacts, rule: _Rule) -> tuple[str, str]:
         return (HOST_PAYABLE, facts.host) if facts.host else (SUSPENSE, facts.id)
     if rule.account == PROVIDER_FEE:
         # The countered fee of a chargeback is an expense of that chargeback.
-        return (DISPUTE_FEE, facts.source) if facts.source.startswith(_DISPUTE_IDS) else (PROVIDER_FEE, "")
+        return (DISPUTE_FEE, facts.source) if facts.of_dispute else (PROVIDER_FEE, "")
     return rule.account, facts.own_key
 
 

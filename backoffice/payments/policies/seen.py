@@ -12,6 +12,8 @@ from backoffice.core.money import Money
 PaymentStatus = Literal["requires_payment", "requires_action", "processing", "authorised", "captured", "cancelled"]
 SetupStatus = Literal["requires_payment", "requires_action", "processing", "saved", "cancelled"]
 RefundStatus = Literal["pending", "requires_action", "succeeded", "failed", "cancelled"]
+# What an event may be about; "" for what says nothing to us.
+About = Literal["payment", "setup", "refund", "transfer", "bank_payout", "account", "dispute", "fraud_warning", ""]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

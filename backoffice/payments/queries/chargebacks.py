@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from django.conf import settings
 from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Sum, Value, When
 
 from backoffice.bookings.models import Booking
@@ -262,10 +261,8 @@ def remedy_of(*, chargeback: Chargeback) -> Remedy | None:
         return None
     if chargeback.status not in rules.APPEALABLE:
         return Remedy(sentence="Submit the evidence, or accept it.", link="")
-    mode = "" if settings.STRIPE_API_KEY.startswith(("sk_live_", "rk_live_")) else "test/"
     return Remedy(
-        sentence="This is an appeal: answer it on the provider’s own pages, which alone take one.",
-        link=f"https://dashboard.stripe.com/{mode}disputes/{chargeback.provider_id}",
+        sentence="This is an appeal: answer it on the provider’s own pages, which alone take one.", link=chargeback.page
     )
 
 

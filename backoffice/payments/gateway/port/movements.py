@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from backoffice.core.money import Money
-from backoffice.payments.policies.seen import SeenBalanceTransaction, SeenEvent
+from backoffice.payments.policies.seen import About, SeenBalanceTransaction, SeenEvent
 
 
 class Movements(Protocol):
@@ -23,6 +23,10 @@ class Movements(Protocol):
 
     def events(self, *, since: datetime) -> Iterator[SeenEvent]:
         """Events created since then, newest first."""
+        ...
+
+    def about(self, *, event_type: str) -> About:
+        """What an event of this type is about, which its `object_id` names."""
         ...
 
     def read_webhook(self, *, payload: bytes, signature: str, now: datetime) -> SeenEvent:

@@ -13,6 +13,8 @@ import stripe as sdk
 from backoffice.core.errors import Indeterminate, ProviderError, StaydeskError, UpstreamUnavailable
 
 T = TypeVar("T")
+# In the port's words: what Stripe does not know, and an account that is no longer connected to ours.
+_MISSING: Final = {"resource_missing": "object", "account_invalid": "account"}
 
 
 class Calls:
@@ -99,7 +101,8 @@ def _translated(error: sdk.StripeError) -> StaydeskError:
         return Indeterminate()
     detail = error.error.message if error.error is not None else str(error)
     code = error.error.code if error.error is not None else None
-    return ProviderError(message=detail or "no reason given", provider_code=code)
+    missing = {"missing": _MISSING[code]} if code in _MISSING else {}
+    return ProviderError(message=detail or "no reason given", provider_code=code, **missing)
 
 
 def word_of(row: Mapping[str, Any], words: Mapping[str, T]) -> T:

@@ -78,4 +78,5 @@ def _dispute(row: Mapping[str, Any]) -> SeenDispute:
         due_by=instant(due_by) if due_by else None,
         submissions=details.get("submission_count") or 0,
         evidence={name: value for name, value in (row.get("evidence") or {}).items() if isinstance(value, str)},
+        page=f"https://dashboard.stripe.com/{'' if row['livemode'] else 'test/'}disputes/{row['id']}",
     )

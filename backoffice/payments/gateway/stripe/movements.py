@@ -13,11 +13,22 @@ from backoffice.core import clock
 from backoffice.core.errors import Invalid
 from backoffice.core.money import Money
 from backoffice.payments.gateway.stripe.calls import Calls, id_of, instant, read
-from backoffice.payments.policies.seen import SeenBalanceTransaction, SeenEvent
+from backoffice.payments.policies.seen import About, SeenBalanceTransaction, SeenEvent
 
 # Stripe signs with its clock; five minutes either way is its own default tolerance for the past. Its SDK accepts any
 # future instant, we do not.
 TOLERANCE: Final = timedelta(minutes=5)
+# How the types of events begin.
+_ABOUT: Final[Mapping[str, About]] = {
+    "payment_intent.": "payment",
+    "setup_intent.": "setup",
+    "refund.": "refund",
+    "transfer.": "transfer",
+    "payout.": "bank_payout",
+    "account.": "account",
+    "charge.dispute.": "dispute",
+    "radar.early_fraud_warning.": "fraud_warning",
+}
 
 
 class Movements(Calls):
@@ -45,6 +56,9 @@ class Movements(Calls):
         params: dict[str, Any] = {"created": {"gte": int(since.timestamp())}, "limit": 100}
         for row in self.pages(self._client.v1.events.list, params):
             yield _event(row, json.dumps(row, separators=(",", ":")).encode())
+
+    def about(self, *, event_type: str) -> About:
+        return next((about for prefix, about in _ABOUT.items() if event_type.startswith(prefix)), "")
 
     def read_webhook(self, *, payload: bytes, signature: str, now: datetime) -> SeenEvent:
         # The provider stamps its signatures with the wall clock, also for a desk whose own clock was moved on.

@@ -24,6 +24,14 @@ class AccountsContract:
         with pytest.raises(ProviderError):
             transfer(bench, opened.id, charge)
 
+    def test_what_the_provider_does_not_know_is_told_from_an_account_that_is_not_ours(self, bench: Bench) -> None:
+        with pytest.raises(ProviderError) as unknown:
+            bench.gateway.payment(payment_id=bench.code("none"))
+        assert unknown.value.facts["missing"] == "object"
+        with pytest.raises(ProviderError) as not_ours:
+            bench.gateway.bank_payout(payout_id=bench.code("none"), account=bench.code("account"))
+        assert not_ours.value.facts["missing"] == "account"
+
     def test_its_owner_is_sent_to_a_page_of_the_provider_that_is_good_once(self, bench: Bench) -> None:
         opened = bench.gateway.open_account(
             country="DE", email="bob@example.org", reference=bench.code("HO"), key=bench.code("open")

@@ -19,6 +19,7 @@ class DisputesContract:
         assert taken.disputed_charge == dispute.charge_id
         assert (dispute.kind, dispute.status, dispute.amount) == ("chargeback", "needs_response", bench.money(10_000))
         assert dispute.due_by is not None and dispute.due_by > bench.now() and dispute.reason and dispute.payment_id
+        assert dispute.page == "" or (dispute.page.startswith("https://") and dispute.id in dispute.page)
         assert bench.gateway.dispute(dispute_id=dispute.id) == dispute
         with pytest.raises(ProviderError):
             _refund(bench, dispute.charge_id)

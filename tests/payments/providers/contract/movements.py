@@ -68,7 +68,9 @@ class MovementsContract:
     def test_what_happened_is_told_once_more_on_request(self, bench: Bench) -> None:
         seen = bench.pay()
         events = list(bench.gateway.events(since=bench.since))
-        assert seen.id in {event.object_id for event in events}
+        about = {bench.gateway.about(event_type=event.type) for event in events if event.object_id == seen.id}
+        assert about == {"payment"}
+        assert bench.gateway.about(event_type="something_new.happened") == ""
         assert len({event.id for event in events}) == len(events)
         assert all(event.payload and not event.livemode and event.created >= bench.since for event in events)
 
