@@ -53,6 +53,7 @@ class Message:
 
 _BOOKING: Final = "/api/v1/bookings/{booking}"
 _CHARGEBACK: Final = "/console/payments/chargeback/{chargeback}/"
+_REFUND: Final = "/console/payments/refund/{refund}/"
 
 TOPICS: Final[Mapping[str, Mapping[str, Words]]] = {
     "en": {
@@ -125,6 +126,12 @@ TOPICS: Final[Mapping[str, Mapping[str, Words]]] = {
             "{amount} for booking {booking} of {listing} was not paid by {pay_by}, so the booking ends: {consequence}.",
             _BOOKING,
         ),
+        "instalment_unpaid": Words(
+            "{amount} for booking {booking} was not paid",
+            "{amount} for booking {booking} of {listing}, {check_in} to {check_out}, was not paid by {pay_by}. The stay is "
+            "over: it is not charged any more, and the host receives what was paid.",
+            _BOOKING,
+        ),
         "damage_requested": Words(
             "{amount} is asked of you for damage at {listing}",
             "For your stay {booking} the host asks {amount}: {reason} Unless you answer us by {answer_by}, the card you "
@@ -167,9 +174,15 @@ TOPICS: Final[Mapping[str, Mapping[str, Words]]] = {
         ),
         "refund_failed": Words(
             "Your refund of {amount} needs another way",
-            "Your bank did not accept the refund of {amount} for booking {booking}. The money is still yours: "
+            "We could not bring you the refund of {amount} for booking {booking}. The money is still yours: "
             "we will write to you about another way to return it. Its number is {refund}.",
             _BOOKING,
+        ),
+        "refund_stands_aside": Words(
+            "{refund} of {amount} did not reach its guest",
+            "The refund of {amount} for booking {booking} could not be paid to the card: {reason} The money stands aside for the "
+            "guest. Ask them where it is to go; two of finance then pay it another way.",
+            _REFUND,
         ),
         "refund_waits": Words(
             "Your refund of {amount} waits for your bank",

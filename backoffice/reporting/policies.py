@@ -58,12 +58,13 @@ def refund_story(
     unclaimed: bool,
     repaid: str,
     method: str,
+    refused: bool = False,
     disputed: bool = False,
     answered_by: date | None = None,
 ) -> RefundStory:
     """What a guest is told of one refund. `sent_on` is the day on which the provider took it; `repaid` the status of the
-    repayment of one that their bank sent back; `disputed` says that it is theirs and waits for their bank's own questions,
-    which we answer by `answered_by`."""
+    repayment of one that did not reach them: their bank sent it back, or the provider never sent it (`refused`); `disputed`
+    says that it is theirs and waits for their bank's own questions, which we answer by `answered_by`."""
     first, last = (business_days_after(sent_on, days) if sent_on else None for days in REFUND_ARRIVES_AFTER)
     to = "your bank account" if method == "other" else "your card"
     if status == "requested" and disputed:
@@ -79,12 +80,13 @@ def refund_story(
         return RefundStory("on_its_way", f"This refund is on its way to {to}.", first, last)
     if status == "succeeded":
         return RefundStory("sent", f"This refund was sent to {to}; banks take 5 to 10 business days.", first, last)
+    what = "This refund could not be sent to your card" if refused else "Your bank sent this refund back"
     if unclaimed and repaid == "succeeded":
-        return RefundStory("sent", "Your bank sent this refund back; it was paid to you another way.")
+        return RefundStory("sent", f"{what}; it was paid to you another way.")
     if unclaimed and repaid and repaid != "failed":
-        return RefundStory("returned", "Your bank sent this refund back; it is being paid to you another way.")
+        return RefundStory("returned", f"{what}; it is being paid to you another way.")
     if unclaimed:
-        return RefundStory("returned", "Your bank sent this refund back; write to us where else we may pay it.")
+        return RefundStory("returned", f"{what}; write to us where else we may pay it.")
     if method == "other":
         return RefundStory("returned", "The bank sent this back; write to us where else we may pay it.")
     return RefundStory("failed", "This refund could not be made; nothing was taken from it, and we are on it.")

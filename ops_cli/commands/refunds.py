@@ -66,7 +66,8 @@ def refunds() -> None:
 @renders("refunds.list", LIST)
 @reads
 def list_refunds(actor: Actor, status: str | None, booking: str | None, open_only: bool, limit: int) -> Result:
-    """List refunds, newest first. One that waits says for what: a second person, or the end of a chargeback.
+    """List refunds, newest first. One that waits says for what: a second person, the end of a chargeback, or, where it did
+    not reach its guest, to be paid another way.
 
     \b
     Example:
@@ -86,8 +87,8 @@ def list_refunds(actor: Actor, status: str | None, booking: str | None, open_onl
         found = found.filter(status__in=["requested", "approved", "submitted", "indeterminate"])
     now = clock.now()
     shown = list(found[:limit])
-    waits = queries.refund_waits(refunds=shown)
-    rows = [_row(one, now, waits.get(one.pk)) for one in shown]
+    waits, aside = queries.refund_waits(refunds=shown), queries.refunds_aside(refunds=shown)
+    rows = [_row(one, now, waits.get(one.pk), aside.get(one.pk)) for one in shown]
     return Result(rows=rows, summary={"in_all": found.count()})
 
 
@@ -111,7 +112,7 @@ def show(actor: Actor, code: str) -> Result:
     own = found.payment.booking.currency
     wait = queries.why_refund_waits(refund=found)
     facts: dict[str, Any] = {
-        **_row(found, clock.now(), wait),
+        **_row(found, clock.now(), wait, queries.refunds_aside(refunds=[found]).get(found.pk)),
         "waits_until": wait.until if wait is not None else None,
         "amount": str(Money(found.amount, found.currency)),
         "parts": {part: str(Money(amount, own)) for part, amount in found.parts.items() if amount},
@@ -293,16 +294,17 @@ def cancel(actor: Actor, code: str) -> Result:
     return Result(rows=_rows(done.code, now))
 
 
-@refunds.command(short_help="Pay a refund that came back another way.")
+@refunds.command(short_help="Pay a refund that did not reach its guest another way.")
 @click.argument("code")
 @renders("refunds.repay", LIST)
 @decides_in_person
 def repay(actor: Actor, code: str) -> Result:
-    """Ask for refund CODE, which the guest's bank sent back, to be paid from our own account. Another of finance says yes
-    (ops refunds approve), then it is sent at the bank and noted (ops refunds sent). Only with --as: finance alone may.
+    """Ask for refund CODE, which the guest's bank sent back, or which is theirs by rule and was refused by the provider, to be
+    paid from our own account. Another of finance says yes (ops refunds approve), then it is sent at the bank and noted (ops
+    refunds sent). Only with --as: finance alone may.
 
-    The amount is what the provider gave back of it, which must have been imported. Where the money is to go is kept with
-    the bank, not here.
+    The amount is what the provider gave back of it, or what its charge had brought; either must have been imported. Where the
+    money is to go is kept with the bank, not here.
 
     \b
     Example:
@@ -476,9 +478,10 @@ def _again(code: str) -> Any:
     return queries.refund(code=code)
 
 
-def _row(refund: Any, now: datetime, wait: RefundWait | None = None) -> dict[str, Any]:
-    """One line; `wait` says why one waits that is owed by rule, which nobody decides."""
-    second = "It waits for a second person." if refund.status == "requested" else None
+def _row(refund: Any, now: datetime, wait: RefundWait | None = None, aside: str | None = None) -> dict[str, Any]:
+    """One line; `wait` says why one waits that is owed by rule, which nobody decides, `aside` what is to be done about one that
+    did not reach its guest."""
+    second = "It waits for a second person." if refund.status == "requested" else aside
     return {
         "code": refund.code,
         "booking": refund.payment.booking.code,

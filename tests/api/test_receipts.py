@@ -143,6 +143,17 @@ def test_business_days_leave_out_weekends(day: date, days: int, after: date) -> 
 
 
 @pytest.mark.parametrize(
+    ("repaid", "state", "says"),
+    [("", "returned", "where else"), ("submitted", "returned", "is being paid"), ("succeeded", "sent", "was paid")],
+)
+def test_one_that_the_provider_never_sent_is_not_told_as_the_guest_s_bank_s_doing(
+    repaid: str, state: str, says: str
+) -> None:
+    story = refund_story(status="failed", sent_on=FRIDAY, unclaimed=True, repaid=repaid, method="card", refused=True)
+    assert story.state == state and says in story.sentence and "could not be sent to your card" in story.sentence
+
+
+@pytest.mark.parametrize(
     ("status", "unclaimed", "repaid", "method", "state", "says"),
     [
         ("requested", False, "", "card", "waiting", "looking at"),

@@ -155,6 +155,38 @@ def test_one_that_is_owed_by_rule_says_why_it_waits_and_offers_no_decision(world
     assert len(listed.context["cl"].result_list) == waiting == dashboard.BACKLOGS["refunds"](now())
 
 
+def test_one_that_the_provider_refused_says_so_and_leads_finance_to_another_way(world: World) -> None:
+    row = late(paid())
+    payments.claim_refund(refund_code=row.code, now=now())
+    payments.refuse_refund(
+        refund_code=row.code,
+        failure="This card takes no refunds.",
+        charged_back=False,
+        actor=system("tests"),
+        now=now(),
+    )
+    row.refresh_from_db()
+    finance, lead = world.client("finance"), world.client("team_lead")
+    for client in (finance, lead):
+        page = client.get(cells.address_of(row)).content.decode()
+        assert "The provider refused to send it" in page and "ops refunds repay" in page
+    assert "repay" not in buttons(finance, row), "what the charge brought is not known yet"
+    at = now()
+    charge = row.charge
+    assert charge is not None
+    gross, none = Money(row.amount, "EUR"), Money.zero("EUR")
+    brought = SeenBalanceTransaction(
+        id=f"txn_{row.code}", type="charge", reporting_category="charge", source_id=charge.charge_id or "",
+        source_reference=charge.code, amount=gross, fee=none, net=gross, presented=gross, created=at, available_on=at,
+    )  # fmt: skip
+    payments.import_transactions(rows=[brought], actor=system("import"), now=at)
+    assert "repay" in buttons(finance, row) and "repay" not in buttons(lead, row)
+    dialog = finance.get(reverse("admin:payments_refund_repay", args=[row.code])).content.decode()
+    assert "This card takes no refunds." in dialog and "do not have it already" in dialog
+    assert act(finance, "repay", row, reason="Her account, by letter").status_code == 302
+    assert "The provider refused to send it" not in finance.get(cells.address_of(row)).content.decode()
+
+
 @pytest.mark.django_db(transaction=True)
 def test_after_a_release_that_converted_every_figure_has_its_own_currency(sandbox: RunningSandbox) -> None:
     booking = converted_stay(sandbox)

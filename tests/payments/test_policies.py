@@ -308,8 +308,20 @@ WORKED: list[tuple[str, Lines, list[str]]] = [
     ),
     (
         "and sent again",
-        rules.repaid(returned="RF-4", refund="RF-5", amount=eur(10_000)),
+        rules.repaid(returned="RF-4", refund="RF-5", standing=eur(10_000), amount=eur(10_000), charge="ch_1"),
         ["2410 RF-4 10000", "2400 RF-5 -10000"],
+    ),
+    (
+        "refused by the provider, and the guest's by rule",
+        rules.set_aside(refund="RF-4", amount=Money(1_500_000, "JPY")),
+        ["2400 RF-4 1500000 JPY", "2410 RF-4 -1500000 JPY"],
+    ),
+    (
+        "and paid another way, as what its charge was settled as",
+        rules.repaid(
+            returned="RF-4", refund="RF-5", standing=Money(1_500_000, "JPY"), amount=eur(8_796), charge="ch_1"
+        ),
+        ["2410 RF-4 1500000 JPY", "3900 ch_1 8796", "3900 ch_1 -1500000 JPY", "2400 RF-5 -8796"],
     ),
     (
         "refund borne in part by us",

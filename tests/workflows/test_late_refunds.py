@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from backoffice.bookings.models import Booking
-from backoffice.core.errors import Conflict, Indeterminate
+from backoffice.core.errors import Conflict, Indeterminate, ProviderError
+from backoffice.core.money import Money
+from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import OutboxMessage
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway import submit as submitting
-from backoffice.payments.gateway.stripe import gateway
-from backoffice.payments.models import Chargeback, ExtraCharge, Payment, Refund
+from backoffice.payments.gateway.stripe import StripeGateway, gateway
+from backoffice.payments.models import BalanceTransaction, Chargeback, ExtraCharge, Payment, Refund
 from backoffice.payouts import queries as payouts
 from backoffice.reporting import queries as reporting
 from backoffice.reporting.queries import health
+from backoffice.reporting.queries import money as reporting_money
 from backoffice.workflows import (
     collect_charges,
     import_balance_transactions,
@@ -51,9 +55,9 @@ def disputed(sandbox: RunningSandbox, charge_id: str | None) -> Chargeback:
     return row
 
 
-def unheard(sandbox: RunningSandbox) -> tuple[Booking, ExtraCharge, str]:
+def unheard(sandbox: RunningSandbox, **options: Any) -> tuple[Booking, ExtraCharge, str]:
     """A stay that its guest ended while its second month was being charged, and the charge that we have not heard of."""
-    booking = long_stay(nights=60)
+    booking = long_stay(nights=60, **options)
     (row,) = due(booking)
     until(sandbox, row.due_at)
     before = {each.id for each in sandbox.client().v1.charges.list().data}
@@ -93,6 +97,12 @@ def net(sandbox: RunningSandbox, charge_id: str | None) -> int:
     charge = sandbox.client().v1.charges.retrieve(charge_id or "")
     rows = sandbox.client().v1.disputes.list({"charge": charge.id}).data
     return charge.amount - charge.amount_refunded - sum(row.amount for row in rows if row.status == "lost")
+
+
+def reported(booking: Booking) -> list[reporting_money.Tie]:
+    """The money report of all days beside the ledger."""
+    days = {"since": now().date() - timedelta(days=400), "until": now().date() + timedelta(days=400)}
+    return reporting_money.ties(rows=reporting_money.gmv(by="month", **days), **days)
 
 
 def told(topic: str) -> int:
@@ -255,6 +265,149 @@ def test_one_that_the_provider_refused_before_we_heard_of_the_chargeback_waits(s
     answered(sandbox, Chargeback.objects.get(), "winning_evidence")
     sent(latest(charge))
     assert net(sandbox, charge_id) == 0
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_one_that_was_being_sent_when_the_network_took_the_charge_goes_again(
+    sandbox: RunningSandbox, over: bool
+) -> None:
+    _, charge, charge_id = unheard(sandbox)
+    refund = heard(charge)
+    if over:  # won before we heard that there was one
+        made = sandbox.control("POST", "/_sim/disputes", {"charge": charge_id})
+        with pytest.raises(ProviderError, match="charged back"):
+            refund_booking.send(refund_code=refund.code, actor=WORKER, now=now())
+        decide(sandbox, str(made["id"]), status="won")
+        hear(sandbox)
+    else:
+        payments.claim_refund(refund_code=refund.code, now=now())
+        chargeback = disputed(sandbox, charge_id)
+        assert latest(charge) == refund  # its answer is waited for
+        payments.refuse_refund(
+            refund_code=refund.code, failure="charged back", charged_back=True, actor=WORKER, now=now()
+        )
+        assert latest(charge).waits_for == "chargeback"
+        answered(sandbox, chargeback, "winning_evidence")
+    sent(latest(charge))
+    hear(sandbox)
+    assert net(sandbox, charge_id) == 0 and Refund.objects.count() == 2
+    clean()
+
+
+# Refused for another reason --------------------------------------------------------------------------------------------
+
+
+def refused(refund: Refund, monkeypatch: pytest.MonkeyPatch) -> Refund:
+    """The provider does not send it, and says why."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ProviderError(message="This card takes no refunds.", provider_code="charge_not_refundable")
+
+    with monkeypatch.context() as there:
+        there.setattr(StripeGateway, "refund", refuse)
+        with pytest.raises(ProviderError):
+            refund_booking.send(refund_code=refund.code, actor=WORKER, now=now())
+    refund.refresh_from_db()
+    return refund
+
+
+def another_way(refund: Refund) -> Refund:
+    return payments.request_repayment(
+        refund_code=refund.code, version=refund.version, reason="To her account.", actor=finance(), now=now()
+    )
+
+
+@pytest.mark.parametrize("currency", ["EUR", "JPY"])
+def test_one_that_the_provider_refuses_stands_aside_and_is_paid_another_way(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch, currency: str
+) -> None:
+    maker, second = finance(), factories.acting(factories.staff("finance", name="Fatima", now=now()), now=now())
+    booking, charge, charge_id = unheard(sandbox, currency=currency)
+    refund = refused(heard(charge), monkeypatch)
+    assert (refund.status, refund.unclaimed, refund.amount) == ("failed", True, charge.amount)
+    assert stands("2410", refund.code, currency) == -charge.amount and stands("2400", refund.code, currency) == 0
+    assert (told("refund_failed"), told("refund_stands_aside")) == (1, 2)
+    # None of it is the host's, and nobody refunds it to that card again.
+    assert (
+        -stands("2100", booking.code) == booking.payment.held == payment_queries.held_parts(booking=booking).held.amount
+    )
+    assert sum(row.held for row in payouts.payouts_of_booking(booking_id=booking.pk)) == booking.payment.held
+    assert payouts.unscheduled() == [] and payment_queries.refunds_to_send(older_than=now(), limit=9) == []
+    assert not payment_queries.left_of(payment=booking.payment, charge=charge).charged
+    (said,) = payment_queries.refunds_aside(refunds=[refund]).values()
+    assert "provider refused" in said and "ops refunds repay" in said
+    (shown,) = reporting.refunds_of(booking_code=booking.code, actor=guest(booking))
+    assert shown.story.state == "returned" and "could not be sent to your card; write to us" in shown.story.sentence
+    with pytest.raises(Conflict, match="import its movements"):
+        another_way(refund)
+    hear(sandbox)
+    clean()
+
+    asked = another_way(refund)
+    brought = BalanceTransaction.objects.get(source_id=charge_id, reporting_category="charge")
+    assert (asked.amount, asked.currency) == (brought.amount, "EUR") and asked.requested_by_id == maker.id
+    assert payment_queries.refunds_aside(refunds=[refund]) == {}
+    payments.approve_refund(refund_code=asked.code, version=asked.version, actor=second, now=now())
+    owed = Money(asked.amount, "EUR")
+    payments.settle_repayment(refund_code=asked.code, bank="main", line="BL-1", amount=owed, actor=WORKER, now=now())
+    for code, key in (("2410", refund.code), ("2400", refund.code), ("2400", asked.code), ("3900", charge_id)):
+        assert list(ledger.balances(code=code, key=key, open_only=True)) == []
+    assert -stands("2100", booking.code) == booking.payment.held and stands("1010", "main") == -asked.amount
+    (shown, _) = reporting.refunds_of(booking_code=booking.code, actor=guest(booking))
+    assert shown.story.state == "sent" and "another way" in shown.story.sentence
+    assert health.bookings_explained().ok and all(tie.holds for tie in reported(booking))
+    clean()
+
+
+@pytest.mark.parametrize("asked_for", [False, True])
+@pytest.mark.parametrize("outcome", ["won", "lost"])
+def test_refused_and_then_charged_back_it_waits_like_the_others(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch, outcome: str, asked_for: bool
+) -> None:
+    booking, charge, charge_id = unheard(sandbox)
+    refund = refused(heard(charge), monkeypatch)
+    hear(sandbox)
+    asked = another_way(refund) if asked_for else None
+    chargeback = disputed(sandbox, charge_id)
+    refund.refresh_from_db()
+    assert not refund.unclaimed and stands("2410", refund.code) == 0
+    assert -stands("2100", booking.code) == booking.payment.held + charge.held
+    waiting = latest(charge)
+    assert (waiting.status, waiting.waits_for, waiting.amount) == ("requested", "chargeback", charge.amount)
+    if asked is not None:
+        asked.refresh_from_db()
+        assert asked.status == "cancelled"
+    with pytest.raises(Conflict):
+        another_way(refund)
+    answered(sandbox, again(chargeback), "winning_evidence" if outcome == "won" else "losing_evidence")
+    waiting.refresh_from_db()
+    assert waiting.status == ("approved" if outcome == "won" else "cancelled")
+    if outcome == "won":
+        sent(waiting)
+    hear(sandbox)
+    assert net(sandbox, charge_id) == 0
+    assert (-stands("2100", booking.code), stands("5200", chargeback.provider_id)) == (booking.payment.held, 0)
+    assert health.bookings_explained().ok and all(tie.holds for tie in reported(booking))
+    clean()
+
+
+def test_what_was_paid_another_way_stays_so_when_the_guest_asks_their_bank_too(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = factories.acting(factories.staff("finance", name="Fatima", now=now()), now=now())
+    booking, charge, charge_id = unheard(sandbox)
+    refund = refused(heard(charge), monkeypatch)
+    hear(sandbox)
+    maker = factories.acting(factories.staff("finance", name="Farid", now=now()), now=now())
+    asked = payments.request_repayment(
+        refund_code=refund.code, version=refund.version, reason="To her account.", actor=maker, now=now()
+    )
+    payments.approve_refund(refund_code=asked.code, version=asked.version, actor=second, now=now())
+    disputed(sandbox, charge_id)
+    for row, status in ((refund, "failed"), (asked, "approved")):
+        row.refresh_from_db()
+        assert row.status == status
+    assert refund.unclaimed and Refund.objects.count() == 2 and -stands("2100", booking.code) == booking.payment.held
 
 
 def test_what_a_person_gave_back_by_hand_is_not_given_again() -> None:

@@ -163,10 +163,19 @@ class _AnotherWay(Checked, _Decision):
 class Repay(_AnotherWay):
     name, label = "repay", "Pay another way"
     icon, tone = "account_balance", "primary"
-    intro = (
-        "The guest’s bank sent this refund back, and the money stands aside for them. Agree with the guest where it is to "
-        "go and keep that with our bank. A colleague in finance must approve; then it is sent from our own account."
-    )
+
+    @property
+    def introduction(self) -> str:
+        what = (
+            f"The provider refused this refund ({self.row.failure_reason}), which is the guest’s by rule, and the money stands "
+            "aside for them. Make sure that they do not have it already."
+            if refund_queries.was_refused(refund=self.row)
+            else "The guest’s bank sent this refund back, and the money stands aside for them."
+        )
+        return (
+            f"{what} Agree with the guest where it is to go and keep that with our bank. A colleague in finance must "
+            "approve; then it is sent from our own account."
+        )
 
     def check(self) -> Money | None:
         return payments.check_repayment(refund=self.row, actor=self.desk.actor)
@@ -345,7 +354,7 @@ class RefundAdmin(StaffAdmin):
     singular, plural = "refund", "refunds"
     list_words = (
         "Money going back to guests. What is over somebody’s limit waits here for a second person; what is owed by rule while a "
-        "chargeback is open waits for its end."
+        "chargeback is open waits for its end. What could not be paid to the card says so, and is paid another way."
     )
     empty_words = "A refund appears when staff ask for one, or when a booking is cancelled."
     searches = (
@@ -406,6 +415,9 @@ class RefundAdmin(StaffAdmin):
         elif row.status == "requested":
             roles = people.roles_of(person_id=row.requested_by_id) if row.requested_by_id else ()
             waiting = (f"This refund waits for a second person: {who_decides(roles)}, never whoever asked for it.",)
+        aside = refund_queries.refunds_aside(refunds=[row]).get(row.pk)
+        if aside is not None:
+            waiting = (*waiting, aside)
         others = [one for one in refund_queries.asked_together(refund=row) if one.pk != row.pk]
         if others and row.status == "requested":
             together = refund_queries.amount_asked(refund=row)

@@ -6,6 +6,7 @@ A call whose answer is lost leaves `indeterminate`; the same key asked again, a 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from django.db import connection
 
@@ -16,6 +17,9 @@ from backoffice.payments import operations, queries
 from backoffice.payments.gateway.port import Gateway
 from backoffice.payments.models import ExtraCharge, Payment, PaymentAttempt, Refund
 from backoffice.payments.policies.seen import SeenPayment, SeenRefund, SeenSetup
+
+# What the provider answers when a card network has a charge.
+_CHARGED_BACK: Final = frozenset({"charge_disputed", "refund_disputed_payment"})
 
 
 def attempt(
@@ -121,7 +125,7 @@ def charge(*, charge: ExtraCharge, gateway: Gateway, return_url: str) -> SeenPay
 def refund(*, refund_code: str, gateway: Gateway, actor: Actor, now: datetime) -> SeenRefund | None:
     """Send an approved refund to the provider; None when somebody else is doing or has done it.
 
-    Raises Indeterminate (the refund is marked so) and ProviderError (the refund has failed and is reversed)."""
+    Raises Indeterminate (the refund is marked so) and ProviderError (the refund has failed, see `refuse_refund`)."""
     outside_transaction()
     claimed: Refund | None = operations.claim_refund(refund_code=refund_code, now=now)
     if claimed is None:
@@ -137,7 +141,13 @@ def refund(*, refund_code: str, gateway: Gateway, actor: Actor, now: datetime) -
         operations.lose_sight_of_refund(refund_code=refund_code, now=now)
         raise
     except ProviderError as error:
-        operations.fail_refund(refund_code=refund_code, failure=error.words, at_provider=False, actor=actor, now=now)
+        operations.refuse_refund(
+            refund_code=refund_code,
+            failure=error.words,
+            charged_back=error.facts.get("provider_code") in _CHARGED_BACK,
+            actor=actor,
+            now=now,
+        )
         raise
 
 

@@ -64,7 +64,11 @@ class Refund(models.Model):
     request_hash = models.CharField(max_length=64)
     provider_id = models.CharField(max_length=80, null=True, unique=True, help_text="re_…")
     failure_reason = models.CharField(max_length=200, blank=True, default="")
-    unclaimed = models.BooleanField(default=False, help_text="succeeded, then came back from the guest's bank")
+    unclaimed = models.BooleanField(
+        default=False,
+        help_text="failed, and the money stands aside for the guest: their bank sent it back, or the provider refused what is "
+        "theirs by rule",
+    )
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
     requested_at = models.DateTimeField()
     approved_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")

@@ -58,7 +58,7 @@ from backoffice.payments.operations.inbox import (
     receive_event,
     replay_webhook,
 )
-from backoffice.payments.operations.late import give_back_late
+from backoffice.payments.operations.late import give_back_late, refuse_refund
 from backoffice.payments.operations.refunds import (
     approve_refund,
     cancel_refund,
@@ -139,6 +139,7 @@ __all__ = [
     "record_setup",
     "record_warning",
     "refuse_charge",
+    "refuse_refund",
     "reject_damage",
     "reject_refund",
     "remind_of_chargeback",

@@ -24,8 +24,8 @@ from backoffice.notifications import operations as notifications
 from backoffice.payments import policies, queries
 from backoffice.payments.models import Chargeback, EvidenceFile, FraudWarning, Payment, Refund
 from backoffice.payments.operations.attempts import lock_payment, touch
-from backoffice.payments.operations.late import follow_late, is_late
-from backoffice.payments.operations.refunds import stop_refund
+from backoffice.payments.operations.late import follow_late
+from backoffice.payments.operations.refunds import hold_again, stop_refund
 from backoffice.payments.policies import chargebacks as rules
 from backoffice.payments.policies import evidence as evidence_rules
 from backoffice.payments.policies.chargebacks import SeenDispute, SeenFraudWarning
@@ -471,7 +471,18 @@ def _stop_refunds(row: Chargeback, payment: Payment, actor: Actor, now: datetime
         waiting = waiting.filter(waits_for="")
     why = actor.because(f"chargeback {row.code} has taken this money")
     for refund in waiting.order_by("id"):
-        stop_refund(refund=refund, actor=why, now=now, tell=ended or not is_late(refund=refund))
+        stop_refund(refund=refund, actor=why, now=now, tell=ended or not queries.is_late(refund=refund))
+    for refund in Refund.objects.filter(payment=payment, status="failed", unclaimed=True).order_by("id"):
+        if queries.is_disputed(payment=payment, charge_id=queries.charge_of(refund=refund)):
+            _not_another_way(refund, why, now)
+
+
+def _not_another_way(refund: Refund, why: Actor, now: datetime) -> None:
+    """What stands aside for the guest is not paid another way while the network may give it to them, or has: what was asked
+    for and not agreed to is taken back, and what the provider never sent is held again."""
+    for asked in refund.repayments.filter(status="requested"):
+        stop_refund(refund=asked, actor=why, now=now)
+    hold_again(refund=refund, actor=why, now=now)
 
 
 # Private: money ------------------------------------------------------------------------------------------------------

@@ -3,39 +3,37 @@ of it, through its own charge, once.
 
 While a chargeback of the booking is open the refund waits, as any would be refused; it is sent once nothing holds the money
 any more. What a chargeback of the very charge has given to the guest is not refunded on top, unless an appeal brings it back.
-A chargeback of another charge of the booking returns nothing of this one. Callers hold the locks of booking and payment.
+A chargeback of another charge of the booking returns nothing of this one. One that the provider refuses for a reason of its own
+stands aside for the guest, to be paid another way. Callers hold the locks of booking and payment.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
 
+from django.db import transaction
 from django.db.models import Q
 
 from backoffice.core.actor import Actor
 from backoffice.core.money import Money
 from backoffice.payments import policies, queries
 from backoffice.payments.models import Chargeback, ExtraCharge, Payment, Refund
-from backoffice.payments.operations.refunds import open_refund, resume_refund, stop_refund
-
-# How the keys of these refunds begin; nobody else asks for a refund under such a key.
-CAPTURE: Final = "late-capture:"
-CHARGE: Final = "late-charge:"
+from backoffice.payments.operations.refunds import fail_refund, open_refund, resume_refund, stop_refund
+from backoffice.payments.queries import LATE_CAPTURE, LATE_CHARGE
 
 
 def give_back_late(*, payment: Payment, charge: ExtraCharge | None, reason: str, actor: Actor, now: datetime) -> Refund:
     """Give back all of a charge that has just been recorded as captured too late (none: the payment itself). The refund is
     approved; or requested, waiting for the end of a chargeback; or cancelled, where the network gave this very charge to the
     guest."""
-    key = f"{CHARGE}{charge.code}" if charge is not None else f"{CAPTURE}{payment.code}"
+    key = f"{LATE_CHARGE}{charge.code}" if charge is not None else f"{LATE_CAPTURE}{payment.code}"
     return _open(payment, charge, reason, key, actor, now)
 
 
 def follow_late(*, payment: Payment, actor: Actor, now: datetime) -> None:
     """A chargeback of the booking has news: send what came too late and waited for its end, and let what was taken back
     because of it wait or go again, where the network did not give that charge to the guest after all."""
-    mine = Q(idempotency_key__startswith=CAPTURE) | Q(idempotency_key__startswith=CHARGE)
+    mine = Q(idempotency_key__startswith=LATE_CAPTURE) | Q(idempotency_key__startswith=LATE_CHARGE)
     rows = Refund.objects.filter(mine, payment=payment).select_related("charge__booking").order_by("id")
     latest: dict[int | None, list[Refund]] = {}
     for row in rows:
@@ -44,9 +42,23 @@ def follow_late(*, payment: Payment, actor: Actor, now: datetime) -> None:
         _follow(tries, payment, actor, now)
 
 
-def is_late(*, refund: Refund) -> bool:
-    """Whether a refund gives back what came too late."""
-    return refund.idempotency_key.startswith((CAPTURE, CHARGE))
+def refuse_refund(*, refund_code: str, failure: str, charged_back: bool, actor: Actor, now: datetime) -> Refund:
+    """The provider refused a refund outright, and no money moved there. What a person asked for is held as before. What is the
+    guest's by rule stays theirs: it waits like others where a chargeback is why (`charged_back`, the provider's own word), and
+    goes again with the news of that; for any other reason it stands aside, and two of finance pay it another way."""
+    with transaction.atomic():
+        late = queries.is_late(refund=queries.refund(code=refund_code))
+        refund = fail_refund(
+            refund_code=refund_code,
+            failure=failure,
+            at_provider=False,
+            aside=late and not charged_back,
+            actor=actor,
+            now=now,
+        )
+        if late and charged_back and _keeping(refund.payment, refund.charge):  # else its news is still to come
+            follow_late(payment=refund.payment, actor=actor, now=now)
+    return refund
 
 
 def _follow(tries: list[Refund], payment: Payment, actor: Actor, now: datetime) -> None:
@@ -58,8 +70,8 @@ def _follow(tries: list[Refund], payment: Payment, actor: Actor, now: datetime) 
         resume_refund(
             refund=last, actor=actor.because(f"no chargeback holds this money any more: {last.reason}"), now=now
         )
-    # One that the provider refused because the network had been quicker than the news of it waits like the others.
-    refused = last.status == "failed" and not last.unclaimed and bool(keeping)
+    # One that the provider refused because the network had been quicker than the news of it goes again like the others.
+    refused = last.status == "failed" and not last.unclaimed
     left = queries.left_of(payment=payment, charge=last.charge)
     if (
         last.status == "cancelled" or refused

@@ -41,7 +41,8 @@ from backoffice.payments.operations.approvers import check_approver
 from backoffice.payments.operations.attempts import lock_payment, touch
 from backoffice.payments.operations.repayments import post_repayment
 from backoffice.payments.policies.seen import SeenRefund
-from backoffice.payments.states import BEARERS, REFUND, REFUND_CAUSES
+from backoffice.payments.states import BEARERS, REFUND, REFUND_CAUSES, REFUND_COUNTS
+from backoffice.people import queries as people
 
 
 def open_refund(
@@ -230,7 +231,7 @@ def lose_sight_of_refund(*, refund_code: str, now: datetime) -> None:
 def record_refund(*, refund_code: str, seen: SeenRefund, actor: Actor, now: datetime) -> Refund:
     """Take over what the provider shows of a refund; repeating old news changes nothing."""
     with transaction.atomic():
-        refund, payment = _lock_refund(refund_code, None)
+        refund, _ = _lock_refund(refund_code, None)
         if seen.amount != Money(refund.amount, refund.currency):
             raise Conflict(f"The provider's refund {seen.id} is not that of {refund.code}.", seen=seen.id)
         if refund.provider_id is None:
@@ -241,17 +242,44 @@ def record_refund(*, refund_code: str, seen: SeenRefund, actor: Actor, now: date
             _move_refund(refund, "succeed", actor=actor, now=now, fields=["settled_at"])
             _tell_guest(refund, "refund_succeeded", now)
         elif seen.status in {"failed", "cancelled"} and REFUND.allows(refund.status, "fail"):
-            _fail(refund, payment, seen.failure_reason or seen.status, at_provider=True, actor=actor, now=now)
+            _fail(refund, seen.failure_reason or seen.status, at_provider=True, actor=actor, now=now)
     return refund
 
 
-def fail_refund(*, refund_code: str, failure: str, at_provider: bool, actor: Actor, now: datetime) -> Refund:
-    """The provider refused a refund. Where no money moved there (`at_provider` False) our posting is reversed."""
+def fail_refund(
+    *, refund_code: str, failure: str, at_provider: bool, actor: Actor, now: datetime, aside: bool = False
+) -> Refund:
+    """The provider refused a refund. Where no money moved there (`at_provider` False) our posting is reversed; unless the money
+    is the guest's all the same: then it stands `aside` for them, to be paid another way."""
     with transaction.atomic():
-        refund, payment = _lock_refund(refund_code, None)
+        refund, _ = _lock_refund(refund_code, None)
         if REFUND.allows(refund.status, "fail"):
-            _fail(refund, payment, failure, at_provider=at_provider, actor=actor, now=now)
+            _fail(refund, failure, at_provider=at_provider, aside=aside, actor=actor, now=now)
     return refund
+
+
+def hold_again(*, refund: Refund, actor: Actor, now: datetime) -> None:
+    """A card network has a say in what stands aside of a refund that the provider refused: it is held under its booking again,
+    and is no longer given. The caller has locked booking and payment. One that is being paid another way stays so."""
+    refund = _locked(refund)
+    if not queries.was_refused(refund=refund) or refund.repayments.filter(status__in=REFUND_COUNTS).exists():
+        return
+    aside = ledger_queries.journals().get(idempotency_key=f"refund-aside:{refund.code}")
+    ledger.reverse(
+        journal_id=aside.id, key=f"refund-aside-back:{refund.code}", reason=actor.reason, actor=actor, now=now
+    )
+    _unpost(refund, f"refund-refused:{refund.code}", actor.reason, actor, now)
+    refund.unclaimed, refund.settled_at = False, now
+    refund.version += 1
+    refund.save(update_fields=["unclaimed", "settled_at", "version"])
+    audit.record(
+        actor=actor,
+        verb="refunds.hold_again",
+        kind="refund",
+        id=refund.code,
+        after={"status": refund.status, "booking": refund.payment.booking.code},
+        now=now,
+    )
 
 
 # Private --------------------------------------------------------------------------------------------------------------
@@ -316,14 +344,32 @@ def _lines(refund: Refund, payment: Payment, now: datetime) -> policies.Lines:
     )
 
 
-def _fail(refund: Refund, payment: Payment, failure: str, *, at_provider: bool, actor: Actor, now: datetime) -> None:
+def _fail(refund: Refund, failure: str, *, at_provider: bool, actor: Actor, now: datetime, aside: bool = False) -> None:
     refund.failure_reason = failure[:200]
     refund.settled_at = now
-    refund.unclaimed = at_provider  # the provider took the money and gives it back: it stands on 2410 for the guest
+    # The provider took the money and gives it back, or never took what is the guest's: it stands on 2410 for them.
+    refund.unclaimed = at_provider or aside
     _move_refund(refund, "fail", actor=actor, now=now, fields=["failure_reason", "settled_at", "unclaimed"])
-    if not at_provider:
+    if aside:
+        _set_aside(refund, actor, now)
+    elif not at_provider:
         _unpost(refund, f"refund-refused:{refund.code}", f"refused by the provider: {failure}", actor, now)
     _tell_guest(refund, "refund_failed", now)
+    if refund.unclaimed:
+        _tell_finance(refund, now)
+
+
+def _set_aside(refund: Refund, actor: Actor, now: datetime) -> None:
+    ledger.post(
+        key=f"refund-aside:{refund.code}",
+        kind="refund_aside",
+        lines=policies.set_aside(refund=refund.code, amount=Money(refund.amount, refund.currency)),
+        subject=refund.payment.booking.code,
+        reference=refund.code,
+        effective_at=now,
+        actor=actor,
+        now=now,
+    )
 
 
 def _unpost(refund: Refund, key: str, reason: str, actor: Actor, now: datetime) -> None:
@@ -415,6 +461,25 @@ def _tell_guest(refund: Refund, topic: str, now: datetime) -> None:
         },
         now=now,
     )
+
+
+def _tell_finance(refund: Refund, now: datetime) -> None:
+    """Somebody has to ask the guest where else it may be paid, and nobody but finance may."""
+    for person in people.staff().filter(roles__role="finance", status="active").order_by("id"):
+        notifications.tell(
+            topic="refund_stands_aside",
+            recipient_id=person.pk,
+            address=person.email,
+            context={
+                "name": person.first_name,
+                "booking": refund.payment.booking.code,
+                "refund": refund.code,
+                "amount": Money(refund.amount, refund.currency).format(),
+                "reason": refund.failure_reason,
+            },
+            dedupe_key=f"refund-aside:{refund.code}:{person.pk}",
+            now=now,
+        )
 
 
 def _digest(*facts: Any) -> str:

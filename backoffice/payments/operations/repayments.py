@@ -1,4 +1,5 @@
-"""Another way: a refund that the guest's bank sent back (the card was closed) is paid from our own bank account.
+"""Another way: a refund that the guest's bank sent back (the card was closed), or that is theirs by rule and the provider
+refused, is paid from our own bank account.
 
 The money stands on 2410 for the guest. One member of finance names where it is to go, another says yes, the first sends it
 at the bank and notes the bank's reference; the line of the bank's statement that carries it settles it. Where it goes is
@@ -10,6 +11,7 @@ What the bank refuses or sends back stands aside for the guest again, and can be
 from __future__ import annotations
 
 from datetime import datetime
+from fractions import Fraction
 
 from django.db import transaction
 from django.db.models import QuerySet
@@ -26,17 +28,18 @@ from backoffice.notifications import operations as notifications
 from backoffice.payments import policies, queries
 from backoffice.payments.models import Payment, Refund
 from backoffice.payments.operations.attempts import lock_payment, touch
+from backoffice.payments.policies.postings import FX_POSITION, UNCLAIMED
 from backoffice.payments.policies.postings import REFUND as REFUNDING
-from backoffice.payments.policies.postings import UNCLAIMED
 from backoffice.payments.states import REFUND, REFUND_COUNTS, REPAYMENT_GIVEN_UP
 
 
 def request_repayment(*, refund_code: str, version: int, reason: str, actor: Actor, now: datetime) -> Refund:
-    """Ask for what a returned refund left standing to be paid another way; a second person must agree.
+    """Ask for what a refund that did not reach its guest left standing to be paid another way; a second person must agree.
 
-    The amount is what the provider gave back to us of this refund, in our settlement currency. Raises Refused without a
-    reason, StaleVersion, Stopped while refunds are, Conflict when the refund did not come back, is being repaid already,
-    its money has not been seen at the provider yet, or a card network holds or has given it."""
+    The amount is in our settlement currency: what the provider gave back to us of this refund, or what its charge had brought
+    where the provider never sent it. Raises Refused without a reason, StaleVersion, Stopped while refunds are, Conflict when
+    nothing stands aside of it, it is being repaid already, its money has not been seen at the provider yet, or a card network
+    holds or has given it."""
     actor.must("refunds.repay")
     jobs.assert_not_stopped(scope="refunds")
     if not reason.strip():
@@ -81,13 +84,16 @@ def check_repayment(*, refund: Refund, actor: Actor) -> Money:
     """What can be paid another way of a refund; raises unless it came back, stands aside and nobody pays it yet. The
     console's button asks it too."""
     actor.must("refunds.repay")
-    if not (refund.status == "failed" and refund.unclaimed):
-        raise Conflict("Only a refund that the guest's bank sent back is paid another way.")
+    if not queries.stands_aside(refund=refund):
+        raise Conflict(
+            "Only a refund that the guest's bank sent back, or that is theirs by rule and the provider refused, is paid another "
+            "way."
+        )
     if refund.repayments.filter(status__in=REFUND_COUNTS).exists():
         raise Conflict("This refund is being paid another way already.")
     bookings.not_for_oneself(booking=refund.payment.booking, actor=actor)
     queries.assert_refundable(payment=refund.payment, charge_id=queries.charge_of(refund=refund))
-    return _standing(refund)
+    return _payable(refund)
 
 
 def note_repayment(*, refund_code: str, reference: str, version: int, actor: Actor, now: datetime) -> Refund:
@@ -198,20 +204,35 @@ def post_repayment(*, refund: Refund, actor: Actor, now: datetime) -> None:
     locked booking and payment. Raises Conflict when what was asked for does not stand aside any more."""
     returned, amount = refund.repays, Money(refund.amount, refund.currency)
     assert returned is not None  # the database keeps it: what is paid another way says what it repays
-    if _standing(returned) != amount:
+    payable, charge = _payable(returned), queries.charge_of(refund=returned)
+    if payable != amount:
         raise Conflict(
-            f"What stands aside of {returned.code} is {_standing(returned)}, not {amount}; reject this one and ask anew."
+            f"What stands aside of {returned.code} is {payable}, not {amount}; reject this one and ask anew."
         )
     ledger.post(
         key=f"refund:{refund.code}",
         kind="repayment_approved",
-        lines=policies.repaid(returned=returned.code, refund=refund.code, amount=amount),
+        lines=policies.repaid(
+            returned=returned.code, refund=refund.code, standing=_standing(returned), amount=amount, charge=charge
+        ),
         subject=refund.payment.booking.code,
         reference=refund.code,
         effective_at=now,
         actor=actor,
         now=now,
     )
+    if queries.was_refused(refund=returned):  # in the currency of the charge, perhaps, whose position ends with it
+        positions = ledger_queries.standing(account=FX_POSITION, key=charge)
+        ledger.post(
+            key=f"fx:refund:{refund.code}",
+            kind="fx",
+            lines=policies.fx_realised(charge=charge, positions=positions),
+            subject=refund.payment.booking.code,
+            reference=refund.code,
+            effective_at=now,
+            actor=actor,
+            now=now,
+        )
 
 
 # Private --------------------------------------------------------------------------------------------------------------
@@ -237,8 +258,23 @@ def _post_line(
     )
 
 
+def _payable(returned: Refund) -> Money:
+    """What can be paid another way of this refund. What the provider never sent stands in the currency of the charge, and is
+    with us in that which the provider settled it in."""
+    standing = _standing(returned)
+    if not queries.was_refused(refund=returned):
+        return standing
+    settled = queries.settled_of(charge=queries.charge_of(refund=returned))
+    if settled is None:
+        raise Conflict("The provider has not told us yet what this charge brought; import its movements first.")
+    if settled.currency == standing.currency:
+        return standing
+    charged = returned.charge.amount if returned.charge is not None else returned.payment.amount
+    return settled.share(Fraction(standing.amount, charged))
+
+
 def _standing(returned: Refund) -> Money:
-    """What the provider gave back of this refund and nobody has taken since, nor is still with our bank."""
+    """What stands aside of this refund and nobody has taken since, nor is still with our bank."""
     for earlier in returned.repayments.filter(status__in=REPAYMENT_GIVEN_UP):
         if ledger_queries.standing(account=REFUNDING, key=earlier.code):
             raise Conflict(

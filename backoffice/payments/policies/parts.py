@@ -187,9 +187,9 @@ def refund_origin(
 class RefundTaken:
     """A refund that exists. `charged` is its amount in the currency of the charge.
 
-    `unclaimed` says that it had succeeded and the guest's bank sent it back: the money stands aside for the guest
-    (2410) and must not be refunded a second time from the booking's parts. `ours` says that we bore it, on top of the
-    parts."""
+    `unclaimed` says that it did not reach the guest (their bank sent it back, or the provider refused what is theirs by
+    rule): the money stands aside for them (2410) and must not be refunded a second time from the booking's parts. `ours`
+    says that we bore it, on top of the parts."""
 
     status: str
     parts: Parts

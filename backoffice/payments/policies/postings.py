@@ -141,9 +141,17 @@ def refunded(
     return journal(*taken, debit(HOST_PROTECTION, refund, platform_share), *between, credit(REFUND, refund, amount))
 
 
-def repaid(*, returned: str, refund: str, amount: Money) -> Lines:
-    """A refund that had come back from the guest's bank (`returned`) is sent again, another way."""
-    return journal(debit(UNCLAIMED, returned, amount), credit(REFUND, refund, amount))
+def set_aside(*, refund: str, amount: Money) -> Lines:
+    """The provider refused a refund that is owed by rule: it stands aside for its guest, as one that came back does."""
+    return journal(debit(REFUND, refund, amount), credit(UNCLAIMED, refund, amount))
+
+
+def repaid(*, returned: str, refund: str, standing: Money, amount: Money, charge: str) -> Lines:
+    """What stood aside of a refund that did not reach its guest (`returned`) is sent again, another way: as `amount`, which is
+    what the `charge` was settled as where it stands in the currency that was charged."""
+    return journal(
+        debit(UNCLAIMED, returned, standing), *exchange(charge, amount, standing), credit(REFUND, refund, amount)
+    )
 
 
 def repaid_from_bank(*, refund: str, bank: str, amount: Money, suspense: str = "") -> Lines:

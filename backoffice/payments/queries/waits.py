@@ -1,10 +1,12 @@
-"""Questions about refunds that are owed by rule and wait: for what, until when, and what of a booking's money is theirs."""
+"""Questions about refunds that are owed and cannot go to the card: those that wait by rule (for what, until when, what of a
+booking's money is theirs), and those whose money stands aside for the guest."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from django.db.models import Q, QuerySet, Sum
 
@@ -14,6 +16,15 @@ from backoffice.payments.models import PARTS, Chargeback, ExtraCharge, Payment, 
 from backoffice.payments.policies import chargebacks as rules
 from backoffice.payments.queries.money import captured_left, charge_left
 from backoffice.payments.states import REFUND_COUNTS
+
+# How the keys of refunds begin that give back what came too late; nobody else asks for a refund under such a key.
+LATE_CAPTURE: Final = "late-capture:"
+LATE_CHARGE: Final = "late-charge:"
+_REFUSED: Final = "The provider refused to send it, and the money stands aside for the guest (2410). "
+_SENT_BACK: Final = "The guest's bank sent it back, and the money stands aside for them (2410). "
+_REMEDY: Final = (
+    "Ask them where it is to go; two of finance then pay it another way (“Pay another way”, ops refunds repay)."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +66,36 @@ def refund_waits(*, refunds: Iterable[Refund]) -> dict[int, RefundWait]:
 def why_refund_waits(*, refund: Refund) -> RefundWait | None:
     """Why a refund that is owed by rule waits; None for any other."""
     return refund_waits(refunds=[refund]).get(refund.pk)
+
+
+def is_late(*, refund: Refund) -> bool:
+    """Whether a refund gives back what came too late."""
+    return refund.idempotency_key.startswith((LATE_CAPTURE, LATE_CHARGE))
+
+
+def stands_aside(*, refund: Refund) -> bool:
+    """Whether the money of a refund stands aside for its guest (2410): it came back, or the provider refused what is theirs
+    by rule."""
+    return refund.status == "failed" and refund.unclaimed
+
+
+def was_refused(*, refund: Refund) -> bool:
+    """Whether the money of a refund stands aside though the provider never sent any of it."""
+    return stands_aside(refund=refund) and refund.provider_id is None
+
+
+def refunds_aside(*, refunds: Iterable[Refund]) -> dict[int, str]:
+    """Why the money of each of these refunds stands aside and what is to be done, by id; those that nobody has to do anything
+    about, or that are being paid another way, are not among them. One statement for all of them."""
+    aside = [refund for refund in refunds if stands_aside(refund=refund)]
+    if not aside:
+        return {}
+    paid = set(Refund.objects.filter(repays__in=aside, status__in=REFUND_COUNTS).values_list("repays_id", flat=True))
+    return {
+        refund.pk: (_REFUSED if was_refused(refund=refund) else _SENT_BACK) + _REMEDY
+        for refund in aside
+        if refund.pk not in paid
+    }
 
 
 def left_of(*, payment: Payment, charge: ExtraCharge | None) -> policies.RefundLimits:

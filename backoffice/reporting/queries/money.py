@@ -93,8 +93,8 @@ def gmv(*, since: date, until: date, by: str) -> list[GmvRow]:
 def ties(*, since: date, until: date, rows: list[GmvRow]) -> list[Tie]:
     """The report's totals beside what the ledger was told of captures and refunds in the same period."""
     start, end = _midnight(since), _midnight(until)
-    charged = _posted(start, end, code="1150", kinds=("capture",))
-    refunded = _posted(start, end, code="2400", kinds=("refund", "reversal"))
+    charged = _posted(start, end, code="1150", kind="capture")
+    refunded = _posted(start, end, code="2400", kind="refund")
     currencies = {row.currency for row in rows} | set(charged) | set(refunded)
     return [
         Tie(
@@ -116,10 +116,12 @@ def _grouped(rows: QuerySet[Any], by: str, at: str, city: str) -> Iterator[tuple
         yield _name(row["group"]), row["currency"], row["count"], row["total"]
 
 
-def _posted(start: datetime, end: datetime, *, code: str, kinds: tuple[str, ...]) -> Mapping[str, int]:
+def _posted(start: datetime, end: datetime, *, code: str, kind: str) -> Mapping[str, int]:
+    """What journals of a kind, and what reversed one of them, put on an account."""
+    told = Q(journal__kind=kind) | Q(journal__kind="reversal", journal__reverses__kind=kind)
     rows = (
         JournalLine.objects.filter(
-            account__code=code, journal__kind__in=kinds, journal__effective_at__gte=start, journal__effective_at__lt=end
+            told, account__code=code, journal__effective_at__gte=start, journal__effective_at__lt=end
         )
         .values("currency")
         .annotate(total=Sum("amount"))

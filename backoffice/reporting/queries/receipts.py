@@ -170,6 +170,7 @@ def _story(row: Refund, repayment: Refund | None, wait: payments.RefundWait | No
         status=row.status,
         sent_on=row.submitted_at.astimezone(UTC).date() if row.submitted_at else None,
         unclaimed=row.unclaimed,
+        refused=payments.was_refused(refund=row),
         repaid=repayment.status if repayment is not None else "",
         method=row.method,
         disputed=wait is not None,
