@@ -138,8 +138,8 @@ def resolve_unanswered(*, now: datetime) -> int:
 
 
 def give_up_unpaid(*, now: datetime) -> int:
-    """End the stays whose instalment was not paid by its last date; returns how many. What was paid stays with its
-    nights; damage stays open for a person to decide."""
+    """End the stays whose instalment was not paid by its last date; of one that is over the instalment is given up, there being
+    no nights left to end. Returns how many. What was paid stays with its nights; damage stays open for a person to decide."""
     return sum(
         jobs.each(
             jobs.turn(ask=partial(payment_queries.charges_unpaid, now=now), now=now),
@@ -156,6 +156,10 @@ def _give_up(charge_code: str, now: datetime) -> bool:
         late = charge.pay_by is not None and charge.pay_by <= now
         if not late or charge.status not in {"failed", "requires_action"}:
             return False
+        if booking.status == "completed":
+            payments.give_up_instalment(charge=charge, actor=ACTOR, now=now)
+            payouts.schedule(booking=booking, now=now)  # what was paid does not wait for it any more
+            return True
         if booking.status not in {"confirmed", "checked_in"}:
             return False
         cancel_unpaid(
@@ -217,6 +221,8 @@ def _record(charge: ExtraCharge, seen: SeenPayment, actor: Actor, now: datetime)
 
 
 def _why_late(charge: ExtraCharge) -> str:
+    if charge.kind == "instalment" and charge.booking.status == "completed":
+        return "paid after it had been given up"
     if charge.kind == "instalment":
         return f"charged after the booking was {charge.booking.status}"
     return f"charged after the damage was {'covered' if charge.covered_at else 'asked for no more'}"

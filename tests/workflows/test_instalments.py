@@ -433,6 +433,66 @@ def test_a_page_that_was_answered_unheard_is_heard_before_the_card_is_tried_agai
     assert (row.status, row.tries, told("charge_failed")) == ("captured", 1, 0)
 
 
+def unpaid_at_check_out(sandbox: RunningSandbox) -> tuple[Booking, ExtraCharge]:
+    """The runs stood still until the day before check-out, and then the card failed: the last date is after the stay."""
+    booking = long_stay(nights=31)
+    use_another_card(booking, "pm_card_chargeCustomerFail")
+    (row,) = due(booking)
+    until(sandbox, booking.check_out_at - timedelta(days=1))
+    collect_charges.run(now=now())
+    until(sandbox, booking.check_out_at)
+    row.refresh_from_db()
+    assert row.status == "failed" and row.pay_by > booking.check_out_at and fresh(booking).status == "completed"
+    return fresh(booking), row
+
+
+def test_what_is_unpaid_when_the_stay_is_over_is_collected_until_its_last_date_and_then_given_up(
+    sandbox: RunningSandbox,
+) -> None:
+    booking, row = unpaid_at_check_out(sandbox)
+    planned = payouts.payouts_of_booking(booking_id=booking.pk)
+    assert sum(one.held for one in planned) == booking.payment.held + row.held
+    while row.status == "failed":
+        until(sandbox, row.next_try_at or row.pay_by)
+        assert collect_charges.run(now=now()) == 1
+        row.refresh_from_db()
+    assert (row.status, row.tries, row.next_try_at) == ("cancelled", 4, None) and now() > row.pay_by
+    assert "Not paid by" in row.last_error and "not asked for any more" in row.last_error
+    assert (told("charge_failed"), told("instalment_unpaid"), told("booking_unpaid")) == (4, 2, 0)
+    assert fresh(booking).status == "completed" and payments.parts_to_come(booking=booking).held.amount == 0
+    planned = payouts.payouts_of_booking(booking_id=booking.pk)
+    assert sum(one.held for one in planned) == booking.payment.held
+    assert {payouts.share_of(payout=one, now=now()).waits for one in planned} == {None}
+    assert collect_charges.run(now=now()) == 0 and taken(sandbox) == [booking.payment.amount]
+    with pytest.raises(Conflict, match="nothing to pay"):
+        collect_charges.pay(charge_code=row.code, payment_method="pm_card_visa", actor=guest(booking), now=now())
+    explained(sandbox)
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_who_pays_after_the_stay_pays_it_and_who_pays_what_was_given_up_has_it_back(
+    sandbox: RunningSandbox, in_time: bool
+) -> None:
+    booking, row = unpaid_at_check_out(sandbox)
+    asked = collect_charges.pay(
+        charge_code=row.code, payment_method="pm_card_threeDSecure2Required", actor=guest(booking), now=now()
+    )
+    if not in_time:
+        until(sandbox, row.pay_by)
+        collect_charges.give_up_unpaid(now=now())
+    sandbox.complete_challenge(asked.provider_id)
+    events.poll(now=now())
+    events.apply_due(now=now())
+    row.refresh_from_db()
+    assert row.status == "captured" and Refund.objects.filter(charge=row).count() == (0 if in_time else 1)
+    if not in_time:
+        back = Refund.objects.get(charge=row)
+        assert back.reason == "paid after it had been given up"
+        refund_booking.send(refund_code=back.code, actor=WORKER, now=now())
+    assert taken(sandbox) == sorted([booking.payment.amount, row.amount if in_time else 0])
+    explained(sandbox)
+
+
 def test_charges_that_nobody_wants_do_not_stand_before_the_others(sandbox: RunningSandbox) -> None:
     dead, alive = long_stay(), long_stay()
     until(sandbox, due(alive)[0].due_at)

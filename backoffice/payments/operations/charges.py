@@ -26,6 +26,7 @@ from backoffice.payments.operations.approvers import check_approver
 from backoffice.payments.policies import charges as rules
 from backoffice.payments.policies.seen import SeenPayment
 from backoffice.payments.states import CHARGE
+from backoffice.people.models import User
 from backoffice.rulebook import queries as rulebook
 
 # When a call that was never carried out is made again.
@@ -295,6 +296,19 @@ def lock_charge(*, charge_code: str) -> ExtraCharge:
     return _lock(charge_code, None)
 
 
+def give_up_instalment(*, charge: ExtraCharge, actor: Actor, now: datetime) -> None:
+    """The last date of an instalment has passed, which the caller has locked with its booking, and the stay is over: there is
+    nothing left to end for it. It is not asked for any more, its page says why, and guest and host are told."""
+    assert charge.pay_by is not None  # it is past
+    by = _instant(charge.pay_by)
+    charge.last_error = f"Not paid by {by}. The stay was over by then, and it is not asked for any more."
+    charge.next_try_at, charge.next_action_url = None, ""
+    fields = ["last_error", "next_try_at", "next_action_url"]
+    _move(charge, "lapse", actor=actor.because("not paid in time"), now=now, fields=fields)
+    for person in (charge.booking.guest, charge.booking.host):
+        _tell(charge, "instalment_unpaid", now, to=person, pay_by=by)
+
+
 def cancel_instalments(*, booking: Booking, actor: Actor, now: datetime) -> None:
     """A booking that the caller has locked has ended: what was still to be charged is not. A charge that is with the
     provider at this moment is given back when it comes (after a no-show it is kept)."""
@@ -440,11 +454,10 @@ def _failed(charge: ExtraCharge, error: str, code: str, actor: Actor, now: datet
     charge.next_try_at, charge.pay_by = follows.next_try_at, follows.pay_by
     fields = ["last_error", "next_action_url", "next_try_at", "pay_by"]
     _move(charge, "fail", actor=actor, now=now, fields=fields)
-    otherwise = (
-        "your stay ends with the nights that are paid"
-        if charge.kind == "instalment"
-        else "we will write to you about what follows"
-    )
+    otherwise = "we will write to you about what follows"
+    if charge.kind == "instalment":
+        over = charge.booking.status == "completed"
+        otherwise = "your host is not paid for these nights" if over else "your stay ends with the nights that are paid"
     _tell(
         charge,
         "charge_failed",
@@ -545,15 +558,15 @@ def _instant(at: datetime) -> str:
     return at.strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _tell(charge: ExtraCharge, topic: str, now: datetime, **facts: str) -> None:
-    guest = charge.booking.guest
+def _tell(charge: ExtraCharge, topic: str, now: datetime, *, to: User | None = None, **facts: str) -> None:
+    person = to or charge.booking.guest
     notifications.tell(
         topic=topic,
-        recipient_id=guest.id,
-        address=guest.email,
+        recipient_id=person.pk,
+        address=person.email,
         context={
             **bookings.facts_to_tell(charge.booking),
-            "name": guest.first_name,
+            "name": person.first_name,
             "amount": _money(charge).format(),
             **facts,
         },

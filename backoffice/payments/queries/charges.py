@@ -197,11 +197,8 @@ def charges_unanswered(*, older_than: datetime, after: str | None = None, limit:
 
 
 def charges_unpaid(*, now: datetime, after: str | None = None, limit: int = 200) -> list[str]:
-    """Codes of instalments whose last date has passed. Damage stays open for a person to decide."""
-    rows = ExtraCharge.objects.filter(
-        kind="instalment",
-        status__in=["failed", "requires_action"],
-        pay_by__lte=now,
-        booking__status__in=["confirmed", "checked_in"],
-    )
+    """Codes of instalments whose last date has passed, also of stays that were over before it. Damage stays open for a person
+    to decide."""
+    rows = ExtraCharge.objects.filter(kind="instalment", status__in=["failed", "requires_action"], pay_by__lte=now)
+    rows = rows.exclude(booking__status__in=ENDED)
     return jobs.next_of(rows=rows.order_by("pay_by", "id"), key="code", after=after, limit=limit)
