@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 
-from celery import Celery
+from celery import Celery, signals
+
+from backoffice.core.collector import settle_in
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
 
 app = Celery("staydesk")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+signals.worker_init.connect(lambda **_: settle_in(), weak=False)
 
 # Intervals are seconds. Each task is a job with an advisory lock: a late or doubled tick does no harm.
 app.conf.beat_schedule = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -15,6 +14,7 @@ from django.core.management.commands import flush as django_flush
 from django.db import connection
 from django.db.backends.postgresql.operations import DatabaseOperations
 
+from backoffice.core.collector import settle_in
 from tests.desk import back_office, desk  # noqa: F401 — fixtures of every story that needs real processes
 from tests.provider import impatient, sandbox, sandbox_process  # noqa: F401 — fixtures of every room that needs the provider
 
@@ -25,11 +25,7 @@ django_settings.CACHES["default"]["KEY_PREFIX"] = f"desk-{os.environ.get('PYTEST
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays until the end: the garbage collector need not walk over it every time, and
-    need not look for cycles after every few hundred objects: that was a tenth of the tests' time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    settle_in()
 
 
 @pytest.fixture(autouse=True)
