@@ -24,7 +24,10 @@ from backoffice.workflows import onboard_host
 
 class OnboardIn(Input):
     country = serializers.RegexField(
-        r"\A[A-Z]{2}\Z", required=False, default="", help_text="where one lives; that of one's first home when absent"
+        r"\A[A-Z]{2}\Z",
+        required=False,
+        default="",
+        help_text="where one lives; as said before, or that of one's first home, when absent",
     )
     return_url = Text(
         max_length=500, required=False, default="", help_text="where the provider leads back to; the desk when absent"

@@ -51,7 +51,8 @@ class HostAccount(models.Model):
     bank_approved_by = models.ForeignKey(_PERSON, on_delete=models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField()
     asked_at = models.DateTimeField(
-        null=True, help_text="when the provider was asked to make it: its country is settled, unless that was refused"
+        null=True,
+        help_text="when the provider was last asked to make it: its country stays until that is answered or lost",
     )
     seen_at = models.DateTimeField(null=True, help_text="when the provider was last asked")
     followed_at = models.DateTimeField(null=True, help_text="its payouts to the bank are known until then")

@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from backoffice.core.actor import Actor
-from backoffice.core.errors import Conflict, Invalid, NotFound, ProviderError
+from backoffice.core.errors import Conflict, Indeterminate, Invalid, NotFound, ProviderError, UpstreamUnavailable
 from backoffice.listings.models import Listing
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.gateway.submit import outside_transaction
+from backoffice.payments.policies.seen_accounts import SeenAccount
 from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries as payout_queries
 from backoffice.payouts.models import HostAccount
-from backoffice.people import queries as people
 
 # The provider lists by its own clock, to the second.
 _A_MOMENT: Final = timedelta(minutes=5)
@@ -22,8 +22,9 @@ _A_MOMENT: Final = timedelta(minutes=5)
 def begin(*, actor: Actor, now: datetime, return_url: str, country: str = "") -> str:
     """Where the host goes to tell the provider who they are; they come back to `return_url`. Doing it again is harmless.
 
-    `country` (two letters) is that of their first home unless given. Raises Invalid when neither is known, NotAllowed
-    for somebody who is no host, Conflict for a process, UpstreamUnavailable when the provider does not answer."""
+    `country` (two letters) is what they said before, or that of their first home, unless given. Raises Invalid when none is
+    known, NotAllowed for somebody who is no host, Conflict for a process, UpstreamUnavailable when the provider does not
+    answer."""
     if actor.id is None:
         raise Conflict("Payouts are set up by the host themselves.")
     account = payouts.begin_account(
@@ -39,25 +40,39 @@ def ensure_made(*, account: HostAccount, actor: Actor, now: datetime) -> HostAcc
     if account.provider_id is not None:
         return account
     outside_transaction()
-    account = payouts.ask_for_account(host_id=account.host_id, now=now)
+    account, alone = payouts.ask_for_account(host_id=account.host_id, now=now)
     if account.provider_id is not None:
         return account
-    host = people.person(person_id=account.host_id)
-    seen = gateway().find_account(reference=host.code, since=account.created_at - _A_MOMENT)
-    if seen is None:
-        try:
-            seen = gateway().open_account(
-                country=account.country,
-                email=host.email,
-                reference=host.code,
-                key=f"account:{host.code}:{account.country}",
-            )
-        except ProviderError:
-            payouts.refuse_account(host_id=account.host_id)
-            raise
+    try:
+        seen = _found(account) or _made(account)
+    except Indeterminate:
+        raise
+    except UpstreamUnavailable:  # it was only looked for, or there was no time for it
+        if alone:
+            payouts.was_not_asked(account=account)
+        raise
     recorded = payouts.record_account(seen=seen, actor=actor, now=now)
     assert recorded is not None  # the row is there: begun in this journey
     return recorded
+
+
+def _found(account: HostAccount) -> SeenAccount | None:
+    """What an earlier call has made whose answer was lost, whatever country it was for."""
+    return gateway().find_account(reference=account.host.code, since=account.created_at - _A_MOMENT)
+
+
+def _made(account: HostAccount) -> SeenAccount:
+    host = account.host
+    try:
+        return gateway().open_account(
+            country=account.country,
+            email=host.email,
+            reference=host.code,
+            key=f"account:{host.code}:{account.country}",
+        )
+    except ProviderError:
+        payouts.refuse_account(host_id=account.host_id)
+        raise
 
 
 def refresh(*, host_code: str, actor: Actor, now: datetime) -> HostAccount:
@@ -72,6 +87,9 @@ def refresh(*, host_code: str, actor: Actor, now: datetime) -> HostAccount:
 
 
 def _country_of(*, host_id: int) -> str:
+    begun = payout_queries.account_of(host_id=host_id)
+    if begun is not None:
+        return begun.country
     home = Listing.objects.filter(host_id=host_id).order_by("id").values_list("country", flat=True).first()
     if not home:
         raise Invalid("country: write the two letters of the country you live in, such as BE.", field="country")

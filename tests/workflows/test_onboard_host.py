@@ -9,7 +9,16 @@ import pytest
 from django.db import transaction
 
 from backoffice.audit.models import AuditEntry
-from backoffice.core.errors import Conflict, Indeterminate, Invalid, NotAllowed, ProviderError, Refused, StaleVersion
+from backoffice.core.errors import (
+    Conflict,
+    Indeterminate,
+    Invalid,
+    NotAllowed,
+    ProviderError,
+    Refused,
+    StaleVersion,
+    UpstreamUnavailable,
+)
 from backoffice.notifications.models import Notification
 from backoffice.payments import operations as payments
 from backoffice.payments.gateway.stripe.accounts import Accounts
@@ -68,7 +77,9 @@ def test_a_country_that_was_wrong_is_corrected_until_the_account_is_made(sandbox
     with pytest.raises(Invalid, match="country"):
         onboard_host.begin(country="XX", **begin)
     operations.begin_account(host_id=host.id, country="KP", actor=factories.acting(host), now=now())
-    onboard_host.begin(country="DE", **begin)
+    operations.begin_account(host_id=host.id, country="DE", actor=factories.acting(host), now=now())
+    factories.listing(host, now=now())  # in Belgium
+    onboard_host.begin(**begin)  # as they said before
     onboard_host.begin(country="FR", **begin)
     (made,) = sandbox.client().v1.accounts.list({"limit": 100}).data
     assert made.country == HostAccount.objects.get(host=host).country == "DE", "it is made: its country is settled"
@@ -112,19 +123,88 @@ def test_two_clicks_with_different_countries_make_one_account(sandbox: RunningSa
     assert (account.provider_id, account.country) == (made.id, made.country)
 
 
-def test_after_a_lost_answer_the_country_stays_that_of_the_account_that_may_have_been_made(
+def made_in(sandbox: RunningSandbox) -> list[str]:
+    return [row.country or "" for row in sandbox.client().v1.accounts.list({"limit": 100}).data]
+
+
+@pytest.mark.parametrize("lost", ["reset_after_commit", "error_500_after_commit"])
+def test_after_a_lost_answer_the_country_is_that_of_the_account_that_was_made(
+    sandbox: RunningSandbox, lost: str
+) -> None:
+    host = factories.person("Bob", is_host=True, now=now())
+    sandbox.fault(lost, method="POST", path="/v1/accounts", times=3)
+    with pytest.raises(Indeterminate):
+        onboard_host.begin(actor=factories.acting(host), now=now(), return_url=BACK, country="BE")
+    sandbox.clear_faults()
+    sandbox.advance(2 * 86_400)
+    onboard_host.begin(actor=factories.acting(host), now=now(), return_url=BACK, country="DE")
+    assert made_in(sandbox) == ["BE"] == [HostAccount.objects.get(host=host).country]
+
+
+def test_while_the_answer_is_awaited_the_country_stays_and_when_nothing_came_of_it_another_may_be_tried(
     sandbox: RunningSandbox,
 ) -> None:
     host = factories.person("Bob", is_host=True, now=now())
-    begin = partial(onboard_host.begin, actor=factories.acting(host), now=now(), return_url=BACK)
+    begin = partial(onboard_host.begin, actor=factories.acting(host), return_url=BACK)
     sandbox.fault("error_500_before_commit", method="POST", path="/v1/accounts", times=3)
     for country in ("BE", "DE"):
         with pytest.raises(Indeterminate):
-            begin(country=country)
+            begin(country=country, now=now())
+        assert HostAccount.objects.get(host=host).country == "BE"
     sandbox.clear_faults()
-    sandbox.advance(2 * 86_400)
+    sandbox.advance(180)
+    begin(country="DE", now=now())
+    assert made_in(sandbox) == ["DE"] == [HostAccount.objects.get(host=host).country]
+
+
+def test_another_country_may_be_tried_where_the_process_died_before_it_asked(sandbox: RunningSandbox) -> None:
+    host = factories.person("Bob", is_host=True, now=now())
+    actor = factories.acting(host)
+    operations.begin_account(host_id=host.id, country="BE", actor=actor, now=now())
+    operations.ask_for_account(host_id=host.id, now=now())
+    sandbox.advance(180)
+    onboard_host.begin(actor=actor, now=now(), return_url=BACK, country="DE")
+    assert made_in(sandbox) == ["DE"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_another_country_may_be_tried_at_once_where_the_provider_had_no_time(
+    sandbox: RunningSandbox, method: str
+) -> None:
+    host = factories.person("Bob", is_host=True, now=now())
+    begin = partial(onboard_host.begin, actor=factories.acting(host), now=now(), return_url=BACK)
+    sandbox.fault("error_429", method=method, path="/v1/accounts", times=1)
+    with pytest.raises(UpstreamUnavailable) as turned_away:
+        begin(country="BE")
+    assert not isinstance(turned_away.value, Indeterminate)
     begin(country="DE")
-    assert [row.country for row in sandbox.client().v1.accounts.list({"limit": 100}).data] == ["BE"]
+    assert made_in(sandbox) == ["DE"]
+
+
+def test_one_of_two_who_is_turned_away_leaves_the_country_to_the_other(sandbox: RunningSandbox) -> None:
+    host = factories.person("Bob", is_host=True, now=now())
+    at, actor = now(), factories.acting(host)
+    operations.begin_account(host_id=host.id, country="BE", actor=actor, now=at)
+    first, alone = operations.ask_for_account(host_id=host.id, now=at)
+    second, beside = operations.ask_for_account(host_id=host.id, now=at)
+    assert (alone, beside) == (True, False)
+    operations.was_not_asked(account=first)
+    assert operations.begin_account(host_id=host.id, country="DE", actor=actor, now=at).country == "BE"
+    assert HostAccount.objects.get(host=host).asked_at == second.asked_at
+
+
+def test_clicks_with_different_countries_after_a_try_that_died_make_one_account(sandbox: RunningSandbox) -> None:
+    host = factories.person("Bob", is_host=True, now=now())
+    actor = factories.acting(host)
+    operations.begin_account(host_id=host.id, country="BE", actor=actor, now=now())
+    operations.ask_for_account(host_id=host.id, now=now())
+    sandbox.advance(180)
+    begin = partial(onboard_host.begin, actor=actor, now=now(), return_url=BACK)
+    sandbox.fault("slow", method="POST", path="/v1/accounts", times=None, seconds=0.5)
+    links = race([partial(begin, country=country) for country in ("DE", "FR", "IT")])
+    assert all(isinstance(link, str) for link in links), links
+    (made,) = made_in(sandbox)
+    assert HostAccount.objects.get(host=host).country == made
 
 
 def test_after_a_refusal_another_country_may_be_tried(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from backoffice.payouts.operations.accounts import (
     begin_account,
     record_account,
     refuse_account,
+    was_not_asked,
 )
 from backoffice.payouts.operations.bank_payouts import (
     claim_sweep,
@@ -62,4 +63,5 @@ __all__ = [
     "request_clawback",
     "retry_clawback",
     "schedule",
+    "was_not_asked",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
@@ -14,16 +14,18 @@ from backoffice.notifications import operations as notifications
 from backoffice.payments.policies.seen_accounts import SeenAccount
 from backoffice.payouts import queries
 from backoffice.payouts.models import HostAccount, Payout
-from backoffice.payouts.policies.accounts import bank_changed, is_country, status_after
+from backoffice.payouts.policies.accounts import bank_changed, is_country, is_country_settled, status_after
 from backoffice.people import queries as people
 from backoffice.rulebook import queries as rulebook
 
+_NEXT = timedelta(microseconds=1)
 _TOLD = ("can_receive", "can_pay_out", "missing", "disabled_reason")
 
 
 def begin_account(*, host_id: int, country: str, actor: Actor, now: datetime) -> HostAccount:
     """A host wants to be paid: the row that their account at the provider will be kept in. Repeating it changes nothing; with
-    another country it takes that, until the provider is asked to make the account: then its country is settled.
+    another country it takes that, until the account is there. While the provider is being asked to make it, it stays what
+    it is asked for.
 
     Raises NotAllowed for another than the host, Invalid for a country that is none."""
     grant = actor.must("payouts.onboard")
@@ -41,7 +43,8 @@ def begin_account(*, host_id: int, country: str, actor: Actor, now: datetime) ->
         # The provider's answer to an earlier click may come at this moment: then the account is made.
         account = HostAccount.objects.select_for_update(of=("self",)).select_related("host").get(host_id=host_id)
         before = account.country
-        if account.asked_at is None and account.provider_id is None and before != country:
+        settled = is_country_settled(made=account.provider_id is not None, asked_at=account.asked_at, now=now)
+        if not settled and before != country:
             account.country, account.version = country, account.version + 1
             account.save(update_fields=["country", "version"])
             _note(account, "move", actor, now, before={"country": before}, after={"country": country})
@@ -50,22 +53,31 @@ def begin_account(*, host_id: int, country: str, actor: Actor, now: datetime) ->
     return account
 
 
-def ask_for_account(*, host_id: int, now: datetime) -> HostAccount:
-    """The provider is about to be asked to make a host's account. From here on its country is settled, so that everybody who
-    asks, at once or after a lost answer, asks for the same account under the same key."""
+def ask_for_account(*, host_id: int, now: datetime) -> tuple[HostAccount, bool]:
+    """The provider is about to be asked to make a host's account, and whether nobody else may be asking it at this moment.
+    Its country stays for as long as that takes, so that everybody who asks at once asks for the same account under the same
+    key."""
     with transaction.atomic():
         # Two clicks with different countries: the second waits here, and asks for what the first one asks for.
         account = HostAccount.objects.select_for_update(of=("self",)).select_related("host").get(host_id=host_id)
-        if account.asked_at is None and account.provider_id is None:
-            account.asked_at = now
+        alone = not is_country_settled(made=account.provider_id is not None, asked_at=account.asked_at, now=now)
+        if account.provider_id is None:
+            # Never the same instant twice: who asks after another moves it on, and so is noticed by them.
+            account.asked_at = max(now, account.asked_at + _NEXT) if account.asked_at is not None else now
             account.save(update_fields=["asked_at"])
-    return account
+    return account, alone
 
 
 def refuse_account(*, host_id: int) -> None:
     """The provider refused to make a host's account: nothing was made, and another country may be tried."""
     # One that was found or made meanwhile stays.
     HostAccount.objects.filter(host_id=host_id, provider_id=None).update(asked_at=None)
+
+
+def was_not_asked(*, account: HostAccount) -> None:
+    """The provider was never asked to make this account after all, by the only one who was about to: another country may be
+    tried at once, unless somebody has begun to ask since."""
+    HostAccount.objects.filter(pk=account.pk, provider_id=None, asked_at=account.asked_at).update(asked_at=None)
 
 
 def record_account(*, seen: SeenAccount, actor: Actor, now: datetime) -> HostAccount | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from babel import Locale
 
@@ -13,6 +14,16 @@ from backoffice.rulebook.policies import RecoveryRules
 _MOST_NAMED = 3
 # What stands among the territories of the locale data and is no country of ISO 3166-1.
 _NO_COUNTRIES = frozenset("AC CP CQ DG EA EU EZ IC QO TA UN XA XB XK ZZ".split())
+
+
+# A call to the provider, with all its repetitions, has been answered by then or is lost.
+_CALL_LASTS: Final = timedelta(minutes=2)
+
+
+def is_country_settled(*, made: bool, asked_at: datetime | None, now: datetime) -> bool:
+    """Whether the country of a host's account is no longer theirs to choose: the account is there, or the provider is being
+    asked to make it. What it was asked and not heard to have made is looked for there before it is asked again."""
+    return made or (asked_at is not None and now - asked_at <= _CALL_LASTS)
 
 
 def is_country(code: str) -> bool:
