@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from django.db import connection
 from pytest_django import Settings
 
 from backoffice.audit import operations, queries
@@ -56,14 +55,3 @@ def seal_all(now: datetime = NOON) -> int:
         sealed += operations.seal(now=now)
         now += timedelta(microseconds=1)
     return sealed
-
-
-def as_superuser(*statements: str) -> None:
-    """Do what no guard of the database can prevent."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET session_replication_role = replica")
-        try:
-            for statement in statements:
-                cursor.execute(statement)
-        finally:
-            cursor.execute("SET session_replication_role = DEFAULT")

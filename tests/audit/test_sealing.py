@@ -15,7 +15,8 @@ from pytest_django import Settings
 from backoffice.audit import operations, policies, queries
 from backoffice.audit.models import AuditBlock
 from backoffice.core.errors import Conflict, UpstreamUnavailable
-from tests.audit.conftest import NOON, ROOMS, Write, as_superuser, seal_all
+from tests.audit.conftest import NOON, ROOMS, Write, seal_all
+from tests.falsified import as_superuser
 
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 

@@ -13,7 +13,8 @@ from backoffice.audit import policies, queries
 from backoffice.audit.models import AuditBlock
 from backoffice.audit.operations import _INSERT
 from backoffice.audit.queries import CANONICAL
-from tests.audit.conftest import NOON, ROOMS, Write, as_superuser, seal_all
+from tests.audit.conftest import NOON, ROOMS, Write, seal_all
+from tests.falsified import as_superuser
 
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 

@@ -38,7 +38,7 @@ from tests import factories
 from tests.factories import NOW, SYSTEM
 from tests.faults import two_of_three_are_long
 from tests.faults.test_crash_points import cut_everywhere
-from tests.payouts.stays import host, paid_stay, release_all
+from tests.payouts.stays import captured, host, paid_stay, release_all
 from tests.workflows.hosts import owes
 from tests.workflows.steps import ROOMS
 
@@ -260,17 +260,7 @@ def _ended_meanwhile() -> Case:
 
 
 def _charged_too_late(case: Case) -> None:
-    charge = ExtraCharge.objects.get(code=case.code)
-    amount = Money(charge.amount, charge.currency)
-    seen = SeenPayment(
-        id=f"pi_{charge.code}",
-        status="captured",
-        amount=amount,
-        reference=charge.code,
-        charge_id=f"ch_{charge.code}",
-        taken=amount,
-    )
-    collect_charges.settle(seen=seen, actor=SYSTEM, now=case.at)
+    collect_charges.settle(seen=captured(ExtraCharge.objects.get(code=case.code)), actor=SYSTEM, now=case.at)
 
 
 def _waits() -> Case:

@@ -77,18 +77,28 @@ def paid_stay(
 def pay_instalments(booking: Booking, *, now: datetime) -> None:
     """The guest pays what is due of a long stay."""
     for charge in ExtraCharge.objects.filter(booking=booking, status__in=["scheduled", "failed"], due_at__lte=now):
-        ExtraCharge.objects.filter(pk=charge.pk).update(status="submitted")
-        amount = Money(charge.amount, charge.currency)
-        seen = SeenPayment(
-            id=f"pi_{charge.code}",
-            status="captured",
-            amount=amount,
-            reference=charge.code,
-            charge_id=f"ch_{charge.code}",
-            taken=amount,
-        )
-        payments.record_charge(charge_code=charge.code, seen=seen, actor=SYSTEM, now=now)
+        charged(charge, now=now)
         settled(f"ch_{charge.code}", charge, now)
+
+
+def captured(charge: ExtraCharge) -> SeenPayment:
+    """What the provider says of an extra charge that it took."""
+    amount = Money(charge.amount, charge.currency)
+    return SeenPayment(
+        id=f"pi_{charge.code}",
+        status="captured",
+        amount=amount,
+        reference=charge.code,
+        charge_id=f"ch_{charge.code}",
+        taken=amount,
+    )
+
+
+def charged(charge: ExtraCharge, *, now: datetime) -> ExtraCharge:
+    """An extra charge that was tried and taken."""
+    ExtraCharge.objects.filter(pk=charge.pk).update(status="submitted")
+    payments.record_charge(charge_code=charge.code, seen=captured(charge), actor=SYSTEM, now=now)
+    return ExtraCharge.objects.get(pk=charge.pk)
 
 
 def settled(charge: str, payment: Payment | ExtraCharge, now: datetime) -> None:

@@ -13,14 +13,13 @@ from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import Notification
 from backoffice.payments import operations as payments
 from backoffice.payments.models import ExtraCharge
-from backoffice.payments.policies.seen import SeenPayment
 from backoffice.payouts import operations, queries
 from backoffice.payouts.models import Payout
 from backoffice.reporting.queries import health
 from backoffice.workflows import keep_time
 from tests import factories
 from tests.factories import SYSTEM
-from tests.payouts.stays import host, paid_stay, release_all, settled
+from tests.payouts.stays import charged, host, paid_stay, release_all, settled
 from tests.workflows.hosts import owes
 
 pytestmark = pytest.mark.django_db
@@ -44,18 +43,7 @@ def damaged(booking: Booking, amount: int, *, settle: bool = True) -> ExtraCharg
     )
     lead = factories.acting(factories.staff("finance"))
     payments.approve_damage(charge_code=asked.code, version=asked.version, actor=lead, now=at)
-    ExtraCharge.objects.filter(pk=asked.pk).update(status="submitted")
-    money = Money(amount, booking.charge_currency)
-    seen = SeenPayment(
-        id=f"pi_{asked.code}",
-        status="captured",
-        amount=money,
-        reference=asked.code,
-        charge_id=f"ch_{asked.code}",
-        taken=money,
-    )
-    payments.record_charge(charge_code=asked.code, seen=seen, actor=SYSTEM, now=at)
-    charge = ExtraCharge.objects.get(pk=asked.pk)
+    charge = charged(asked, now=at)
     if settle:
         settled(f"ch_{asked.code}", charge, at)
     return charge

@@ -112,17 +112,6 @@ def compared(
     return operations.finish(run=run, now=now)
 
 
-def as_superuser(*statements: str) -> None:
-    """Change rows behind everybody's back: as a replica, for which no trigger fires."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET session_replication_role = replica")
-        try:
-            for statement in statements:
-                cursor.execute(statement)
-        finally:
-            cursor.execute("SET session_replication_role = DEFAULT")
-
-
 def swept(
     id: str,
     amount: int,

@@ -27,10 +27,10 @@ from backoffice.rulebook import queries as rulebook
 from ops_cli.main import ops
 from tests import factories
 from tests.factories import NOW
+from tests.falsified import as_superuser
 from tests.reconciliation.steps import (
     DAY,
     arrived,
-    as_superuser,
     balance_of,
     bank,
     compared,
@@ -132,8 +132,6 @@ class Books:
         row = moved(f"txn_tr_{name}", source=f"PO-{name}", category="transfer", net=-sent, created=AGO + DAY)
         self.theirs += imported(row, at=AGO + DAY)
         # The import knows a payout by its row; here the journal says which stay it is about.
-        from tests.reconciliation.steps import as_superuser
-
         as_superuser(f"UPDATE ledger_journal SET subject = '{subject}' WHERE idempotency_key = 'bt:txn_tr_{name}'")
 
     def run(self, scope: str = "all", now: datetime = NOW) -> Any:

@@ -13,7 +13,7 @@ from backoffice.reconciliation.models import Break
 from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import refund_booking
 from tests import factories
-from tests.reconciliation.steps import as_superuser
+from tests.falsified import as_superuser
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.steps import now, paid
 from tests.workflows.test_pay_and_refund import FINANCE, refund

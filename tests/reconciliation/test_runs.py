@@ -41,10 +41,10 @@ from backoffice.reconciliation.queries import legs
 from backoffice.workflows import import_balance_transactions
 from tests import factories
 from tests.factories import NOW
+from tests.falsified import as_superuser
 from tests.reconciliation.steps import (
     ACTOR,
     DAY,
-    as_superuser,
     balance_of,
     bank,
     compared,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
 from django.db import transaction
@@ -103,14 +104,8 @@ def _transaction_facts(row: SeenBalanceTransaction) -> policies.BalanceTransacti
     elif row.reporting_category in {"transfer", "transfer_reversal"}:
         return _transfer_facts(row)
     ours = charge or payment  # an instalment or damage has a charge of its own
-    return policies.BalanceTransactionFacts(
-        id=row.id,
-        type=row.type,
-        reporting_category=row.reporting_category,
-        source=row.source_id,
-        amount=row.amount,
-        fee=row.fee,
-        net=row.net,
+    return replace(
+        _facts(row),
         key=refund.code if refund is not None else "",
         presented=row.presented if ours is not None else None,
         charge=(ours.charge_id or "") if ours is not None else "",
@@ -119,9 +114,8 @@ def _transaction_facts(row: SeenBalanceTransaction) -> policies.BalanceTransacti
     )
 
 
-def _transfer_facts(row: SeenBalanceTransaction) -> policies.BalanceTransactionFacts:
-    """Money that left for a host's account or came back: it stands under the code of the payout or the clawback, which the
-    room above wrote on what it sent."""
+def _facts(row: SeenBalanceTransaction) -> policies.BalanceTransactionFacts:
+    """What the provider says of a movement, whosever it is."""
     return policies.BalanceTransactionFacts(
         id=row.id,
         type=row.type,
@@ -130,24 +124,16 @@ def _transfer_facts(row: SeenBalanceTransaction) -> policies.BalanceTransactionF
         amount=row.amount,
         fee=row.fee,
         net=row.net,
-        key=row.source_reference,
-        booking=row.booking,
-        host=row.host,
-        account=row.account,
     )
+
+
+def _transfer_facts(row: SeenBalanceTransaction) -> policies.BalanceTransactionFacts:
+    """Money that left for a host's account or came back: it stands under the code of the payout or the clawback, which the
+    room above wrote on what it sent."""
+    return replace(_facts(row), key=row.source_reference, booking=row.booking, host=row.host, account=row.account)
 
 
 def _dispute_facts(row: SeenBalanceTransaction) -> policies.BalanceTransactionFacts:
     """Money that a card network took or gave back: it stands under the dispute's own id, whoever hears of that first."""
     payment = queries.payment_of_charge(charge_id=row.disputed_charge, provider_id="")
-    return policies.BalanceTransactionFacts(
-        id=row.id,
-        type=row.type,
-        reporting_category=row.reporting_category,
-        source=row.source_id,
-        amount=row.amount,
-        fee=row.fee,
-        net=row.net,
-        booking=payment.booking.code if payment is not None else "",
-        of_dispute=True,
-    )
+    return replace(_facts(row), booking=payment.booking.code if payment is not None else "", of_dispute=True)
