@@ -80,7 +80,8 @@ def test_a_refund_is_sent_once_however_many_workers_are_told(sandbox) -> None:
         actor=actor,
         now=now(),
     )
-    race([partial(refund_booking.send, refund_code=refund.code, actor=system("worker"), now=now())] * 6)
+    outcomes = race([partial(refund_booking.send, refund_code=refund.code, actor=system("worker"), now=now())] * 6)
+    assert [outcome for outcome in outcomes if outcome is not None] == [refund], outcomes
     assert len(sandbox.client().v1.refunds.list().data) == 1
     refund.refresh_from_db()
     assert refund.status == "succeeded"
@@ -119,7 +120,8 @@ def test_the_same_webhook_delivered_ten_times_at_once_has_one_effect(sandbox) ->
 
 def test_two_importers_at_once_post_every_movement_once(sandbox) -> None:
     booking = paid(sandbox)
-    race([partial(import_balance_transactions.run, now=now())] * 4)
+    outcomes = race([partial(import_balance_transactions.run, now=now())] * 4)
+    assert sum(outcomes) == 1, outcomes
     assert Journal.objects.filter(kind="bt.charge", subject=booking.code).count() == 1
 
 

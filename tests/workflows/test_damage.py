@@ -203,7 +203,7 @@ def test_a_lead_decides_neither_a_lead_s_damage_nor_more_than_a_lead_may(
 def test_two_approvers_at_once_approve_once(sandbox: RunningSandbox) -> None:
     charge = ask(stayed(sandbox))
     actors = [staff("finance"), staff("team_lead")]
-    race(
+    outcomes = race(
         [
             lambda actor=actor: payments.approve_damage(
                 charge_code=charge.code, version=charge.version, actor=actor, now=now()
@@ -211,6 +211,7 @@ def test_two_approvers_at_once_approve_once(sandbox: RunningSandbox) -> None:
             for actor in actors
         ]
     )
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["ExtraCharge", "StaleVersion"], outcomes
     assert standing(charge, "1300") == 12_000 and told("damage_requested") == 1
 
 

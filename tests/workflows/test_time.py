@@ -56,7 +56,7 @@ def test_a_guest_who_pays_in_the_last_second_and_the_sweep_do_not_both_win(sandb
         ends = booking.hold.expires_at
         assert ends is not None
         guest = factories.acting(booking.guest)
-        race(
+        outcomes = race(
             [
                 partial(
                     pay,
@@ -68,6 +68,7 @@ def test_a_guest_who_pays_in_the_last_second_and_the_sweep_do_not_both_win(sandb
                 partial(keep_time.expire_holds, now=ends),
             ]
         )
+        assert not isinstance(outcomes[1], Exception), outcomes
         payment = Payment.objects.filter(booking=booking).first()
         captured = payment is not None and payment.status == "captured"
         assert status(booking) == ("confirmed" if captured else "expired")
