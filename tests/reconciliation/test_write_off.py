@@ -9,7 +9,7 @@ from threading import Event
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 
 from backoffice.audit import queries as audit
 from backoffice.core.actor import Actor, system
@@ -323,17 +323,6 @@ def test_the_cap_is_in_euro_whatever_the_currency(currency: str) -> None:
 
 def test_a_ledger_line_of_nothing_is_never_proposed() -> None:
     found = lost_charge(5_000)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
-    with transaction.atomic():
-        ledger.post(
-            key="bt:txn_late",
-            kind="bt.charge",
-            lines=[Line("1100", "stripe", 5_000, "EUR"), Line("1150", "ch_lost", -5_000, "EUR")],
-            subject="",
-            effective_at=LATER,
-            actor=system("tests"),
-            now=LATER,
-        )
+    post("bt:txn_late", "bt.charge", [("1100", "stripe", 5_000), ("1150", "ch_lost", -5_000)], subject="", at=LATER)
     with pytest.raises(Refused, match="clearing account"):
         operations.propose_write_off(code=found.code, reason="Lost", actor=finance(), now=LATER)

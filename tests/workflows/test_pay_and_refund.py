@@ -3,12 +3,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from backoffice.bookings import queries as booking_queries
-from backoffice.core import clock
 from backoffice.core.actor import system
 from backoffice.core.errors import (
     Conflict,
@@ -36,24 +35,18 @@ from backoffice.workflows import (
 from backoffice.workflows.pay_booking import pay
 from tests import factories
 from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows import steps
+from tests.workflows.steps import now
 
 pytestmark = pytest.mark.django_db(transaction=True)
 FINANCE = system("finance")
 
 
-def now() -> datetime:
-    clock.forget_offset()
-    return clock.now()
-
-
-def paid(sandbox, guest=None, **options):
+def paid(sandbox, **options):
     """A booking paid with a good card; the provider has settled it (its balance transaction comes a little later)."""
-    at = now()
-    guest = guest or factories.person("Alice", now=at)
-    booking = factories.booking(guest=guest, now=at, **options)
-    pay(booking_code=booking.code, payment_method="pm_card_visa", actor=factories.acting(guest, now=at), now=at)
+    booking = steps.paid(**options)
     sandbox.advance(60)
-    return booking_queries.booking(code=booking.code)
+    return booking
 
 
 def refund(booking, amount: int, *, key="k1", staff=None, version=None, bearer="host"):
