@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import stripe
@@ -17,12 +20,36 @@ from tests.stripe_sandbox import contract
 from tests.stripe_sandbox.server import RunningSandbox, run_sandbox
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """What the desk asked of the provider and was told that it cannot be: the provider's code, parameter and words."""
+
+    method: str
+    path: str
+    asked: dict[str, str]
+    code: str | None
+    param: str | None
+    message: str
+
+
+ANSWERS = {402, 409, 429}  # a declined card, the same key at work, no time
+
+
 class DeskClient(contract.JudgedClient):
-    """What the desk says to the provider: the sandbox must know all of it."""
+    """What the desk says to the provider: the sandbox must know all of it. `on_refusal` hears of what the provider refuses, at
+    that moment; a declined card is an answer, and one that has no time now says nothing of what it was asked."""
+
+    on_refusal: ClassVar[Callable[[Refusal], None]] = staticmethod(lambda refusal: None)
 
     def request(self, method: str, url: str, headers: Any, post_data: Any = None) -> Any:
         answer = super().request(method, url, headers, post_data)
         assert answer[1] != 501, f"the sandbox does not simulate {method} {url} {post_data}"
+        if 400 <= answer[1] < 500 and answer[1] not in ANSWERS:
+            error = json.loads(answer[0])["error"]
+            asked = dict(parse_qsl(post_data)) if isinstance(post_data, str) else {}
+            DeskClient.on_refusal(
+                Refusal(method, urlsplit(url).path, asked, error.get("code"), error.get("param"), error["message"])
+            )
         return answer
 
 
