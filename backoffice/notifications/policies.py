@@ -186,7 +186,7 @@ TOPICS: Final[Mapping[str, Mapping[str, Words]]] = {
         ),
         "refund_waits": Words(
             "Your refund of {amount} waits for your bank",
-            "{amount} that we took for booking {booking} came too late and is yours. Your bank is questioning a payment of this "
+            "{amount} that you paid for booking {booking} is yours. Your bank is questioning a payment of this "
             "booking; we send the refund as soon as that is settled, unless your bank has given you this very money by then. "
             "Its number is {refund}.",
             _BOOKING,

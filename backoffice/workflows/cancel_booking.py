@@ -52,17 +52,20 @@ class Give:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancellationPreview:
-    """What cancelling now would mean. `refund` is what the guest gets, in the currency they paid; `host_keeps` (before the
-    host fee), `penalty` and the lines are in the listing's. `token` confirms exactly this, until `expires_at`."""
+    """What cancelling now would mean. `refund` is what the guest gets, in the currency they paid, and `refund_later` what goes
+    back by itself once no card network holds it (the host cancels); `host_keeps` (before the host fee), `penalty` and the
+    lines are in the listing's. `token` confirms exactly this, until `expires_at`."""
 
     booking: str
     by: str
     decision: CancellationDecision | None
     refund: Money
+    refund_later: Money
     host_keeps: Money
     penalty: Money | None
     parts: payment_policies.Parts
     gives: tuple[Give, ...]
+    later: tuple[Give, ...]
     stored: dict[str, Any]
     token: str
     expires_at: datetime
@@ -73,6 +76,7 @@ class CancellationPreview:
             "booking": self.booking,
             "by": self.by,
             "refund": _json(self.refund),
+            "refund_later": _json(self.refund_later),
             "host_keeps": _json(self.host_keeps),
             "penalty": _json(self.penalty) if self.penalty is not None else None,
             "parts": {part: _json(Money(amount, self.parts.currency)) for part, amount in self.parts.as_dict().items()},
@@ -93,7 +97,8 @@ def preview(*, booking_code: str, actor: Actor, now: datetime, on_behalf_of: str
 
 def confirm(*, booking_code: str, token: str, reason: str, actor: Actor, now: datetime) -> Booking:
     """Cancel on the terms of a preview: the decision is stored, the refund approved and posted, a host's penalty booked,
-    the nights freed (or kept blocked when the host cancelled).
+    the nights freed (or kept blocked when the host cancelled). What a card network holds of a stay that its host cancels goes
+    back by itself once it holds it no more.
 
     Raises StaleVersion when the terms have changed since the preview or it has expired, Refused without a reason from
     staff or hosts."""
@@ -127,6 +132,7 @@ def _preview(booking: Booking, by: str, actor: Actor, now: datetime) -> Cancella
     decision: CancellationDecision | None = None
     penalty: HostPenalty | None = None
     gives: tuple[Give, ...] = ()
+    later: tuple[Give, ...] = ()
     host_keeps = zero
     stored: dict[str, Any] = {"rule": "unpaid", "basis": "nothing has been paid", "trace": []}
     if payment is not None and payment.status == "captured":
@@ -135,6 +141,7 @@ def _preview(booking: Booking, by: str, actor: Actor, now: datetime) -> Cancella
             facts=booking_queries.cancellation_facts(booking=booking, now=now, override=override), now=now
         )
         gives, host_keeps = _money(payment, booking, decision)
+        later = _held_by_networks(payment) if by == "host" else ()
         stored = decision.as_dict()
     if by == "host" and booking.confirmed_at is not None:  # also where the guest's card was to be charged later
         penalty = _penalty(booking, now)
@@ -144,10 +151,12 @@ def _preview(booking: Booking, by: str, actor: Actor, now: datetime) -> Cancella
         by=by,
         decision=decision,
         refund=Money.sum((give.refund for give in gives), booking.charge_currency),
+        refund_later=Money.sum((give.refund for give in later), booking.charge_currency),
         host_keeps=host_keeps,
         penalty=penalty.amount if penalty is not None else None,
         parts=sum((give.parts for give in gives), payment_policies.Parts.none(booking.currency)),
         gives=gives,
+        later=later,
         stored=stored,
         token="",
         expires_at=now + GOOD_FOR,
@@ -190,6 +199,18 @@ def _money(payment: Payment, booking: Booking, decision: CancellationDecision) -
     return gives, min(decision.host_keeps, kept.held + kept.host_fee)
 
 
+def _held_by_networks(payment: Payment) -> tuple[Give, ...]:
+    """What a stay that its host cancels owes the guest of charges that no refund can go through while a chargeback is open."""
+    gives = []
+    for source in payment_queries.refund_sources(payment=payment):
+        charge_id = (source.charge.charge_id or "") if source.charge is not None else ""
+        keeping = [row.status for row in payment_queries.blocking_chargebacks(payment=payment, charge_id=charge_id)]
+        left = payment_queries.left_of(payment=payment, charge=source.charge)
+        if keeping and "lost" not in keeping and left.charged:
+            gives.append(Give(charge=source.charge, refund=left.charged, parts=left.parts))
+    return tuple(gives)
+
+
 def _penalty(booking: Booking, now: datetime) -> HostPenalty:
     policy = rulebook.host_penalty(on=now.date())
     return decide_host_penalty(
@@ -217,7 +238,7 @@ def _carry_out(booking: Booking, terms: CancellationPreview, actor: Actor, now: 
     )
     payments.cancel_instalments(booking=booking, actor=actor, now=now)
     payments.let_go(booking=booking, now=now)
-    if payment is not None and terms.gives:
+    if payment is not None and (terms.gives or terms.later):
         payment = payments.lock_payment(payment_id=payment.id)
         payment.booking = booking
         for give in terms.gives:
@@ -230,8 +251,17 @@ def _carry_out(booking: Booking, terms: CancellationPreview, actor: Actor, now: 
                 cause={"host": "host_cancellation", "guest": "guest_cancellation"}[terms.by],
                 bearer="host",
                 reason=actor.reason,
-                idempotency_key=f"cancel:{booking.code}" + (f":{give.charge.number}" if give.charge else ""),
+                idempotency_key=_key(booking, give),
                 approved=True,
+                actor=actor,
+                now=now,
+            )
+        for give in terms.later:
+            payments.give_back_when_free(
+                payment=payment,
+                charge=give.charge,
+                key=_key(booking, give),
+                reason=actor.reason,
                 actor=actor,
                 now=now,
             )
@@ -247,11 +277,15 @@ def _carry_out(booking: Booking, terms: CancellationPreview, actor: Actor, now: 
                 **bookings.facts_to_tell(booking),
                 "name": person.first_name,
                 "by": terms.by,
-                "refund": terms.refund.format(),
+                "refund": (terms.refund + terms.refund_later).format(),
             },
             now=now,
         )
     return booking
+
+
+def _key(booking: Booking, give: Give) -> str:
+    return f"{payment_queries.CANCELLATION}{booking.code}" + (f":{give.charge.number}" if give.charge else "")
 
 
 def _book_penalty(booking: Booking, penalty: Money, actor: Actor, now: datetime) -> None:
@@ -287,14 +321,15 @@ def _side(booking: Booking, actor: Actor, on_behalf_of: str) -> str:
 
 def _must(actor: Actor, terms: CancellationPreview, now: datetime) -> None:
     """Staff who cancel cause a refund by policy: above their own limit they may not (DOMAIN.md, roles)."""
-    if actor.kind != "staff" or not terms.refund:
+    caused = terms.refund + terms.refund_later
+    if actor.kind != "staff" or not caused:
         return
-    used = payment_queries.refunded_today(person_id=actor.id or 0, currency=terms.refund.currency, now=now)
+    used = payment_queries.refunded_today(person_id=actor.id or 0, currency=caused.currency, now=now)
     try:
-        actor.must("refunds.request", amount=terms.refund, used_today=used)
+        actor.must("refunds.request", amount=caused, used_today=used)
     except OverLimit as error:
         raise OverLimit(
-            f"Cancelling refunds {terms.refund}, over your limit of {error.facts['limit']}; a colleague with a higher "
+            f"Cancelling refunds {caused}, over your limit of {error.facts['limit']}; a colleague with a higher "
             "limit must cancel this booking.",
             **error.facts,
         ) from None
@@ -305,6 +340,7 @@ def _terms(preview: CancellationPreview, booking: Booking) -> list[Any]:
     return [
         booking.status,
         preview.refund.amount,
+        preview.refund_later.amount,
         preview.host_keeps.amount,
         preview.penalty.amount if preview.penalty is not None else 0,
         preview.parts.as_dict(),

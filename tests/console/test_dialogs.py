@@ -17,7 +17,7 @@ from backoffice.payments.models import Payment, Refund, WebhookEvent
 from backoffice.people.models import User
 from backoffice.reconciliation.models import Break
 from tests import factories
-from tests.console.world import World, build, paid, refund
+from tests.console.world import World, build, chargeback, paid, refund
 
 
 def refund_path(booking: Booking) -> str:
@@ -259,6 +259,23 @@ def test_for_the_host_there_are_other_numbers_and_they_are_shown_first(world: Wo
     assert client.post(path, sent).status_code == 302
     booking.refresh_from_db()
     assert booking.status == "cancelled"
+
+
+def test_what_a_card_network_holds_of_a_stay_that_its_host_cancels_is_said_to_go_back_later(world: World) -> None:
+    client, junior, booking = world.client("finance"), world.client("support_l1"), paid()
+    chargeback(booking)
+    path = reverse("admin:bookings_booking_cancel", args=[booking.code])
+    for each in (junior, client):
+        sent = answers(each, path, reason="Burst pipe", on_behalf_of="host")
+        response = each.post(path, sent)
+        assert "And once no chargeback holds it" in dict(response.context["quote"].shares)
+        sent |= {"seen": response.context["seen"], "token": response.context["token"]}
+        response = each.post(path, sent)
+        if each is junior:  # it is over their limit, sent now or later
+            assert response.status_code == 403 and "over your limit" in response.context["error"]
+    made = Refund.objects.get(payment__booking=booking)
+    assert (made.waits_for, made.amount) == ("chargeback", booking.charge_total)
+    assert "once no chargeback holds it" in messages_of(client, response)
 
 
 def test_terms_that_changed_meanwhile_are_shown_again(world: World) -> None:

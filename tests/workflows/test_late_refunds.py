@@ -1,4 +1,5 @@
-"""Money that was captured too late while a chargeback is open: recorded at once, given back by rule once nothing holds it."""
+"""Money that is the guest's by rule, captured too late or paid for a stay that its host cancelled, while a chargeback is open:
+given back by itself once nothing holds it."""
 
 from __future__ import annotations
 
@@ -23,6 +24,7 @@ from backoffice.reporting import queries as reporting
 from backoffice.reporting.queries import health
 from backoffice.reporting.queries import money as reporting_money
 from backoffice.workflows import (
+    cancel_booking,
     collect_charges,
     import_balance_transactions,
     keep_time,
@@ -34,7 +36,7 @@ from tests import factories
 from tests.console import world
 from tests.racing import race
 from tests.stripe_sandbox.server import RunningSandbox
-from tests.workflows.steps import ROOMS, now
+from tests.workflows.steps import ROOMS, now, paid
 from tests.workflows.test_chargebacks import again, answered, clean, decide, finance, hear, stage, stands, submit
 from tests.workflows.test_damage import approve, ask, stayed
 from tests.workflows.test_instalments import cancel, due, guest, long_stay, until
@@ -517,5 +519,91 @@ def test_damage_that_was_asked_for_no_more(sandbox: RunningSandbox, disputed_cha
     hear(sandbox)
     assert net(sandbox, seen.charge_id) == 0
     assert (stands("2100", booking.code), stands("5200", chargeback.provider_id)) == (held if own else 0, 0)
+    assert health.bookings_explained().ok
+    clean()
+
+
+# What a host's cancellation owes ---------------------------------------------------------------------------------------
+
+
+def by_host(booking: Booking) -> cancel_booking.CancellationPreview:
+    """The host cancels; what goes back is approved and not sent yet."""
+    host = factories.acting(booking.host, now=now())
+    shown = cancel_booking.preview(booking_code=booking.code, actor=host, now=now())
+    cancel_booking.confirm(booking_code=booking.code, token=shown.token, reason="Sold.", actor=host, now=now())
+    return shown
+
+
+@pytest.mark.parametrize("first", ["cancelled", "charged back"])
+@pytest.mark.parametrize("outcome", ["won", "lost"])
+def test_what_a_host_s_cancellation_owes_waits_and_goes_by_itself(
+    sandbox: RunningSandbox, outcome: str, first: str
+) -> None:
+    booking = paid(check_in=(now() + timedelta(days=20)).date())
+    charge_id = booking.payment.charge_id
+    if first == "cancelled":
+        assert by_host(booking).refund.amount == booking.charge_total
+        chargeback = disputed(sandbox, charge_id)
+        assert Refund.objects.order_by("id")[0].status == "cancelled"
+    else:
+        chargeback = disputed(sandbox, charge_id)
+        shown = by_host(booking)
+        assert (shown.refund.amount, shown.refund_later.amount) == (0, booking.charge_total)
+    (waiting,) = Refund.objects.exclude(status="cancelled")
+    assert (waiting.status, waiting.waits_for, waiting.amount) == ("requested", "chargeback", booking.charge_total)
+    assert (waiting.cause, waiting.parts) == ("host_cancellation", booking.payment.parts)
+    assert (told("refund_waits"), told("refund_stopped")) == (1, 0)
+    with pytest.raises(Conflict, match="by rule"):
+        payments.approve_refund(refund_code=waiting.code, version=waiting.version, actor=finance(), now=now())
+    # None of it is planned for a host who cancelled.
+    assert sum(row.held for row in payouts.payouts_of_booking(booking_id=booking.pk)) == 0
+    assert payouts.unscheduled() == [] and health.bookings_explained().ok
+    answered(sandbox, chargeback, "winning_evidence" if outcome == "won" else "losing_evidence")
+    waiting.refresh_from_db()
+    assert waiting.status == ("approved" if outcome == "won" else "cancelled")
+    if outcome == "won":
+        sent(waiting)
+    hear(sandbox)
+    assert net(sandbox, charge_id) == 0 and payouts.unscheduled() == []
+    assert (stands("2100", booking.code), stands("5200", chargeback.provider_id)) == (0, 0)
+    assert sum(row.held for row in payouts.payouts_of_booking(booking_id=booking.pk)) == 0
+    assert health.bookings_explained().ok
+    clean()
+
+
+def test_of_a_long_stay_that_its_host_cancels_each_charge_waits_for_its_own(sandbox: RunningSandbox) -> None:
+    booking = long_stay(nights=60)
+    (row,) = due(booking)
+    until(sandbox, row.due_at)
+    collect_charges.collect_due(now=now())
+    row.refresh_from_db()
+    chargeback = disputed(sandbox, booking.payment.charge_id)
+    by_host(booking)
+    waiting = {each.charge: each for each in Refund.objects.filter(status="requested", waits_for="chargeback")}
+    assert {one and one.number: each.amount for one, each in waiting.items()} == {
+        None: booking.payment.amount,
+        2: row.amount,
+    }
+    answered(sandbox, chargeback, "losing_evidence")
+    assert {each.charge: each.status for each in Refund.objects.all()} == {None: "cancelled", row: "approved"}
+    sent(Refund.objects.get(charge=row))
+    hear(sandbox)
+    assert [net(sandbox, each) for each in (booking.payment.charge_id, row.charge_id)] == [0, 0]
+    assert (stands("2100", booking.code), stands("5200", chargeback.provider_id)) == (0, 0)
+    assert health.bookings_explained().ok
+    clean()
+
+
+def test_what_a_host_s_cancellation_owes_is_not_the_host_s_where_the_provider_refuses_it(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    booking = paid(check_in=(now() + timedelta(days=20)).date())
+    by_host(booking)
+    refund = refused(Refund.objects.get(), monkeypatch)
+    assert refund.unclaimed and stands("2410", refund.code) == -refund.amount and stands("2100", booking.code) == 0
+    assert payouts.unscheduled() == []
+    assert sum(row.held for row in payouts.payouts_of_booking(booking_id=booking.pk)) == 0
+    hear(sandbox)
+    assert another_way(refund).amount == refund.amount
     assert health.bookings_explained().ok
     clean()

@@ -99,6 +99,9 @@ class Cancel(Dialog):
         refund = Refund.objects.filter(payment__booking=booking, idempotency_key=f"cancel:{booking.code}").first()
         if refund is None:
             return f"{booking.code} is cancelled. Nothing goes back to the guest."
+        if refund.waits_for:
+            amount = Money(refund.amount, refund.currency)
+            return said(f"{booking.code} is cancelled; {amount} goes back once no chargeback holds it: refund", refund)
         return said(f"{booking.code} is cancelled; {Money(refund.amount, refund.currency)} goes back by refund", refund)
 
 
@@ -126,10 +129,15 @@ class CancellationQuote:
         parts = self.terms.parts
         return [
             ("Guest receives", self.refund),
+            *self._later(),
             ("Host gives up", cells.of(parts.held)),
             ("Platform gives up", cells.of(parts.host_fee + parts.guest_fee)),
             ("Taxes given back", cells.of(parts.vat + parts.occupancy_tax)),
         ]
+
+    def _later(self) -> list[tuple[str, SafeString]]:
+        later = self.terms.refund_later
+        return [("And once no chargeback holds it", cells.of(later))] if later else []
 
     @property
     def lines(self) -> list[tuple[str, SafeString, SafeString, SafeString]]:

@@ -662,11 +662,13 @@ def _warnings(row: Chargeback, desk: Desk) -> list[str]:
         said.append("While it is open nothing of this payment can be refunded, and the payouts of its stay wait.")
         owed = money.waiting_by_rule().filter(payment=row.payment)
         said += [
-            f"{Money(each.amount, each.currency)} ({each.code}) came too late and is the guest’s: it is sent by itself when this "
-            "is over, and taken back if the network gives them that very charge."
+            f"{Money(each.amount, each.currency)} ({each.code}) is the guest’s by rule: it is sent by itself when this is over, "
+            "and taken back if the network gives them that very charge."
             for each in owed
         ]
-    if row.status == "won" and row.payment is not None and row.payment.booking.cancelled_at is not None:
+    # What a host's cancellation owes goes back by itself.
+    cancelled = row.payment is not None and row.payment.booking.cancelled_at is not None
+    if row.status == "won" and row.payment is not None and cancelled and not money.owed_by_rule(payment=row.payment):
         said.append(
             "The booking was cancelled. What the guest is owed by the policy may not have been refunded while this was "
             "open; look at the booking."

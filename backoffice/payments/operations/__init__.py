@@ -59,7 +59,7 @@ from backoffice.payments.operations.inbox import (
     receive_event,
     replay_webhook,
 )
-from backoffice.payments.operations.late import give_back_late, refuse_refund
+from backoffice.payments.operations.owed import give_back_late, give_back_when_free, refuse_refund
 from backoffice.payments.operations.refunds import (
     approve_refund,
     cancel_refund,
@@ -118,6 +118,7 @@ __all__ = [
     "follow_chargeback_money",
     "follow_recorded_charge",
     "give_back_late",
+    "give_back_when_free",
     "give_up_instalment",
     "import_transactions",
     "keep_evidence_file",

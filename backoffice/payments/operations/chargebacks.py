@@ -24,7 +24,7 @@ from backoffice.notifications import operations as notifications
 from backoffice.payments import policies, queries
 from backoffice.payments.models import Chargeback, EvidenceFile, FraudWarning, Payment, Refund
 from backoffice.payments.operations.attempts import lock_payment, touch
-from backoffice.payments.operations.late import follow_late
+from backoffice.payments.operations.owed import follow_owed
 from backoffice.payments.operations.refunds import hold_again, stop_refund
 from backoffice.payments.policies import chargebacks as rules
 from backoffice.payments.policies import evidence as evidence_rules
@@ -70,7 +70,7 @@ def record_dispute(*, seen: SeenDispute, actor: Actor, now: datetime) -> tuple[C
             _stop_refunds(row, payment, actor, now)
         _settle(row, actor, now)
         if payment is not None:
-            follow_late(payment=payment, actor=actor, now=now)
+            follow_owed(payment=payment, actor=actor, now=now)
     return row, news
 
 
@@ -471,7 +471,7 @@ def _stop_refunds(row: Chargeback, payment: Payment, actor: Actor, now: datetime
         waiting = waiting.filter(waits_for="")
     why = actor.because(f"chargeback {row.code} has taken this money")
     for refund in waiting.order_by("id"):
-        stop_refund(refund=refund, actor=why, now=now, tell=ended or not queries.is_late(refund=refund))
+        stop_refund(refund=refund, actor=why, now=now, tell=ended or not queries.is_owed(refund=refund))
     for refund in Refund.objects.filter(payment=payment, status="failed", unclaimed=True).order_by("id"):
         if queries.is_disputed(payment=payment, charge_id=queries.charge_of(refund=refund)):
             _not_another_way(refund, why, now)

@@ -114,11 +114,13 @@ from backoffice.payments.queries.money import (
     webhooks,
 )
 from backoffice.payments.queries.waits import (
+    CANCELLATION,
     LATE_CAPTURE,
     LATE_CHARGE,
     RefundWait,
-    is_late,
+    is_owed,
     left_of,
+    owed_by_rule,
     refund_waits,
     refunds_aside,
     stands_aside,
@@ -128,6 +130,7 @@ from backoffice.payments.queries.waits import (
 )
 
 __all__ = [
+    "CANCELLATION",
     "ENDED",
     "LATE_CAPTURE",
     "LATE_CHARGE",
@@ -181,8 +184,8 @@ __all__ = [
     "instalment_overdue",
     "is_disputed",
     "is_given_up",
-    "is_late",
     "is_news",
+    "is_owed",
     "is_wanted",
     "later_instalments",
     "left_of",
@@ -192,6 +195,7 @@ __all__ = [
     "movements",
     "open_chargebacks",
     "open_only",
+    "owed_by_rule",
     "parts_of",
     "parts_of_charge",
     "parts_to_come",

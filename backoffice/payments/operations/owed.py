@@ -1,5 +1,6 @@
-"""Money that was captured too late, for a stay that had ended or damage that was decided otherwise, goes back by rule: all
-of it, through its own charge, once.
+"""Money that is the guest's by rule goes back without anybody's decision, all of a charge, through that charge, once: what
+was captured too late, for a stay that had ended or damage that was decided otherwise, and what was paid for a stay that its
+host cancelled.
 
 While a chargeback of the booking is open the refund waits, as any would be refused; it is sent once nothing holds the money
 any more. What a chargeback of the very charge has given to the guest is not refunded on top, unless an appeal brings it back.
@@ -12,7 +13,6 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Q
 
 from backoffice.core.actor import Actor
 from backoffice.core.money import Money
@@ -27,16 +27,22 @@ def give_back_late(*, payment: Payment, charge: ExtraCharge | None, reason: str,
     approved; or requested, waiting for the end of a chargeback; or cancelled, where the network gave this very charge to the
     guest."""
     key = f"{LATE_CHARGE}{charge.code}" if charge is not None else f"{LATE_CAPTURE}{payment.code}"
-    return _open(payment, charge, reason, key, actor, now)
+    return _open(payment, charge, "late_capture", reason, key, actor, now)
 
 
-def follow_late(*, payment: Payment, actor: Actor, now: datetime) -> None:
-    """A chargeback of the booking has news: send what came too late and waited for its end, and let what was taken back
+def give_back_when_free(
+    *, payment: Payment, charge: ExtraCharge | None, key: str, reason: str, actor: Actor, now: datetime
+) -> Refund:
+    """A host has cancelled a stay of which a card network holds the money of a charge (none: of the payment itself): all of it
+    is the guest's and waits for the end of that."""
+    return _open(payment, charge, "host_cancellation", reason, key, actor, now)
+
+
+def follow_owed(*, payment: Payment, actor: Actor, now: datetime) -> None:
+    """A chargeback of the booking has news: send what is owed by rule and waited for its end, and let what was taken back
     because of it wait or go again, where the network did not give that charge to the guest after all."""
-    mine = Q(idempotency_key__startswith=LATE_CAPTURE) | Q(idempotency_key__startswith=LATE_CHARGE)
-    rows = Refund.objects.filter(mine, payment=payment).select_related("charge__booking").order_by("id")
     latest: dict[int | None, list[Refund]] = {}
-    for row in rows:
+    for row in queries.owed_by_rule(payment=payment):
         latest.setdefault(row.charge_id, []).append(row)
     for tries in latest.values():
         _follow(tries, payment, actor, now)
@@ -47,17 +53,17 @@ def refuse_refund(*, refund_code: str, failure: str, charged_back: bool, actor: 
     guest's by rule stays theirs: it waits like others where a chargeback is why (`charged_back`, the provider's own word), and
     goes again with the news of that; for any other reason it stands aside, and two of finance pay it another way."""
     with transaction.atomic():
-        late = queries.is_late(refund=queries.refund(code=refund_code))
+        owed = queries.is_owed(refund=queries.refund(code=refund_code))
         refund = fail_refund(
             refund_code=refund_code,
             failure=failure,
             at_provider=False,
-            aside=late and not charged_back,
+            aside=owed and not charged_back,
             actor=actor,
             now=now,
         )
-        if late and charged_back and _keeping(refund.payment, refund.charge):  # else its news is still to come
-            follow_late(payment=refund.payment, actor=actor, now=now)
+        if owed and charged_back and _keeping(refund.payment, refund.charge):  # else its news is still to come
+            follow_owed(payment=refund.payment, actor=actor, now=now)
     return refund
 
 
@@ -76,11 +82,13 @@ def _follow(tries: list[Refund], payment: Payment, actor: Actor, now: datetime) 
     if (
         last.status == "cancelled" or refused
     ) and left.charged:  # nothing is left where a person gave it back meanwhile
-        key = f"{tries[0].idempotency_key}:{len(tries) + 1}"
-        _open(payment, last.charge, last.reason, key, actor, now)
+        key = f"{tries[0].idempotency_key}:again-{len(tries)}"
+        _open(payment, last.charge, last.cause, last.reason, key, actor, now)
 
 
-def _open(payment: Payment, charge: ExtraCharge | None, reason: str, key: str, actor: Actor, now: datetime) -> Refund:
+def _open(
+    payment: Payment, charge: ExtraCharge | None, cause: str, reason: str, key: str, actor: Actor, now: datetime
+) -> Refund:
     keeping = _keeping(payment, charge)
     left = queries.left_of(payment=payment, charge=charge)
     refund = open_refund(
@@ -89,7 +97,7 @@ def _open(payment: Payment, charge: ExtraCharge | None, reason: str, key: str, a
         amount=left.charged,
         parts=policies.pro_rata(remaining=left.parts, amount=left.from_charge(amount=left.charged)),
         platform_share=Money.zero(payment.booking.currency),
-        cause="late_capture",
+        cause=cause,
         bearer="host",
         reason=reason,
         idempotency_key=key,
