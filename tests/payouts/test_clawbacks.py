@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backoffice.core.actor import Actor
-from backoffice.core.errors import Conflict, Invalid, NotAllowed
+from backoffice.core.errors import Conflict, Invalid, NotAllowed, StaydeskError
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
 from backoffice.payouts import operations, queries
@@ -150,10 +150,13 @@ class Rollback(Exception):
 
 
 def try_to(act: Callable[[], object]) -> bool:
+    """Whether it was done; refused by another name than these it is a fault, a narrower one too."""
     try:
         with transaction.atomic():
             act()
-    except (Conflict, Invalid):
+    except StaydeskError as refused:
+        if type(refused) not in {Conflict, Invalid}:
+            raise
         return False
     return True
 

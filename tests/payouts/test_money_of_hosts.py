@@ -3,7 +3,6 @@ us, or on its way to the host, and no payout goes twice."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +11,7 @@ from django.db import connection, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backoffice.core.errors import StaydeskError
+from backoffice.core.errors import Conflict, IllegalTransition, Invalid, RefundTooLarge, StaydeskError
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
 from backoffice.payments import queries as payments
@@ -42,6 +41,14 @@ STEPS = st.one_of(
 )
 
 
+# By these very names a step may be refused; anything else is a fault.
+REFUSALS: dict[str, tuple[type[StaydeskError], ...]] = {
+    "refund": (RefundTooLarge,),
+    "hold": (Conflict, Invalid),
+    "cancel": (Conflict, IllegalTransition),
+}
+
+
 class Life:
     """One stay of a host, and everything that may happen to its money."""
 
@@ -52,8 +59,12 @@ class Life:
         self.booking = paid_stay(home=home, nights=nights, check_in=(NOW + 40 * DAY).date())
 
     def take(self, step: str, value: Any) -> None:
-        with suppress(StaydeskError), transaction.atomic():
-            getattr(self, f"_{step}")(value)
+        try:
+            with transaction.atomic():
+                getattr(self, f"_{step}")(value)
+        except StaydeskError as refused:
+            if type(refused) not in REFUSALS.get(step, ()):
+                raise
 
     def _refund(self, percent: int) -> None:
         refund(self.booking, max(self.booking.total * percent // 100, 1), now=self.now)
