@@ -13,7 +13,8 @@ NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-
 PACKAGE: Final = "@sparticuz/chromium@153.0.0"
 # Root may not use the sandbox of the browser; containers have a small /dev/shm.
 SYSTEM_ARGS: Final = ("--no-sandbox", "--disable-dev-shm-usage")
-PACKAGE_ARGS: Final = ("--headless=shell", "--no-sandbox", "--no-zygote", "--single-process")
+# Not --single-process, which the package recommends: closing one window would end the browser.
+PACKAGE_ARGS: Final = ("--headless=shell", "--no-sandbox", "--no-zygote")
 _UNPACK: Final = """
 import chromium from '@sparticuz/chromium';
 console.log(await chromium.executablePath());

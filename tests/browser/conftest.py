@@ -17,11 +17,11 @@ from tests.factories import PASSWORD
 CHROMIUM = os.environ.get("STAYDESK_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
 )
-FLAGS = [
+ARGS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-dev-shm-usage",
-    *os.environ.get("STAYDESK_CHROMIUM_FLAGS", "").split(),
+    *os.environ.get("STAYDESK_CHROMIUM_ARGS", "").split(),
 ]
 
 
@@ -33,7 +33,7 @@ def chromium() -> Iterator[Browser]:
         # Playwright keeps a loop running in this thread; the tests' own queries are in no hurry for it.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
             yield browser
             browser.close()
 
