@@ -216,12 +216,13 @@ def test_two_approvers_at_once_approve_once(sandbox: RunningSandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    ("amount", "currency", "error"), [(49, "EUR", Invalid), (5_000, "USD", Invalid), (0, "EUR", Invalid)]
+    ("amount", "currency", "why"),
+    [(49, "EUR", r"at least 0\.50 EUR"), (5_000, "USD", "home's currency, EUR"), (0, "EUR", "above zero")],
 )
 def test_an_amount_that_cannot_be_charged_is_refused_at_once(
-    sandbox: RunningSandbox, amount: int, currency: str, error: type[Exception]
+    sandbox: RunningSandbox, amount: int, currency: str, why: str
 ) -> None:
-    with pytest.raises(error):
+    with pytest.raises(Invalid, match=why):
         ask(stayed(sandbox), amount, currency=currency)
     assert not ExtraCharge.objects.exists()
 

@@ -256,7 +256,7 @@ def test_one_that_the_provider_refused_before_we_heard_of_the_chargeback_waits(s
     _, charge, charge_id = unheard(sandbox)
     refund = heard(charge)
     made = sandbox.control("POST", "/_sim/disputes", {"charge": charge_id})
-    with pytest.raises(Exception, match="charged back"):
+    with pytest.raises(ProviderError, match="charged back"):
         refund_booking.send(refund_code=refund.code, actor=WORKER, now=now())
     refund.refresh_from_db()
     assert (refund.status, refund.unclaimed) == ("failed", False)
