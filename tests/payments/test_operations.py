@@ -48,6 +48,8 @@ from tests.workflows.steps import ROOMS, claimed_try, now, paid, paid_unnoticed,
 
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 WORKER = system("worker")
+# No provider is asked what may be refunded, and by whom, and nothing has to be committed for it.
+by_itself = pytest.mark.django_db
 
 
 def pay_with(booking: Booking, card: str = "pm_card_visa") -> Payment:
@@ -410,10 +412,9 @@ def test_a_cancellation_after_goodwill_takes_no_more_than_goes_back(sandbox: Run
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else value.__name__,
 )
-def test_a_refund_that_cannot_be_is_refused_and_leaves_nothing(
-    sandbox: RunningSandbox, changes: dict[str, Any], error: type[Exception]
-) -> None:
-    booking = paid()
+@by_itself
+def test_a_refund_that_cannot_be_is_refused_and_leaves_nothing(changes: dict[str, Any], error: type[Exception]) -> None:
+    booking = _stay()
     with pytest.raises(error):
         ask(booking, 1_000, _finance(), **changes)
     assert not Refund.objects.exists() and not Journal.objects.filter(kind="refund").exists()
@@ -427,17 +428,15 @@ def test_an_unpaid_booking_has_nothing_to_refund(sandbox: RunningSandbox) -> Non
         ask(booking, 1_000, _finance())
 
 
-def test_a_key_is_good_for_one_booking(sandbox: RunningSandbox) -> None:
-    first, second = paid(), paid()
+@by_itself
+def test_a_key_is_good_for_one_booking() -> None:
+    first, second = _stay(), _stay()
     ask(first, 1_000, finance := _finance(), idempotency_key="same")
     with pytest.raises(KeyReused):
         ask(second, 1_000, finance, idempotency_key="same")
 
 
 # Limits and the second person ----------------------------------------------------------------------------------------
-
-# No provider is asked who may, and nothing has to be committed for it.
-by_itself = pytest.mark.django_db
 
 
 @pytest.mark.parametrize(

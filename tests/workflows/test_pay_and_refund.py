@@ -184,25 +184,10 @@ def test_nobody_pays_for_anothers_booking(sandbox: RunningSandbox) -> None:
         )
 
 
-def test_an_answer_lost_after_the_provider_acted_is_found_again_with_the_same_key(sandbox: RunningSandbox) -> None:
-    guest = factories.person("Alice", now=now())
-    booking = factories.booking(guest=guest, now=now())
-    sandbox.fault("reset_after_commit", method="POST", path="/v1/payment_intents", times=3)
-    with pytest.raises(Indeterminate):
-        pay(
-            booking_code=booking.code,
-            payment_method="pm_card_visa",
-            actor=factories.acting(guest, now=now()),
-            now=now(),
-        )
-    assert PaymentAttempt.objects.get().status == "indeterminate"
-    assert booking_queries.booking(code=booking.code).status == "awaiting_payment"
-    keep_time.resolve_indeterminate(now=now() + timedelta(minutes=2))
-    assert booking_queries.booking(code=booking.code).status == "confirmed"
-    assert len(sandbox.client().v1.charges.list().data) == 1
-
-
-def test_money_that_arrives_after_the_hold_ran_out_takes_the_nights_again_or_goes_back(sandbox: RunningSandbox) -> None:
+@pytest.mark.parametrize("taken", [False, True], ids=["still free", "taken"])
+def test_money_that_arrives_after_the_hold_ran_out_takes_the_nights_again_or_goes_back(
+    sandbox: RunningSandbox, taken: bool
+) -> None:
     home = factories.listing(now=now())
     first, second = (factories.person(name, now=now()) for name in ("Alice", "Charlie"))
     booking = factories.booking(home, first, now=now())
@@ -216,11 +201,16 @@ def test_money_that_arrives_after_the_hold_ran_out_takes_the_nights_again_or_goe
         )
     later = now() + timedelta(minutes=40)
     assert keep_time.expire_holds(now=later) == 1
-    factories.booking(home, second, now=later)
+    if taken:
+        factories.booking(home, second, now=later)
     apply_provider_event.poll(now=now() + timedelta(minutes=1))
     apply_provider_event.apply_due(now=later)
     sandbox.advance(60)
     booking = booking_queries.booking(code=booking.code)
+    if not taken:
+        assert (booking.status, booking.hold.active, booking.hold.expires_at) == ("confirmed", True, None)
+        assert not Refund.objects.exists()
+        return
     assert booking.status == "expired"
     returned = Refund.objects.get()
     assert returned.cause == "late_capture" and returned.amount == booking.charge_total
@@ -302,6 +292,8 @@ def test_a_payment_the_provider_made_but_did_not_confirm_is_found(impatient: Run
             now=now(),
         )
     impatient.clear_faults()
+    assert PaymentAttempt.objects.get().status == "indeterminate"
+    assert booking_queries.booking(code=booking.code).status == "awaiting_payment"
     assert keep_time.resolve_indeterminate(now=now() + timedelta(minutes=2)) >= 1
     assert booking_queries.booking(code=booking.code).status == "confirmed"
     assert len(impatient.client().v1.charges.list().data) == 1

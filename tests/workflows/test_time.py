@@ -16,7 +16,7 @@ from backoffice.listings import queries as homes
 from backoffice.notifications.models import OutboxMessage
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import Payment, Refund
-from backoffice.workflows import keep_time, tasks
+from backoffice.workflows import cancel_booking, keep_time, tasks
 from backoffice.workflows.pay_booking import pay
 from tests import factories
 from tests.racing import race
@@ -91,9 +91,13 @@ def test_a_desk_that_slept_through_a_whole_stay_catches_up_in_one_sweep(sandbox:
     assert status(booking) == "completed"
 
 
-def test_a_cancelled_stay_does_not_begin(sandbox: RunningSandbox) -> None:
-    booking = unpaid()
-    assert keep_time.complete_stays(now=booking.check_out_at) == 0 and status(booking) == "awaiting_payment"
+def test_a_stay_that_was_cancelled_or_never_paid_does_not_begin(sandbox: RunningSandbox) -> None:
+    ended, waiting = paid(), unpaid()
+    alice = factories.acting(ended.guest)
+    shown = cancel_booking.preview(booking_code=ended.code, actor=alice, now=now())
+    cancel_booking.confirm(booking_code=ended.code, token=shown.token, reason="", actor=alice, now=now())
+    assert keep_time.complete_stays(now=max(ended.check_out_at, waiting.check_out_at)) == 0
+    assert (status(ended), status(waiting)) == ("cancelled", "awaiting_payment")
 
 
 def test_one_that_cannot_be_settled_does_not_keep_the_others_waiting(sandbox: RunningSandbox) -> None:
