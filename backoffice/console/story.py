@@ -102,6 +102,7 @@ _DONE: Final = {
     "refunds.submit": "Refund {} sent",
     "refunds.succeed": "Refund {} reached the guest",
     "refunds.fail": "Refund {} failed",
+    "refunds.bring_back": "Refund {} came back to our bank less a fee",
     "refunds.hold_again": "Refund {} waits for a card network",
     "charges.schedule": "Charge {} planned",
     "charges.request": "Charge {} asked for",

@@ -366,6 +366,33 @@ def returned(actor: Actor, code: str) -> Result:
     return Result(rows=[_row(_again(done.code), now)], summary={"repays": done.repays.code if done.repays else None})
 
 
+@refunds.command("came-back", short_help="Say which line of the bank brings a refund back less a fee.")
+@click.argument("code")
+@click.option("--line", required=True, help="The line of the bank's statement (BL-…), which waits in suspense.")
+@renders("refunds.came_back", LIST)
+@decides_in_person
+def came_back(actor: Actor, code: str, line: str) -> Result:
+    """Say that a line of the bank's statement is CODE, a refund paid another way that the bank sent back (ops refunds
+    returned), less what a bank has kept of it. What comes back whole is found by itself.
+
+    The guest can be paid all of it anew at once (ops refunds repay, of the refund that it pays). What was kept stands under
+    CODE as a break, for two of finance to write off (ops breaks write-off).
+
+    \b
+    Example:
+      ops refunds came-back RF-9QMX2TBA --line BL-7KXH4RTZ --reason "the bank kept 0.50" --as fay@example.org
+    """
+    from backoffice.core import clock
+    from backoffice.payments import queries
+    from backoffice.reconciliation import operations
+
+    now, found = clock.now(), queries.refund(code=code.upper())
+    done = operations.bring_back_less(
+        line_code=line.upper(), refund_code=found.code, reason=actor.reason, actor=actor, now=now
+    )
+    return Result(rows=[_row(_again(done.code), now)], summary={"repays": done.repays.code if done.repays else None})
+
+
 def _looking(actor: Actor) -> Actor:
     """The engineer, for whom nothing is asked but what would be."""
     from dataclasses import replace

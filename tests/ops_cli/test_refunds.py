@@ -9,14 +9,16 @@ import pytest
 from backoffice.audit import queries as audit
 from backoffice.core.money import Money
 from backoffice.jobs import operations as jobs
+from backoffice.payments import operations as payments
 from backoffice.payments import queries
 from backoffice.payments.models import Refund
 from backoffice.payments.states import REFUND_CAUSES
+from backoffice.reconciliation import operations as reconciliation
 from backoffice.workflows import import_balance_transactions
 from ops_cli.commands import refunds as command
 from ops_cli.output import Exit
 from tests import factories
-from tests.console.world import chargeback, late
+from tests.console.world import SYSTEM, bank_line, chargeback, late
 from tests.ops_cli.conftest import Answered
 from tests.payments.test_repayments import came_back
 from tests.stripe_sandbox.server import RunningSandbox
@@ -190,6 +192,42 @@ def test_what_our_bank_did_not_pay_is_recorded_and_asked_for_anew(ops_as, ops: O
     assert audit.entries(verb="refunds.fail").filter(object_id=code).get().reason == "no such account"
     assert ops_as(fay, *refused).code == Exit.FAILURE
     assert ops_as(fay, *ask).summary == {"repays": back.code, "waits_for_second_person": True}
+
+
+def test_what_came_back_less_a_fee_is_said_by_finance_and_asked_for_anew(
+    ops_as, ops: Ops, sandbox: RunningSandbox
+) -> None:
+    fay, fred = (factories.staff("finance", name=name, now=now()) for name in ("Fay", "Fred"))
+    (back,) = came_back(sandbox, stay_paid(payment_method="pm_card_refundFail"), fay, 4_000)
+    import_balance_transactions.run(now=now())
+    shown = {fact["fact"]: fact["value"] for fact in ops("refunds", "show", back.code).rows}
+    assert "sent it back" in shown["waits"] and "ops refunds repay" in shown["waits"]
+    ask = ("refunds", "repay", back.code, "--reason", "her new account")
+    code = ops_as(fay, *ask).rows[0]["code"]
+    ops_as(fred, "refunds", "approve", code, "--reason", "agreed")
+    bank_line(-4_000, text=f"SEPA {code}")
+    reconciliation.match_lines(actor=SYSTEM, now=now())
+    kept = bank_line(3_950, text=f"RETURN {code}")
+    reconciliation.match_lines(actor=SYSTEM, now=now())
+    ops_as(fay, "refunds", "returned", code, "--reason", "no such account")
+    assert ops_as(fay, *ask).code == Exit.FAILURE, "it has not come back yet, for all that is known"
+    say = ("refunds", "came-back", code.lower(), "--line", kept.code.lower(), "--reason", "0.50 kept")
+    assert ops(*say).code == Exit.REFUSED
+    assert ops_as(factories.staff("team_lead", now=now()), *say).code == Exit.NOT_ALLOWED
+    found = ops_as(fay, *say)
+    assert found.code == Exit.DONE and found.summary == {"repays": back.code}
+    assert audit.entries(verb="refunds.bring_back").filter(object_id=code).get().reason == "0.50 kept"
+    assert ops_as(fay, *ask).rows[0]["amount"] == 4_000
+
+
+def test_one_that_the_provider_refused_says_what_to_do(ops: Ops, booking) -> None:
+    row = late(booking)
+    payments.claim_refund(refund_code=row.code, now=now())
+    payments.refuse_refund(refund_code=row.code, failure="No.", charged_back=False, actor=SYSTEM, now=now())
+    (listed,) = ops("refunds", "list", "--status", "failed").rows
+    shown = {fact["fact"]: fact["value"] for fact in ops("refunds", "show", row.code).rows}
+    assert listed["waits"] == shown["waits"] and listed["failure"] == "No."
+    assert "provider refused" in shown["waits"] and "ops refunds repay" in shown["waits"]
 
 
 def test_what_is_owed_by_rule_says_why_it_waits_and_nobody_decides_it(ops_as, ops: Ops, booking) -> None:

@@ -9,6 +9,7 @@ import pytest
 from django.db import transaction
 
 from backoffice.core.actor import system
+from backoffice.core.errors import Conflict, NotAllowed, Refused
 from backoffice.core.money import Money
 from backoffice.ledger import operations as ledger_operations
 from backoffice.ledger import queries as ledger
@@ -84,6 +85,46 @@ def test_the_lines_by_which_it_left_and_came_back_are_both_its(returned: Refund,
     second = approved_for(returned, farid, fatima)
     assert match(line(-4_000, f"SEPA {second.code}", "B-4"))["matched"] == 1
     assert ledger.balance(account="1010", key="BE68", currency="EUR") == -4_000 + 3_950
+
+
+def test_a_person_says_which_line_is_one_that_came_back_less_a_fee(
+    returned: Refund,  # noqa: F811
+    farid: User,  # noqa: F811
+    fatima: User,  # noqa: F811
+) -> None:
+    import_balance_transactions.run(now=now())
+    first = sent_at_the_bank(approved_for(returned, farid, fatima), farid)
+    match(line(-4_000, "SEPA E2E-77"), line(3_950, "RETURN E2E-77 less fee", "B-2"), line(4_500, "WHO KNOWS", "B-3"))
+    out, back, other = StatementLine.objects.order_by("id")
+    first.refresh_from_db()
+    say = partial(
+        operations.bring_back_less, refund_code=first.code, reason="0.50 kept", actor=factories.acting(farid), now=now()
+    )
+    with pytest.raises(Conflict, match="Nobody has recorded yet"):
+        say(line_code=back.code)
+    not_paid(first, farid)
+    with pytest.raises(Conflict, match="has not shown it back"):
+        repay(Refund.objects.get(pk=returned.pk), farid)
+    with pytest.raises(Conflict, match="less a fee"):
+        say(line_code=other.code)
+    with pytest.raises(Conflict, match="suspense"):
+        say(line_code=out.code)
+    with pytest.raises(Refused, match="reason"):
+        say(line_code=back.code, reason=" ")
+    lead = factories.acting(factories.staff("team_lead", now=now()))
+    with pytest.raises(NotAllowed):
+        say(line_code=back.code, actor=lead)
+    outcomes = race([partial(say, line_code=back.code)] * 2)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Conflict", "Refund"], outcomes
+    assert ledger.balance(account="9900", key=f"bank:{back.code}", currency="EUR") == 0
+    assert ledger.balance(account="2400", key=first.code, currency="EUR") == 50, "for two people to write off"
+    assert ledger.balance(account="1010", key="BE68", currency="EUR") == -4_000 + 3_950 + 4_500
+    again = line(3_900, "RETURN E2E-77 once more", "B-4")
+    assert match(again)["unidentified"] == 1
+    with pytest.raises(Conflict, match="Another line"):
+        say(line_code=StatementLine.objects.latest("id").code)
+    second = approved_for(returned, farid, fatima)
+    assert second.amount == 4_000 and match(line(-4_000, f"SEPA {second.code}", "B-5"))["matched"] == 1
 
 
 def test_a_person_was_quicker_than_both_lines_of_the_bank(returned: Refund, farid: User, fatima: User) -> None:  # noqa: F811

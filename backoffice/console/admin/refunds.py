@@ -240,7 +240,8 @@ class Returned(_AnotherWay):
     intro = (
         "The bank could not carry this out, or sent it back. What was posted is reversed, and the money stands aside for the "
         "guest, who is told; it can be asked for another way again, by two people. What has left our account already is "
-        "asked for again once the bank’s statement shows it back."
+        "asked for again once the bank’s statement shows it back; where a bank kept a fee of it, say which line that is "
+        "(ops refunds came-back)."
     )
 
     def check(self) -> None:

@@ -153,6 +153,8 @@ def _warnings(row: StatementLine, left: Money | None) -> list[str]:
         return []
     proposed = any(match.status == "proposed" for match in row.matches.all())
     next_step = "Its break asks whether the proposed match is right." if proposed else "Find out whose it is."
+    if left.amount > 0 and not proposed:
+        next_step += " A refund paid another way that came back less a fee: ops refunds came-back."
     return [f"{left} stand in suspense (9900). {next_step}"]
 
 

@@ -185,17 +185,29 @@ def settle_repayment(
 
 
 def bring_back_repayment(
-    *, refund_code: str, bank: str, line: str, amount: Money, actor: Actor, now: datetime, suspense: str = ""
+    *,
+    refund_code: str,
+    bank: str,
+    line: str,
+    amount: Money,
+    actor: Actor,
+    now: datetime,
+    suspense: str = "",
+    less: bool = False,
 ) -> Refund:
     """A line of the bank's statement (`amount` is what came in, above zero) brings a repayment back that was recorded as
-    sent back; `suspense` as in `settle_repayment`. Repeating it changes nothing. Raises Conflict when nobody has recorded
-    it, or it is another amount."""
+    sent back; `suspense` as in `settle_repayment`. Where a person says so it may be `less`: what a bank has kept of it is
+    left standing under the repayment (2400), for two people to write off, and the guest is paid all of it anew.
+
+    Repeating it changes nothing. Raises Conflict when nobody has recorded it, or it is another amount."""
     with transaction.atomic():
         refund, _ = _lock(Refund.objects.filter(code=refund_code, method="other"), "repayment", None)
         if not queries.is_given_up(repayment=refund):
             raise Conflict(f"Nobody has recorded yet that the bank sent {refund.code} back.")
+        if less:
+            _check_less(refund, amount)
         lines = policies.repaid_from_bank(refund=refund.code, bank=bank, amount=-amount, suspense=suspense)
-        _post_line(refund, f"repaid-back:{refund.code}", "repayment_back", amount, lines, line, actor, now)
+        _post_line(refund, _back(refund), "repayment_back", amount, lines, line, actor, now, less=less)
         return refund
 
 
@@ -238,11 +250,32 @@ def post_repayment(*, refund: Refund, actor: Actor, now: datetime) -> None:
 # Private --------------------------------------------------------------------------------------------------------------
 
 
+def _back(refund: Refund) -> str:
+    return f"repaid-back:{refund.code}"
+
+
+def _check_less(refund: Refund, amount: Money) -> None:
+    whole = Money(refund.amount, refund.currency)
+    if amount.currency != whole.currency or not 0 < amount.amount < whole.amount:
+        raise Conflict(f"The bank's line brings {amount}; that is not {whole} of {refund.code} less a fee.")
+    if not ledger_queries.journals().filter(idempotency_key=f"repaid:{refund.code}").exists():
+        raise Conflict(f"The bank's statement has not shown yet that {refund.code} left our account; import it first.")
+
+
 def _post_line(
-    refund: Refund, key: str, kind: str, amount: Money, lines: policies.Lines, line: str, actor: Actor, now: datetime
+    refund: Refund,
+    key: str,
+    kind: str,
+    amount: Money,
+    lines: policies.Lines,
+    line: str,
+    actor: Actor,
+    now: datetime,
+    *,
+    less: bool = False,
 ) -> None:
     """The bank's side of a repayment. Leaving and coming back are one line's each, once."""
-    if amount != Money(refund.amount, refund.currency):
+    if amount != Money(refund.amount, refund.currency) and not less:
         raise Conflict(f"The bank's line says {amount}; {refund.code} is over {Money(refund.amount, refund.currency)}.")
     if ledger_queries.journals().filter(idempotency_key=key).exists():
         return
@@ -276,7 +309,8 @@ def _payable(returned: Refund) -> Money:
 def _standing(returned: Refund) -> Money:
     """What stands aside of this refund and nobody has taken since, nor is still with our bank."""
     for earlier in returned.repayments.filter(status__in=REPAYMENT_GIVEN_UP):
-        if ledger_queries.standing(account=REFUNDING, key=earlier.code):
+        back = ledger_queries.journals().filter(idempotency_key=_back(earlier)).exists()  # perhaps less a fee
+        if not back and ledger_queries.standing(account=REFUNDING, key=earlier.code):
             raise Conflict(
                 f"{earlier.code} left our account and the bank's statement has not shown it back yet; import it first."
             )

@@ -24,12 +24,13 @@ from backoffice.reconciliation.operations.runs import (
     sum_up,
     write,
 )
-from backoffice.reconciliation.operations.statements import hold_open_still, import_lines, match_lines
+from backoffice.reconciliation.operations.statements import bring_back_less, hold_open_still, import_lines, match_lines
 
 __all__ = [
     "CHUNK",
     "accept",
     "begin",
+    "bring_back_less",
     "classify",
     "decide_matches",
     "decide_write_off",

@@ -11,7 +11,7 @@ from django.db import transaction
 
 from backoffice.audit import operations as audit
 from backoffice.core.actor import Actor
-from backoffice.core.errors import Conflict, StaleVersion
+from backoffice.core.errors import Conflict, NotFound, Refused, StaleVersion
 from backoffice.core.money import Money
 from backoffice.ledger import operations as ledger
 from backoffice.ledger import queries as ledger_queries
@@ -84,6 +84,48 @@ def match_lines(*, actor: Actor, now: datetime) -> dict[str, int]:
     proposed = [pairing for pairing in pairings if not pairing.certain]
     _propose(proposed, now)  # last: what is proposed stands in suspense
     return {"matched": matched + repaid, "proposed": len(proposed), "unidentified": unknown}
+
+
+def bring_back_less(*, line_code: str, refund_code: str, reason: str, actor: Actor, now: datetime) -> Refund:
+    """A person's word that a line in suspense is a refund paid another way that our bank sent back, less what a bank kept of
+    it. By itself nothing says that a smaller amount is the same money (decision 13).
+
+    Raises NotFound, Refused without a reason, Conflict when the line is known already, its amount is not less than the
+    refund's, another line has brought that back, or nobody has recorded yet that it was sent back."""
+    actor.must("refunds.repay")
+    if not reason.strip():
+        raise Refused(missing="a reason")
+    with transaction.atomic():
+        found = StatementLine.objects.filter(code=line_code).first()
+        if found is None:
+            raise NotFound(kind="bank line")
+        line = _locked_lines([found.id])[found.id]  # a run may be finding out what it is
+        amount = queries.line_left(line)
+        if line.journal_id is None or amount.amount != line.amount:
+            raise Conflict(
+                f"{line.code} does not wait in suspense as a whole; let a run match the bank's lines, and look again."
+            )
+        done = payments.bring_back_repayment(
+            refund_code=refund_code,
+            bank=line.account,
+            suspense=f"bank:{line.code}",
+            line=line.code,
+            amount=amount,
+            less=True,
+            actor=actor.because(reason),
+            now=now,
+        )
+        if queries.line_left(line):
+            raise Conflict(f"Another line has brought {refund_code} back already.")
+        audit.record(
+            actor=actor.because(reason),
+            verb="refunds.bring_back",
+            kind="refund",
+            id=done.code,
+            after={"line": line.code, "amount": amount.amount, "of": done.amount, "currency": done.currency},
+            now=now,
+        )
+    return done
 
 
 def hold_still(*, account: str, key: str) -> None:
