@@ -778,9 +778,10 @@ def _of_age(finding: Any) -> bool:
 
 
 def _posted(refund: Refund) -> bool:
-    """Whether our side of a refund stands in the ledger: approved, and not reversed since."""
-    refused = refund.status == "failed" and not refund.unclaimed
-    return refund.approved_at is not None and not refused
+    """Whether our side of a refund stands in the ledger: approved, and neither reversed since (refused, or taken back for a
+    chargeback) nor set aside for the guest (2410)."""
+    refused = refund.status == "failed" and (not refund.unclaimed or refund.provider_id is None)
+    return refund.approved_at is not None and not refused and refund.status != "cancelled"
 
 
 def walk(sandbox: RunningSandbox, *, examples: int, steps: int, shrink: bool = False) -> None:
