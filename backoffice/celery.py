@@ -9,6 +9,8 @@ from celery import Celery, signals
 from backoffice.core.collector import settle_in
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
+# They are made before every migration; a worker would load all pages of the console for them.
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
 
 app = Celery("staydesk")
 app.config_from_object("django.conf:settings", namespace="CELERY")

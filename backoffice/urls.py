@@ -8,6 +8,8 @@ from django.views.generic import RedirectView
 
 from api import health, webhooks
 
+admin.autodiscover()
+
 urlpatterns = [
     path("", RedirectView.as_view(url="/console/", permanent=False)),
     path("livez", health.livez),

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.db import transaction
 
 from backoffice.console import dashboard
 from tests.console.world import World, build
+
+admin.autodiscover()  # as the addresses do: tests are made from what is registered
 
 
 @dataclass
