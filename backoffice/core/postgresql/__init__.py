@@ -1,0 +1,1 @@
+"""Django's PostgreSQL backend, which keeps no list of its statements unless somebody asks for one."""
