@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
-from zoneinfo import available_timezones
 
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
@@ -19,7 +18,7 @@ from django.db.models import F
 from backoffice.audit import operations as audit
 from backoffice.core.actor import Actor
 from backoffice.core.errors import Conflict, Invalid, NightsTaken, NotFound, Refused, StaleVersion
-from backoffice.core.stays import Stay
+from backoffice.core.stays import Stay, time_zones
 from backoffice.listings import policies
 from backoffice.listings.models import CalendarHold, Listing, ListingPhoto, NightOverride
 from backoffice.listings.states import LISTING
@@ -365,7 +364,7 @@ def _known(fields: Mapping[str, Any]) -> None:
 def _clean(listing: Listing) -> None:
     """Field and row constraints, said in words; the database repeats them, and is not asked beforehand: a question for
     each of its constraints took longer than the rest of the operation."""
-    if listing.time_zone not in available_timezones():
+    if listing.time_zone not in time_zones():
         raise Invalid("time_zone: write an IANA name such as Europe/Paris.", field="time_zone")
     _within_bounds(listing)
     unset = {field.name for field in listing._meta.fields if field.null and getattr(listing, field.attname) is None}

@@ -6,9 +6,9 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Final
-from zoneinfo import available_timezones
 
 from backoffice.core.errors import Invalid
+from backoffice.core.stays import time_zones
 
 # city slug -> ISO 3166-1 country, IANA time zone. Others are given with --country and --time-zone.
 KNOWN: Final[dict[str, tuple[str, str]]] = {
@@ -87,7 +87,7 @@ def place(*, city: str, country: str | None = None, time_zone: str | None = None
             f"--time-zone: the time zone of {name} is not known here; write one such as Europe/Paris.",
             field="time_zone",
         )
-    if time_zone not in available_timezones():
+    if time_zone not in time_zones():
         raise Invalid(f"--time-zone: {time_zone!r} is not an IANA name such as Europe/Paris.", field="time_zone")
     return Place(name=name, slug=slug, country=country, time_zone=time_zone)
 
