@@ -59,7 +59,9 @@ class RefundOut(serializers.Serializer[Any]):
     message = serializers.CharField(source="story.sentence")
     arrives_from = serializers.DateField(source="story.arrives_from", allow_null=True)
     arrives_by = serializers.DateField(source="story.arrives_by", allow_null=True)
-    repays = serializers.CharField(help_text="the refund that did not reach the guest and this one pays another way, or empty")
+    repays = serializers.CharField(
+        help_text="the refund that did not reach the guest and this one pays another way, or empty"
+    )
 
 
 class ReceiptOut(serializers.Serializer[Any]):
