@@ -6,7 +6,6 @@ A call whose answer is lost leaves `indeterminate`; the same key asked again, a 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
 
 from django.db import connection
 
@@ -17,9 +16,6 @@ from backoffice.payments import operations, queries
 from backoffice.payments.gateway.port import Gateway
 from backoffice.payments.models import ExtraCharge, Payment, PaymentAttempt, Refund
 from backoffice.payments.policies.seen import SeenPayment, SeenRefund, SeenSetup
-
-# What the provider answers when a card network has a charge.
-_CHARGED_BACK: Final = frozenset({"charge_disputed", "refund_disputed_payment"})
 
 
 def attempt(
@@ -144,7 +140,7 @@ def refund(*, refund_code: str, gateway: Gateway, actor: Actor, now: datetime) -
         operations.refuse_refund(
             refund_code=refund_code,
             failure=error.words,
-            charged_back=error.facts.get("provider_code") in _CHARGED_BACK,
+            charged_back=bool(error.facts.get("charged_back")),
             actor=actor,
             now=now,
         )

@@ -4,7 +4,8 @@ Every method that changes something takes our idempotency key: calling again wit
 Methods raise ProviderError (the answer is no, nothing happened), Indeterminate (it may have happened; the same key will
 tell) or UpstreamUnavailable (it did not happen, nor in a try that the method made before by itself; repeat it). The fact
 `missing` of a ProviderError is `object` where the provider does not know what it is asked about, and `account` where that is
-of an account which is not connected to ours, or no longer.
+of an account which is not connected to ours, or no longer; its fact `charged_back` is true where a refund is refused because
+a card network has the charge.
 """
 
 from __future__ import annotations

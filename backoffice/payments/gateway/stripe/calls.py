@@ -15,6 +15,8 @@ from backoffice.core.errors import Indeterminate, ProviderError, StaydeskError, 
 T = TypeVar("T")
 # In the port's words: what Stripe does not know, and an account that is no longer connected to ours.
 _MISSING: Final = {"resource_missing": "object", "account_invalid": "account"}
+# What it answers where a card network has the charge.
+_CHARGED_BACK: Final = frozenset({"charge_disputed", "refund_disputed_payment"})
 
 
 class Calls:
@@ -101,8 +103,10 @@ def _translated(error: sdk.StripeError) -> StaydeskError:
         return Indeterminate()
     detail = error.error.message if error.error is not None else str(error)
     code = error.error.code if error.error is not None else None
-    missing = {"missing": _MISSING[code]} if code in _MISSING else {}
-    return ProviderError(message=detail or "no reason given", provider_code=code, **missing)
+    ours: dict[str, Any] = {"missing": _MISSING[code]} if code in _MISSING else {}
+    if code in _CHARGED_BACK:
+        ours["charged_back"] = True
+    return ProviderError(message=detail or "no reason given", provider_code=code, **ours)
 
 
 def word_of(row: Mapping[str, Any], words: Mapping[str, T]) -> T:

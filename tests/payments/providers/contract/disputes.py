@@ -21,8 +21,9 @@ class DisputesContract:
         assert dispute.due_by is not None and dispute.due_by > bench.now() and dispute.reason and dispute.payment_id
         assert dispute.page == "" or (dispute.page.startswith("https://") and dispute.id in dispute.page)
         assert bench.gateway.dispute(dispute_id=dispute.id) == dispute
-        with pytest.raises(ProviderError):
+        with pytest.raises(ProviderError) as refused:
             _refund(bench, dispute.charge_id)
+        assert refused.value.facts["charged_back"] is True
 
     def test_an_inquiry_asks_and_takes_nothing(self, bench: Bench) -> None:
         inquiry = _disputed(bench, bench.cards.inquired)
