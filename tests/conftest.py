@@ -18,10 +18,43 @@ from backoffice.core.collector import settle_in
 from tests.desk import back_office, desk  # noqa: F401 — fixtures of every story that needs real processes
 from tests.provider import impatient, sandbox, sandbox_process  # noqa: F401 — fixtures of every room that needs the provider
 
+# The files that take longest, in the order in which they begin: none of them is left for the end, when a process that has one
+# would be alone with it. Those that bring up desks of their own stand between those that do not.
+LONGEST = (
+    "tests/ops_cli/test_chaos.py",
+    "tests/console/test_house_rules.py",
+    "tests/workflows/test_chargebacks.py",
+    "tests/browser/test_console.py",
+    "tests/invariants/test_money_life.py",
+    "tests/ops_cli/test_up.py",
+    "tests/faults/test_crash_points_of_chargebacks.py",
+    "tests/workflows/test_late_refunds.py",
+    "tests/ops_cli/test_test.py",
+    "tests/faults/test_crash_points.py",
+    "tests/workflows/test_import_inside_airbnb_real.py",
+    "tests/ops_cli/test_launcher.py",
+    "tests/bookings/test_races.py",
+    "tests/faults/test_crash_points_money_in.py",
+    "tests/journeys/test_journey.py",
+    "tests/stripe_sandbox/test_conservation.py",
+    "tests/faults/test_crash_points_without_the_provider.py",
+    "tests/faults/test_worker_killed.py",
+    "tests/workflows/test_import_inside_airbnb_memory.py",
+    "tests/journeys/test_host_is_paid.py",
+    "tests/payouts/test_money_of_hosts.py",
+    "tests/ops_cli/test_seed.py",
+    "tests/faults/test_crash_points_of_payouts.py",
+)
 WRITTEN_BY_DJANGO = {"django_content_type", "auth_permission"}
 
 # Test processes share one Redis; what one of them caches (badges, sessions) is not the other's.
 django_settings.CACHES["default"]["KEY_PREFIX"] = f"desk-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}-{os.getpid()}"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {path: number for number, path in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
 
 
 def pytest_collection_finish() -> None:

@@ -61,7 +61,7 @@ def pytest_command(given: Sequence[str], *, with_long: bool) -> list[str]:
     extra: list[str] = []
     if not _mentions(given, "-n", "--numprocesses", "--pdb", "--trace", "-p"):
         # One more than there are cores: a quarter of the time a test waits for a desk, a browser or a silent provider.
-        extra += ["-n", str(min(8, (os.cpu_count() or 2) + 1)), "--dist", "loadfile"]
+        extra += ["-n", str(min(8, (os.cpu_count() or 2) + 1)), "--dist", "loadfile", "--no-loadscope-reorder"]
     if not with_long and not _mentions(given, "-m", "--markexpr"):
         extra += ["-m", "not long"]
     return python("-m", "pytest", *extra, *given)

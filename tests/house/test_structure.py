@@ -9,6 +9,7 @@ from pathlib import Path
 from django.apps import apps
 from django.db.models import ForeignKey
 
+from tests.conftest import LONGEST
 from tests.house.floors import FLOORS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,6 +71,10 @@ def test_the_top_level_is_the_one_we_agreed_on() -> None:
         check=True,
     )
     assert {name.split("/")[0] for name in listed.stdout.splitlines()} <= TOP
+
+
+def test_the_tests_that_begin_first_are_there() -> None:
+    assert [path for path in LONGEST if not (ROOT / path).is_file()] == []
 
 
 def test_the_sandbox_imports_nothing_of_ours() -> None:
