@@ -101,14 +101,14 @@ def test_what_a_killed_run_left_is_ended_by_the_next(home: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "with_long", "added"),
     [
-        ((), False, ["-n", "--dist", "-m"]),
+        ((), False, ["-n", "--dist", "--no-loadscope-reorder", "-m"]),
         (("-n0",), False, ["-m"]),
         (("-n", "4", "tests/core"), False, ["-m"]),
         (("--numprocesses=3",), True, []),
         (("--pdb",), False, ["-m"]),
-        (("-m", "browser"), False, ["-n", "--dist"]),
-        ((), True, ["-n", "--dist"]),
-        (("--maxfail=1", "-k", "not slow"), False, ["-n", "--dist", "-m"]),
+        (("-m", "browser"), False, ["-n", "--dist", "--no-loadscope-reorder"]),
+        ((), True, ["-n", "--dist", "--no-loadscope-reorder"]),
+        (("--maxfail=1", "-k", "not slow"), False, ["-n", "--dist", "--no-loadscope-reorder", "-m"]),
     ],
 )
 def test_the_callers_arguments_win(given: tuple[str, ...], with_long: bool, added: list[str]) -> None:
