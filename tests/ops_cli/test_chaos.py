@@ -30,6 +30,7 @@ from tests import factories
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.hosts import sent
 from tests.workflows.steps import ROOMS, now, paid
+from tests.workflows.test_saved_cards import far, until
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = Visitor("http://127.0.0.1:9", email="nobody@example.org", password="-", tally=Tally())
@@ -324,6 +325,17 @@ def test_what_was_answered_and_is_not_so_is_named(sandbox: RunningSandbox) -> No
     apply_provider_event.poll(now=now())
     apply_provider_event.apply_due(now=now())
     assert verdict.nothing_lost([told]).ok
+
+
+@on_the_books
+def test_a_stay_that_is_far_ahead_stands_by_a_card_until_its_day_comes(sandbox: RunningSandbox) -> None:
+    booking = far(sandbox=sandbox)
+    told = [Told(booking.code, NOBODY)]
+    assert booking.status == "confirmed" and booking.payment.status == "requires_payment"
+    assert verdict.nothing_lost(told).ok and "cards to be charged" not in verdict.waiting()
+    until(sandbox, booking.payment.charge_at)
+    assert verdict.waiting()["cards to be charged"] == 1
+    assert verdict.nothing_lost(told).wrong == [f"{booking.code} is confirmed without having been paid"]
 
 
 @on_the_books
