@@ -5,21 +5,26 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import pytest
+import stripe
 
 from backoffice.bookings import queries as bookings
 from backoffice.core.actor import system
 from backoffice.core.errors import Conflict, Indeterminate, StaydeskError
+from backoffice.core.money import Money
 from backoffice.payments import operations as payments
+from backoffice.payments.gateway import stripe as provider
 from backoffice.payments.models import ExtraCharge, Payment, PaymentAttempt
 from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import apply_provider_event as events
-from backoffice.workflows import collect_charges, import_balance_transactions, keep_time
+from backoffice.workflows import collect_charges, import_balance_transactions, keep_time, refund_booking
 from backoffice.workflows.pay_booking import GIVE_UP_AFTER, pay
 from tests import factories
+from tests.provider import DeskClient
 from tests.stripe_sandbox.server import RunningSandbox
-from tests.workflows.steps import ROOMS, claimed_try, now, unpaid
+from tests.workflows.steps import ROOMS, claimed_try, now, paid, unpaid
 from tests.workflows.test_instalments import due, long_stay, taken, until
 
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
@@ -137,3 +142,45 @@ def test_an_instalment_that_was_sent_is_not_over_when_there_is_no_time_for_the_n
     assert (charge.status, charge.tries) == ("indeterminate", 1)
     captured_once(sandbox, charge)
     assert charge.tries == 1, "it was the same try, under the same key"
+
+
+# A repeat whose key may have been forgotten ---------------------------------------------------------------------------
+
+
+def test_what_was_sent_a_day_ago_is_looked_for_and_not_sent_again(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine sleeps between two sendings of the SDK, until the provider has forgotten the key: the guest would have been
+    refunded twice."""
+    booking = paid()
+    finance = factories.acting(factories.staff("finance", now=now()), now=now())
+    asked = refund_booking.request(
+        booking_code=booking.code,
+        amount=Money(1_000, "EUR"),
+        cause="service_issue",
+        bearer="host",
+        reason="No hot water",
+        idempotency_key="k",
+        version=booking.payment.version,
+        actor=finance,
+        now=now(),
+    )
+    send = DeskClient.request
+
+    def sleeps(client: DeskClient, *arguments: Any, **options: Any) -> Any:
+        try:
+            return send(client, *arguments, **options)
+        except stripe.APIConnectionError:
+            sandbox.advance(26 * 3_600)
+            raise
+
+    monkeypatch.setattr(DeskClient, "request", sleeps)
+    provider.gateway.cache_clear()
+    sandbox.fault("reset_after_commit", method="POST", path="/v1/refunds", times=1)
+    with pytest.raises(Indeterminate):
+        refund_booking.send(refund_code=asked.code, actor=system("worker"), now=now())
+    sandbox.advance(90)
+    keep_time.resolve_indeterminate(now=now())
+    asked.refresh_from_db()
+    assert asked.status == "succeeded"
+    assert [row.id for row in sandbox.client().v1.refunds.list().data] == [asked.provider_id]

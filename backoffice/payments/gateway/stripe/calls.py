@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import stripe as sdk
 
+from backoffice.core import clock
 from backoffice.core.errors import Indeterminate, ProviderError, StaydeskError, UpstreamUnavailable
 
 T = TypeVar("T")
@@ -43,12 +44,16 @@ class CardDeclined(Exception):
 
 
 class Sends(threading.local):
-    """How often the SDK has sent what this thread asks for now: it repeats what was not answered by itself."""
+    """How often the SDK has sent what this thread asks for now, and since when: it repeats what was not answered by itself."""
 
     number = 0
+    began = datetime.min.replace(tzinfo=UTC)
 
 
 SENDS: Final = Sends()
+# Stripe may forget a key after 24 hours. A machine that slept for so long between two sendings must not send again: without
+# its key the repeat is carried out a second time. What became of the first is then looked for, as of any answer that is lost.
+KEY_LIVES: Final = timedelta(hours=20)
 
 
 def counted(client: sdk.HTTPClient) -> sdk.HTTPClient:
@@ -56,6 +61,10 @@ def counted(client: sdk.HTTPClient) -> sdk.HTTPClient:
     send = client.request
 
     def request(*arguments: Any, **options: Any) -> Any:
+        if SENDS.number == 0:
+            SENDS.began = clock.now()
+        elif clock.now() - SENDS.began > KEY_LIVES:
+            raise sdk.APIConnectionError("the key of what was sent may have been forgotten", should_retry=False)  # type: ignore[no-untyped-call]
         SENDS.number += 1
         return send(*arguments, **options)
 
