@@ -24,7 +24,7 @@ WORKERS: Final = 6
 WELL_SECONDS: Final = 120.0
 # Time that passes when it is quiet: lost answers are asked for, saved failures forgotten, refunds end, stays begin and
 # end, and what an issuer was to decide is decided.
-AFTERWARDS: Final = ("2h", "26h", "10d", "30d", "60d", "2h")
+AFTERWARDS: Final = ("2h", "1d", "26h", "10d", "30d", "60d", "2h")
 PEOPLE: Final = ROOT / "fixtures" / "demo" / "world.json"
 
 

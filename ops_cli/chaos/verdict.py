@@ -25,11 +25,9 @@ from ops_cli.chaos.stories import Told
 from ops_cli.journey import Answer
 from ops_cli.output import Exit
 
-# How long a desk may stand still before what is left is a finding, in wall-clock seconds after the last step of time, and how
-# long on the way before the next step is taken. As long as something moves it is waited for, of thousands of bookings too.
+# How long a desk may take to work off what was left, in wall-clock seconds after each step of time.
 QUIET_SECONDS: Final = 120.0
-STILL_SECONDS: Final = 10.0
-MOVING_SECONDS: Final = 900.0
+STILL_SECONDS: Final = 10.0  # and how long it may stand still on the way before the next step of time
 STANDS: Final = ("confirmed", "checked_in", "completed", "no_show")
 SHOWN: Final = 5
 BANK_ACCOUNT: Final = "BE68539007547034"  # of the platform, as its bank writes it
@@ -91,7 +89,7 @@ def settle_down(desk: ThrowawayDesk, provider: Provider, *, steps: Sequence[str]
 def _worked_off(*, still: float) -> Mapping[str, int]:
     """Wait until the desk has nothing to do; what is left when that has not changed for so long."""
     last, since, began = waiting(), time.monotonic(), time.monotonic()
-    while last and time.monotonic() - since < still and time.monotonic() - began < MOVING_SECONDS:
+    while last and time.monotonic() - since < still and time.monotonic() - began < QUIET_SECONDS:
         time.sleep(PAUSE)
         left = waiting()
         if left != last:
