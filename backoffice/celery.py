@@ -10,7 +10,7 @@ from django.db import close_old_connections
 from backoffice.core.collector import settle_in
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
-# They are made before every migration; a worker would load all pages of the console for them.
+# Django's own checks: .ci/run and `manage.py migrate` make them. A worker would load all pages of the console for them.
 os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
 
 app = Celery("staydesk")

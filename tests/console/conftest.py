@@ -30,7 +30,7 @@ class _Kept:
         if self.wanted and self.world is None:
             with self.blocker.unblock():
                 self.around = transaction.atomic()
-                self.around._from_testcase = True  # type: ignore[attr-defined]
+                self.around._from_testcase = True  # type: ignore[attr-defined]  # as TestCase marks its own
                 self.around.__enter__()
                 self.world = build()
         elif not self.wanted:

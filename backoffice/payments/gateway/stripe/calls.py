@@ -64,7 +64,8 @@ def counted(client: sdk.HTTPClient) -> sdk.HTTPClient:
         if SENDS.number == 0:
             SENDS.began = clock.now()
         elif clock.now() - SENDS.began > KEY_LIVES:
-            raise sdk.APIConnectionError("the key of what was sent may have been forgotten", should_retry=False)  # type: ignore[no-untyped-call]
+            why = "the key of what was sent may have been forgotten"
+            raise sdk.APIConnectionError(why, should_retry=False)  # type: ignore[no-untyped-call]  # the SDK's own
         SENDS.number += 1
         return send(*arguments, **options)
 
