@@ -19,7 +19,7 @@ class ConsoleAdminConfig(SimpleAdminConfig):
     """Django's admin with the desk's own site, so that its doors are the only ones there are.
 
     Its pages are loaded with the addresses (backoffice/urls.py), so by web alone: workers, beat and `ops` do without them, and
-    start in half the time."""
+    Django is set up in half the time."""
 
     default_site = "backoffice.console.site.StaydeskSite"
 

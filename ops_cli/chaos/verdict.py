@@ -135,7 +135,11 @@ def nothing_lost(told: Sequence[Told]) -> Check:
         if one.disputed and payments.chargebacks().filter(payment=payment).count() != 1:
             wrong.append(f"{one.booking} was disputed once, and is not here as one chargeback")
         # A stay that is far ahead stands by a card that is kept, and charged when its day comes.
-        later = payment is not None and payment.next_try_at is not None and payment.next_try_at > now
+        later = (
+            payment is not None
+            and (payment.status == "requires_payment" and bool(payment.saved_method))
+            and (payment.next_try_at is not None and payment.next_try_at > now)
+        )
         if booking.status in STANDS and not later and (payment is None or payment.status != "captured"):
             wrong.append(f"{one.booking} is {booking.status} without having been paid")
     return Check("nothing that was answered is lost", len(told), wrong)

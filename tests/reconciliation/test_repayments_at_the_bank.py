@@ -88,9 +88,9 @@ def test_the_lines_by_which_it_left_and_came_back_are_both_its(returned: Refund,
 
 
 def test_a_person_says_which_line_is_one_that_came_back_less_a_fee(
-    returned: Refund,  # noqa: F811
-    farid: User,  # noqa: F811
-    fatima: User,  # noqa: F811
+    returned: Refund,  # noqa: F811  # a fixture of test_repayments, by its name
+    farid: User,  # noqa: F811  # as above
+    fatima: User,  # noqa: F811  # as above
 ) -> None:
     import_balance_transactions.run(now=now())
     first = sent_at_the_bank(approved_for(returned, farid, fatima), farid)
