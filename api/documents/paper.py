@@ -1,4 +1,7 @@
-"""Paper: one sheet of style for every document, in a typeface that has Latin, Greek and Cyrillic letters."""
+"""Paper: one sheet of style for every document.
+
+Its typeface has Latin, Greek, Cyrillic, Hebrew and Arabic letters. Chinese, Japanese and Korean ones are set in the typefaces
+that every PDF reader has for them, by name. What no typeface has is shown as a sign that says so, never left out."""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
+from itertools import groupby
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
+from arabic_reshaper import reshape
+from bidi import get_display
 from django.conf import settings
 
 MARGIN: Final = 51.0  # 18 mm, in points
@@ -19,6 +25,10 @@ GREY: Final = "#5f6368"
 LINE: Final = "#c9ccd1"
 REGULAR: Final = "DejaVuSans"
 BOLD: Final = "DejaVuSans-Bold"
+KOREAN: Final = "HYSMyeongJo-Medium"
+JAPANESE: Final = "HeiseiMin-W3"
+CHINESE: Final = "STSong-Light"
+UNKNOWN: Final = "\N{REPLACEMENT CHARACTER}"
 
 
 class Paper:
@@ -105,8 +115,11 @@ class Paper:
 @cache
 def _register() -> None:
     from reportlab.pdfbase import pdfmetrics
+    from reportlab.pdfbase.cidfonts import UnicodeCIDFont
     from reportlab.pdfbase.ttfonts import TTFont
 
+    for name in (KOREAN, JAPANESE, CHINESE):
+        pdfmetrics.registerFont(UnicodeCIDFont(name))
     fonts = settings.BASE_DIR / "fixtures" / "fonts"
     for name in (REGULAR, BOLD):
         pdfmetrics.registerFont(TTFont(name, str(fonts / f"{name}.ttf")))
@@ -134,20 +147,65 @@ def _styles() -> dict[str, Any]:
 def _paragraph(words: str, style: str = "body") -> Any:
     from reportlab.platypus import Paragraph
 
-    return Paragraph(escape(_printable(words)), _styles()[style])
+    styled = _styles()[style]
+    marked = (
+        escape(run) if face == REGULAR else f'<font name="{face}">{escape(run)}</font>'
+        for face, run in _runs(_printable(words))
+    )
+    return Paragraph("".join(marked), styled)
 
 
 def _printable(words: str) -> str:
-    """Composed letters, as the typeface has them; what controls or does not print has no place on paper."""
-    return "".join(sign for sign in unicodedata.normalize("NFC", words) if sign.isprintable())
+    """Composed letters in the order in which they are seen, those that no typeface has as the sign for that; what controls or
+    does not print has no place on paper."""
+    plain = "".join(sign for sign in unicodedata.normalize("NFC", words) if sign.isprintable())
+    if plain.isascii():
+        return plain
+    if any(unicodedata.bidirectional(sign) in {"R", "AL"} for sign in plain):
+        plain = str(get_display(reshape(plain), base_dir="L"))
+    return "".join(sign if _face(sign) else UNKNOWN for sign in plain)
+
+
+def _runs(words: str) -> list[tuple[str, str]]:
+    """Printable words in pieces that are set in one typeface each. Beside Japanese letters the signs are Japanese too."""
+    if words.isascii():
+        return [(REGULAR, words)]
+    runs = [(face, "".join(signs)) for face, signs in groupby(words, key=_face)]
+    if not any(face == JAPANESE for face, _ in runs):
+        return runs
+    return [(JAPANESE if face == CHINESE else face, run) for face, run in runs]
+
+
+@cache
+def _face(sign: str) -> str:
+    """The typeface that has a sign; empty where none has. Those for other scripts have the letters of the first plane."""
+    from reportlab.pdfbase.pdfmetrics import getFont
+
+    _register()
+    if ord(sign) in getFont(REGULAR).face.charToGlyph:
+        return REGULAR
+    script = unicodedata.name(sign, "").split(" ")[0]
+    if ord(sign) > 0xFFFF:
+        return ""
+    return {
+        "HANGUL": KOREAN,
+        "HIRAGANA": JAPANESE,
+        "KATAKANA": JAPANESE,
+        "KATAKANA-HIRAGANA": JAPANESE,
+        "CJK": CHINESE,
+        "IDEOGRAPHIC": CHINESE,
+        "FULLWIDTH": CHINESE,
+    }.get(script, "")
 
 
 def _cell(words: str, width: float, *, bold: bool, right: bool) -> Any:
-    """The words themselves where they fit on one line, which is ten times quicker to set; else a paragraph that wraps."""
+    """The words themselves where they fit on one line in one typeface, which is ten times quicker to set; else a paragraph
+    that wraps."""
     from reportlab.pdfbase.pdfmetrics import stringWidth
 
     plain = _printable(words)
-    if stringWidth(plain, BOLD if bold else REGULAR, SMALL) <= width - PADDING:
+    own = all(face == REGULAR for face, _ in _runs(plain))
+    if own and stringWidth(plain, BOLD if bold else REGULAR, SMALL) <= width - PADDING:
         return plain
     return _paragraph(words, ("bold" if bold else "small") + ("-right" if right else ""))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from datetime import timedelta
 from typing import Any
 
@@ -101,6 +102,23 @@ def test_a_host_who_earned_nothing_gets_an_empty_statement() -> None:
     assert carol.get("me/statement").body["accounts"] == []
     assert "Nothing has moved" in read_pdf(carol.get("me/statement.pdf").raw)
     assert carol.get("me/earnings").body["results"] == [] == carol.get("me/earnings").body["balances"]
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("王小明", "王小明"),
+        ("山田 たろう", "山田 たろう"),
+        ("김철수", "김철수"),
+        ("דוד לוי", "דוד לוי"),
+        ("محمد", "محمد"),  # the letters joined, and from right to left
+        ("Zoë Ελένη Юлия", "Zoë Ελένη Юлия"),
+        ("สมชาย", "\N{REPLACEMENT CHARACTER}" * 5),  # said to be missing instead of left out
+    ],
+)
+def test_a_name_is_on_paper_in_its_own_letters(name: str, read: str) -> None:
+    printed = signed_in(factories.person(name, is_host=True)).get("me/statement.pdf").raw
+    assert read in unicodedata.normalize("NFKC", read_pdf(printed))
 
 
 def test_balances_stand_beside_the_earnings(host: Any) -> None:  # noqa: F811
