@@ -253,6 +253,7 @@ def _carry_out(booking: Booking, terms: CancellationPreview, actor: Actor, now: 
                 reason=actor.reason,
                 idempotency_key=_key(booking, give),
                 approved=True,
+                by_rule=terms.by == "host",
                 actor=actor,
                 now=now,
             )
@@ -285,7 +286,7 @@ def _carry_out(booking: Booking, terms: CancellationPreview, actor: Actor, now: 
 
 
 def _key(booking: Booking, give: Give) -> str:
-    return f"{payment_queries.CANCELLATION}{booking.code}" + (f":{give.charge.number}" if give.charge else "")
+    return f"cancel:{booking.code}" + (f":{give.charge.number}" if give.charge else "")
 
 
 def _book_penalty(booking: Booking, penalty: Money, actor: Actor, now: datetime) -> None:

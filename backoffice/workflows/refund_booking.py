@@ -181,7 +181,7 @@ def request(
         payment = _captured_payment(booking)
         payment = payments.lock_payment(payment_id=payment.id)
         payment.booking = booking
-        repeated = payment.refunds.filter(idempotency_key=idempotency_key, part_of=None).first()
+        repeated = payment.refunds.filter(idempotency_key=idempotency_key, by_rule=False, part_of=None).first()
         if repeated is not None:
             return _same(repeated, amount=amount, cause=cause, bearer=bearer)
         if payment.version != version:

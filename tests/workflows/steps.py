@@ -1,4 +1,5 @@
-"""Steps that the tests of journeys share: a booking that waits, a try that was claimed and not sent."""
+"""Steps that the tests of journeys share: a booking that waits, a try that was claimed and not sent, a refund that staff ask
+for."""
 
 from __future__ import annotations
 
@@ -15,9 +16,11 @@ from backoffice.core.money import Money
 from backoffice.listings.models import Listing
 from backoffice.payments import operations as payments
 from backoffice.payments.gateway.stripe import gateway
-from backoffice.payments.models import PaymentAttempt
+from backoffice.payments.models import Payment, PaymentAttempt, Refund
 from backoffice.payments.policies.seen import SeenPayment
+from backoffice.people.models import User
 from backoffice.reconciliation.provider import reconcile
+from backoffice.workflows import refund_booking
 from backoffice.workflows.pay_booking import pay
 from tests import factories
 
@@ -75,6 +78,21 @@ def paid(*, payment_method: str = "pm_card_visa", home: Listing | None = None, *
         now=now(),
     )
     return booking_queries.booking(code=booking.code)
+
+
+def asked_back(booking: Booking, amount: int, *, by: User | None = None, **terms: Any) -> Refund:
+    """A refund that a member of staff asks for (finance unless said), in minor units of what was charged."""
+    asked: dict[str, Any] = {
+        "amount": Money(amount, booking.charge_currency),
+        "cause": "service_issue",
+        "bearer": "host",
+        "reason": "No hot water",
+        "idempotency_key": f"asked:{booking.code}:{Refund.objects.count()}",
+        "version": Payment.objects.get(booking=booking).version,
+        **terms,
+    }
+    actor = factories.acting(by or factories.staff("finance", now=now()), now=now())
+    return refund_booking.request(booking_code=booking.code, actor=actor, now=now(), **asked)
 
 
 def payouts_that_do_not_add_up() -> list[tuple[str, int]]:

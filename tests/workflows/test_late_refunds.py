@@ -36,7 +36,7 @@ from tests import factories
 from tests.console import world
 from tests.racing import race
 from tests.stripe_sandbox.server import RunningSandbox
-from tests.workflows.steps import ROOMS, now, paid
+from tests.workflows.steps import ROOMS, asked_back, now, paid
 from tests.workflows.test_chargebacks import again, answered, clean, decide, finance, hear, stage, stands, submit
 from tests.workflows.test_damage import approve, ask, stayed
 from tests.workflows.test_instalments import cancel, due, guest, long_stay, until
@@ -607,3 +607,37 @@ def test_what_a_host_s_cancellation_owes_is_not_the_host_s_where_the_provider_re
     assert another_way(refund).amount == refund.amount
     assert health.bookings_explained().ok
     clean()
+
+
+# What a person asks for is never by rule -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "cause"),
+    [("late-capture:", "late_capture"), ("late-charge:", "late_capture"), ("cancel:", "host_cancellation")],
+)
+def test_what_a_person_asks_for_is_not_owed_by_rule_whatever_its_key(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch, key: str, cause: str
+) -> None:
+    booking = paid(check_in=(now() + timedelta(days=20)).date())
+    asked = refused(asked_back(booking, 5_000, idempotency_key=f"{key}{booking.code}", cause=cause), monkeypatch)
+    assert (asked.status, asked.unclaimed) == ("failed", False) and stands("2410", asked.code) == 0
+    assert -stands("2100", booking.code) == booking.payment.held, "they may ask again"
+    other = asked_back(booking, 5_000, idempotency_key=f"{key}{booking.code}:2", cause=cause)
+    disputed(sandbox, booking.payment.charge_id)
+    other.refresh_from_db()
+    assert other.status == "cancelled" and not payment_queries.owed_by_rule(payment=booking.payment).exists()
+    assert told("refund_waits") == 0
+
+
+def test_a_key_that_a_person_took_is_not_that_of_a_cancellation(sandbox: RunningSandbox) -> None:
+    booking = paid(check_in=(now() + timedelta(days=20)).date())
+    lena = factories.staff("support_l1", name="Lena", now=now())
+    squatting: dict[str, Any] = {"idempotency_key": f"cancel:{booking.code}", "cause": "host_cancellation"}
+    asked = asked_back(booking, booking.charge_total, by=lena, **squatting)
+    refund_booking.reject(refund_code=asked.code, version=asked.version, reason="No", actor=finance(), now=now())
+    assert by_host(booking).refund.amount == booking.charge_total
+    owed = Refund.objects.get(by_rule=True)
+    assert (owed.status, owed.amount) == ("approved", booking.charge_total)
+    repeated = asked_back(booking, booking.charge_total, by=lena, **squatting, version=1)
+    assert repeated == asked, "the same key again is the same request, whatever a rule did meanwhile"

@@ -16,7 +16,8 @@ def new_refund_code() -> str:
 
 class Refund(models.Model):
     """Money back to the guest. `amount` of `currency` goes to the card; the parts say what it gives back, in the
-    booking's currency. Only one refund exists per idempotency key, and per payment never more than was captured."""
+    booking's currency. Only one refund exists per idempotency key of a person, or of a rule, and per payment never more than
+    was captured."""
 
     code = models.CharField(max_length=20, unique=True, default=new_refund_code)
     payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="refunds")
@@ -60,7 +61,11 @@ class Refund(models.Model):
     repays = models.ForeignKey(
         "self", on_delete=models.PROTECT, null=True, related_name="repayments", help_text="the refund that came back"
     )
-    idempotency_key = models.CharField(max_length=160, unique=True)
+    by_rule = models.BooleanField(
+        default=False,
+        help_text="a rule of ours owes it to the guest; never one that a person asked for, whatever its key",
+    )
+    idempotency_key = models.CharField(max_length=160, help_text="people's and the rules' are told apart")
     request_hash = models.CharField(max_length=64)
     provider_id = models.CharField(max_length=80, null=True, unique=True, help_text="re_…")
     failure_reason = models.CharField(max_length=200, blank=True, default="")
@@ -97,6 +102,10 @@ class Refund(models.Model):
                 condition=models.Q(waits_for="") | models.Q(status="requested", waits_for__in=REFUND_WAITS),
             ),
             models.CheckConstraint(name="refund_positive", condition=models.Q(amount__gt=0)),
+            models.UniqueConstraint(name="refund_once_per_key", fields=["idempotency_key", "by_rule"]),
+            models.CheckConstraint(
+                name="refund_waits_by_rule", condition=models.Q(waits_for="") | models.Q(by_rule=True)
+            ),
         ]
         indexes = [
             models.Index(name="refund_newest", fields=["-id", "status"]),

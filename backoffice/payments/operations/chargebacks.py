@@ -471,7 +471,7 @@ def _stop_refunds(row: Chargeback, payment: Payment, actor: Actor, now: datetime
         waiting = waiting.filter(waits_for="")
     why = actor.because(f"chargeback {row.code} has taken this money")
     for refund in waiting.order_by("id"):
-        stop_refund(refund=refund, actor=why, now=now, tell=ended or not queries.is_owed(refund=refund))
+        stop_refund(refund=refund, actor=why, now=now, tell=ended or not refund.by_rule)
     for refund in Refund.objects.filter(payment=payment, status="failed", unclaimed=True).order_by("id"):
         if queries.is_disputed(payment=payment, charge_id=queries.charge_of(refund=refund)):
             _not_another_way(refund, why, now)

@@ -19,14 +19,13 @@ from backoffice.core.money import Money
 from backoffice.payments import policies, queries
 from backoffice.payments.models import Chargeback, ExtraCharge, Payment, Refund
 from backoffice.payments.operations.refunds import fail_refund, open_refund, resume_refund, stop_refund
-from backoffice.payments.queries import LATE_CAPTURE, LATE_CHARGE
 
 
 def give_back_late(*, payment: Payment, charge: ExtraCharge | None, reason: str, actor: Actor, now: datetime) -> Refund:
     """Give back all of a charge that has just been recorded as captured too late (none: the payment itself). The refund is
     approved; or requested, waiting for the end of a chargeback; or cancelled, where the network gave this very charge to the
     guest."""
-    key = f"{LATE_CHARGE}{charge.code}" if charge is not None else f"{LATE_CAPTURE}{payment.code}"
+    key = f"late-charge:{charge.code}" if charge is not None else f"late-capture:{payment.code}"
     return _open(payment, charge, "late_capture", reason, key, actor, now)
 
 
@@ -53,7 +52,7 @@ def refuse_refund(*, refund_code: str, failure: str, charged_back: bool, actor: 
     guest's by rule stays theirs: it waits like others where a chargeback is why (`charged_back`, the provider's own word), and
     goes again with the news of that; for any other reason it stands aside, and two of finance pay it another way."""
     with transaction.atomic():
-        owed = queries.is_owed(refund=queries.refund(code=refund_code))
+        owed = queries.refund(code=refund_code).by_rule
         refund = fail_refund(
             refund_code=refund_code,
             failure=failure,
@@ -102,6 +101,7 @@ def _open(
         reason=reason,
         idempotency_key=key,
         approved=True,
+        by_rule=True,
         waits_for="chargeback" if keeping else "",
         actor=actor,
         now=now,

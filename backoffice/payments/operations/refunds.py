@@ -61,13 +61,14 @@ def open_refund(
     lines: Mapping[str, int] | None = None,
     charge: ExtraCharge | None = None,
     part_of: Refund | None = None,
+    by_rule: bool = False,
     waits_for: str = "",
 ) -> Refund:
     """Open one refund of a payment that the caller has locked with its booking. `amount` is in the charge's currency,
     `parts`, `platform_share` (what we bear ourselves) and `lines` (where it was asked for by line) in the booking's.
     Approved at once, or waiting for a second person. With a `charge` it is that instalment that goes back; where several
-    charges give back what was asked for, all but the first are `part_of` that and decided with it. One that is owed by rule
-    may be opened while it cannot be sent: it `waits_for` that to end (see `resume_refund`), and the guest is told.
+    charges give back what was asked for, all but the first are `part_of` that and decided with it. One that is owed
+    `by_rule` may be opened while it cannot be sent: it `waits_for` that to end (see `resume_refund`), and the guest is told.
 
     The same key with the same content returns the first refund; with other content it raises KeyReused. Raises
     RefundTooLarge when it is more than what is left, pending refunds counted."""
@@ -81,7 +82,7 @@ def open_refund(
         dict(lines or {}),
         *([charge.code] if charge is not None else []),
     )
-    earlier = Refund.objects.filter(idempotency_key=idempotency_key).first()
+    earlier = Refund.objects.filter(idempotency_key=idempotency_key, by_rule=by_rule).first()
     if earlier is not None:
         if earlier.request_hash != digest:
             raise KeyReused(key=idempotency_key)
@@ -95,6 +96,7 @@ def open_refund(
         payment=payment,
         charge=charge,
         part_of=part_of,
+        by_rule=by_rule,
         waits_for=waits_for,
         amount=amount.amount,
         currency=amount.currency,

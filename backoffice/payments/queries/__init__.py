@@ -114,11 +114,7 @@ from backoffice.payments.queries.money import (
     webhooks,
 )
 from backoffice.payments.queries.waits import (
-    CANCELLATION,
-    LATE_CAPTURE,
-    LATE_CHARGE,
     RefundWait,
-    is_owed,
     left_of,
     owed_by_rule,
     refund_waits,
@@ -130,10 +126,7 @@ from backoffice.payments.queries.waits import (
 )
 
 __all__ = [
-    "CANCELLATION",
     "ENDED",
-    "LATE_CAPTURE",
-    "LATE_CHARGE",
     "ChargebackFigures",
     "MoneyTable",
     "Movements",
@@ -185,7 +178,6 @@ __all__ = [
     "is_disputed",
     "is_given_up",
     "is_news",
-    "is_owed",
     "is_wanted",
     "later_instalments",
     "left_of",

@@ -205,8 +205,8 @@ def amount_asked(*, refund: Refund) -> Money:
 
 
 def refund_asked(*, key: str) -> Refund | None:
-    """The refund that was asked for under an idempotency key, the first of its request."""
-    return refunds().filter(idempotency_key=key, part_of=None).first()
+    """The refund that a person asked for under an idempotency key, the first of its request."""
+    return refunds().filter(idempotency_key=key, by_rule=False, part_of=None).first()
 
 
 def line_limits(*, payment: Payment) -> dict[str, Money]:

@@ -17,11 +17,6 @@ from backoffice.payments.policies import chargebacks as rules
 from backoffice.payments.queries.money import captured_left, charge_left
 from backoffice.payments.states import REFUND_COUNTS
 
-# How the keys of refunds begin that give back what came too late, or that a cancellation owes; nobody else asks for a refund
-# under such a key.
-LATE_CAPTURE: Final = "late-capture:"
-LATE_CHARGE: Final = "late-charge:"
-CANCELLATION: Final = "cancel:"
 _REFUSED: Final = "The provider refused to send it, and the money stands aside for the guest (2410). "
 _SENT_BACK: Final = "The guest's bank sent it back, and the money stands aside for them (2410). "
 _REMEDY: Final = (
@@ -70,18 +65,9 @@ def why_refund_waits(*, refund: Refund) -> RefundWait | None:
     return refund_waits(refunds=[refund]).get(refund.pk)
 
 
-def is_owed(*, refund: Refund) -> bool:
-    """Whether all of a charge is the guest's by rule, and this refund gives it back: it came too late, or the host cancelled."""
-    key = refund.idempotency_key
-    by_host = refund.cause == "host_cancellation" and key.startswith(CANCELLATION)
-    return by_host or key.startswith((LATE_CAPTURE, LATE_CHARGE))
-
-
 def owed_by_rule(*, payment: Payment) -> QuerySet[Refund]:
-    """The refunds of a payment that give back what is the guest's by rule (`is_owed`), the oldest first."""
-    by_host = Q(cause="host_cancellation", idempotency_key__startswith=CANCELLATION)
-    late = Q(idempotency_key__startswith=LATE_CAPTURE) | Q(idempotency_key__startswith=LATE_CHARGE)
-    return Refund.objects.filter(by_host | late, payment=payment).select_related("charge__booking").order_by("id")
+    """The refunds of a payment that give back what is the guest's by rule, the oldest first."""
+    return Refund.objects.filter(payment=payment, by_rule=True).select_related("charge__booking").order_by("id")
 
 
 def stands_aside(*, refund: Refund) -> bool:
