@@ -253,7 +253,7 @@ def _carry_out(booking: Booking, terms: CancellationPreview, actor: Actor, now: 
                 reason=actor.reason,
                 idempotency_key=_key(booking, give),
                 approved=True,
-                by_rule=terms.by == "host",
+                by_rule=True,
                 actor=actor,
                 now=now,
             )

@@ -795,6 +795,23 @@ def test_a_refund_the_bank_sent_back_is_owed_from_elsewhere() -> None:
     assert limits.total == eur(40_000)
 
 
+@pytest.mark.parametrize(
+    ("given_since", "gone", "owed"),
+    [
+        (0, 0, 8_000),  # all of it, made of what it was made of
+        (3_000, 3_000, 5_000),
+        (9_000, 9_000, 0),
+        (0, 45_000, 5_000),  # no more than the charge has left
+    ],
+)
+def test_what_a_refund_still_owes_is_never_given_twice(given_since: int, gone: int, owed: int) -> None:
+    own = Parts.of(currency="EUR", amounts={"held": 8_000})
+    limits = rules.refund_limits(captured=A, charged=eur(50_000), refunds=[taken("succeeded", gone)] if gone else [])
+    amount, parts = rules.still_owed(amount=eur(8_000), parts=own, given=eur(given_since), left=limits)
+    assert (amount, parts.total) == (eur(owed), eur(owed)) and parts.within(limits.parts) == parts
+    assert parts == own or owed < 8_000
+
+
 def test_the_limit_is_per_part_and_in_total() -> None:
     limits = rules.refund_limits(
         captured=A, charged=eur(50_000), refunds=[taken("succeeded", 10_000), taken("indeterminate", 10_000)]

@@ -20,6 +20,7 @@ from backoffice.payments.gateway import submit as submitting
 from backoffice.payments.gateway.stripe import StripeGateway, gateway
 from backoffice.payments.models import BalanceTransaction, Chargeback, ExtraCharge, Payment, Refund
 from backoffice.payouts import queries as payouts
+from backoffice.payouts.models import Payout
 from backoffice.reporting import queries as reporting
 from backoffice.reporting.queries import health
 from backoffice.reporting.queries import money as reporting_money
@@ -40,6 +41,7 @@ from tests.workflows.steps import ROOMS, asked_back, now, paid
 from tests.workflows.test_chargebacks import again, answered, clean, decide, finance, hear, stage, stands, submit
 from tests.workflows.test_damage import approve, ask, stayed
 from tests.workflows.test_instalments import cancel, due, guest, long_stay, until
+from tests.workflows.test_release_payouts import released, stay, until_due
 
 pytestmark = pytest.mark.django_db(
     transaction=True, available_apps=[*ROOMS, "backoffice.payouts", "backoffice.reporting"]
@@ -607,6 +609,110 @@ def test_what_a_host_s_cancellation_owes_is_not_the_host_s_where_the_provider_re
     assert another_way(refund).amount == refund.amount
     assert health.bookings_explained().ok
     clean()
+
+
+# What the policy gives a guest who cancels -----------------------------------------------------------------------------
+
+
+def by_guest(booking: Booking, *, by: Any = None) -> Refund:
+    """The guest cancels, or staff for them; what the policy gives is approved and not sent yet."""
+    who = by or guest(booking)
+    shown = cancel_booking.preview(booking_code=booking.code, actor=who, now=now())
+    cancel_booking.confirm(booking_code=booking.code, token=shown.token, reason="Ill.", actor=who, now=now())
+    (refund,) = Refund.objects.filter(payment__booking=booking)
+    assert 0 < refund.amount == shown.refund.amount < booking.charge_total, "a part of it"
+    return refund
+
+
+@pytest.mark.parametrize("by", ["the guest", "staff"])
+def test_what_the_policy_gives_is_never_the_host_s_where_the_provider_refuses_it(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    booking = stay(sandbox)
+    until(sandbox, booking.check_in_at - timedelta(days=3))
+    kept = booking.payment.held
+    refund = by_guest(booking, by=finance() if by == "staff" else None)
+    kept -= refund.held
+    refund = refused(refund, monkeypatch)
+    assert refund.by_rule and refund.unclaimed and stands("2410", refund.code) == -refund.amount
+    assert (told("refund_failed"), told("refund_stands_aside")) == (1, 1 if by == "staff" else 0)
+    (said,) = payment_queries.refunds_aside(refunds=[refund]).values()
+    assert "ops refunds repay" in said
+    (shown,) = reporting.refunds_of(booking_code=booking.code, actor=guest(booking))
+    assert shown.story.state == "returned" and "write to us" in shown.story.sentence
+    until_due(sandbox, booking)
+    assert released() == {"transferred": 1}
+    (payout,) = Payout.objects.filter(booking=booking)
+    assert payout.transfer_amount == kept, "the host is paid what the policy keeps, and no more"
+    assert stands("2410", refund.code) == -refund.amount and stands("2100", booking.code) == 0
+    assert another_way(refund).amount == refund.amount
+    hear(sandbox)
+    assert health.bookings_explained().ok and all(tie.holds for tie in reported(booking))
+    clean()
+
+
+@pytest.mark.parametrize("outcome", ["won", "lost"])
+@pytest.mark.parametrize("how", ["not sent yet", "being sent", "refused before we heard", "stood aside"])
+def test_what_the_policy_gives_goes_again_with_its_own_parts_once_nothing_holds_it(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch, how: str, outcome: str
+) -> None:
+    booking = stay(sandbox)
+    until(sandbox, booking.check_in_at - timedelta(days=3))
+    refund, charge_id = by_guest(booking), booking.payment.charge_id
+    amount, parts = refund.amount, refund.parts
+    if how == "refused before we heard":
+        sandbox.control("POST", "/_sim/disputes", {"charge": charge_id})
+        with pytest.raises(ProviderError, match="charged back"):
+            refund_booking.send(refund_code=refund.code, actor=WORKER, now=now())
+        hear(sandbox)
+        chargeback = Chargeback.objects.get()
+    elif how == "being sent":
+        payments.claim_refund(refund_code=refund.code, now=now())
+        chargeback = disputed(sandbox, charge_id)
+        payments.lose_sight_of_refund(refund_code=refund.code, now=now())
+        with pytest.raises(ProviderError, match="charged back"):
+            refund_booking.send(refund_code=refund.code, actor=WORKER, now=now())
+    else:
+        if how == "stood aside":
+            refund = refused(refund, monkeypatch)
+        chargeback = disputed(sandbox, charge_id)
+    waiting = Refund.objects.latest("id")
+    assert (waiting.status, waiting.waits_for, waiting.by_rule) == ("requested", "chargeback", True)
+    assert (waiting.amount, waiting.parts, waiting.cause) == (amount, parts, "guest_cancellation")
+    assert told("refund_waits") == 1 and stands("2410", refund.code) == stands("2400", refund.code) == 0
+    kept = booking.payment.held - waiting.held
+    assert sum(row.held for row in Payout.objects.filter(booking=booking, status="scheduled")) == kept
+    assert health.bookings_explained().ok
+    answered(sandbox, chargeback, "winning_evidence" if outcome == "won" else "losing_evidence")
+    waiting.refresh_from_db()
+    assert waiting.status == ("approved" if outcome == "won" else "cancelled")
+    if outcome == "won":
+        sent(waiting)
+    hear(sandbox)
+    assert net(sandbox, charge_id) == (booking.charge_total - amount if outcome == "won" else 0)
+    until(sandbox, booking.check_in_at + timedelta(days=1))
+    released()
+    paid_out = sum(row.transfer_amount for row in Payout.objects.filter(booking=booking, status="transferred"))
+    assert paid_out == (kept if outcome == "won" else 0)
+    hear(sandbox)
+    assert health.bookings_explained().ok and all(tie.holds for tie in reported(booking))
+    clean()
+
+
+def test_what_a_person_gave_of_it_meanwhile_is_not_given_again(sandbox: RunningSandbox) -> None:
+    booking = stay(sandbox)
+    until(sandbox, booking.check_in_at - timedelta(days=3))
+    refund = by_guest(booking)
+    payments.claim_refund(refund_code=refund.code, now=now())
+    payments.refuse_refund(refund_code=refund.code, failure="charged back", charged_back=True, actor=WORKER, now=now())
+    by_hand = sent(asked_back(booking, 5_000))
+    chargeback = disputed(sandbox, booking.payment.charge_id)
+    waiting = Refund.objects.latest("id")
+    assert (waiting.waits_for, waiting.amount) == ("chargeback", refund.amount - 5_000)
+    assert sum(waiting.parts.values()) == waiting.amount
+    answered(sandbox, chargeback, "winning_evidence")
+    sent(Refund.objects.get(pk=waiting.pk))
+    assert by_hand.amount + waiting.amount == refund.amount
 
 
 # What a person asks for is never by rule -------------------------------------------------------------------------------

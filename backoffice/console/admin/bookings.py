@@ -96,13 +96,14 @@ class Cancel(Dialog):
             actor=self.desk.actor,
             now=self.desk.now,
         )
-        refund = Refund.objects.filter(payment__booking=booking, idempotency_key=f"cancel:{booking.code}").first()
-        if refund is None:
+        rows = Refund.objects.filter(payment__booking=booking, by_rule=True, cause__endswith="_cancellation")
+        made = list(rows.order_by("id"))  # one of each charge that gives something back
+        if not made:
             return f"{booking.code} is cancelled. Nothing goes back to the guest."
-        if refund.waits_for:
-            amount = Money(refund.amount, refund.currency)
-            return said(f"{booking.code} is cancelled; {amount} goes back once no chargeback holds it: refund", refund)
-        return said(f"{booking.code} is cancelled; {Money(refund.amount, refund.currency)} goes back by refund", refund)
+        amount = Money(sum(refund.amount for refund in made), booking.charge_currency)
+        if made[0].waits_for:
+            return said(f"{booking.code} is cancelled; {amount} goes back once no chargeback holds it: refund", made[0])
+        return said(f"{booking.code} is cancelled; {amount} goes back by refund", made[0])
 
 
 @dataclass(frozen=True)

@@ -666,7 +666,7 @@ def _warnings(row: Chargeback, desk: Desk) -> list[str]:
             "and taken back if the network gives them that very charge."
             for each in owed
         ]
-    # What a host's cancellation owes goes back by itself.
+    # What a cancellation owes goes back by itself, where it was decided before this or by the host.
     cancelled = row.payment is not None and row.payment.booking.cancelled_at is not None
     if row.status == "won" and row.payment is not None and cancelled and not money.owed_by_rule(payment=row.payment):
         said.append(

@@ -1,6 +1,6 @@
-"""Money that is the guest's by rule goes back without anybody's decision, all of a charge, through that charge, once: what
-was captured too late, for a stay that had ended or damage that was decided otherwise, and what was paid for a stay that its
-host cancelled.
+"""Money that is the guest's by rule goes back without anybody's decision, through its charge, once: all of one that was
+captured too late, for a stay that had ended or damage that was decided otherwise, or paid for a stay that its host cancelled;
+and of a stay that its guest cancelled what the policy gave them of each.
 
 While a chargeback of the booking is open the refund waits, as any would be refused; it is sent once nothing holds the money
 any more. What a chargeback of the very charge has given to the guest is not refunded on top, unless an appeal brings it back.
@@ -26,7 +26,7 @@ def give_back_late(*, payment: Payment, charge: ExtraCharge | None, reason: str,
     approved; or requested, waiting for the end of a chargeback; or cancelled, where the network gave this very charge to the
     guest."""
     key = f"late-charge:{charge.code}" if charge is not None else f"late-capture:{payment.code}"
-    return _open(payment, charge, "late_capture", reason, key, actor, now)
+    return _open(payment, charge, *_all_left(payment, charge), "late_capture", reason, key, actor, now)
 
 
 def give_back_when_free(
@@ -34,7 +34,7 @@ def give_back_when_free(
 ) -> Refund:
     """A host has cancelled a stay of which a card network holds the money of a charge (none: of the payment itself): all of it
     is the guest's and waits for the end of that."""
-    return _open(payment, charge, "host_cancellation", reason, key, actor, now)
+    return _open(payment, charge, *_all_left(payment, charge), "host_cancellation", reason, key, actor, now)
 
 
 def follow_owed(*, payment: Payment, actor: Actor, now: datetime) -> None:
@@ -77,24 +77,49 @@ def _follow(tries: list[Refund], payment: Payment, actor: Actor, now: datetime) 
         )
     # One that the provider refused because the network had been quicker than the news of it goes again like the others.
     refused = last.status == "failed" and not last.unclaimed
-    left = queries.left_of(payment=payment, charge=last.charge)
-    if (
-        last.status == "cancelled" or refused
-    ) and left.charged:  # nothing is left where a person gave it back meanwhile
+    if last.status != "cancelled" and not refused:
+        return
+    amount, parts = _still_owed(last, payment)
+    if amount:  # nothing is left where a person gave it back meanwhile
         key = f"{tries[0].idempotency_key}:again-{len(tries)}"
-        _open(payment, last.charge, last.cause, last.reason, key, actor, now)
+        _open(payment, last.charge, amount, parts, last.cause, last.reason, key, actor, now)
+
+
+def _still_owed(last: Refund, payment: Payment) -> tuple[Money, policies.Parts]:
+    """What a refund that did not go out still owes: what the policy gave a guest who cancelled, less what a person gave them
+    since; or else all that is left of the charge."""
+    if last.cause != "guest_cancellation":
+        return _all_left(payment, last.charge)
+    return policies.still_owed(
+        amount=Money(last.amount, last.currency),
+        parts=policies.Parts.of(currency=payment.booking.currency, amounts=last.parts),
+        given=queries.given_since(refund=last),
+        left=queries.left_of(payment=payment, charge=last.charge),
+    )
+
+
+def _all_left(payment: Payment, charge: ExtraCharge | None) -> tuple[Money, policies.Parts]:
+    left = queries.left_of(payment=payment, charge=charge)
+    return left.charged, policies.pro_rata(remaining=left.parts, amount=left.from_charge(amount=left.charged))
 
 
 def _open(
-    payment: Payment, charge: ExtraCharge | None, cause: str, reason: str, key: str, actor: Actor, now: datetime
+    payment: Payment,
+    charge: ExtraCharge | None,
+    amount: Money,
+    parts: policies.Parts,
+    cause: str,
+    reason: str,
+    key: str,
+    actor: Actor,
+    now: datetime,
 ) -> Refund:
     keeping = _keeping(payment, charge)
-    left = queries.left_of(payment=payment, charge=charge)
     refund = open_refund(
         payment=payment,
         charge=charge,
-        amount=left.charged,
-        parts=policies.pro_rata(remaining=left.parts, amount=left.from_charge(amount=left.charged)),
+        amount=amount,
+        parts=parts,
         platform_share=Money.zero(payment.booking.currency),
         cause=cause,
         bearer="host",

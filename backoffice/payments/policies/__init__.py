@@ -15,6 +15,7 @@ from backoffice.payments.policies.parts import (
     pro_rata,
     refund_limits,
     refund_origin,
+    still_owed,
 )
 from backoffice.payments.policies.postings import (
     Lines,
@@ -101,6 +102,7 @@ __all__ = [
     "spread_amount",
     "spread_lines",
     "spread_parts",
+    "still_owed",
     "tax_remitted",
     "transfer_requested",
     "with_taxes",

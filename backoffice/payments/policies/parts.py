@@ -238,6 +238,15 @@ class RefundLimits:
         return min(self.total.share(Fraction(amount.amount, self.of_parts.amount)), self.total)
 
 
+def still_owed(*, amount: Money, parts: Parts, given: Money, left: RefundLimits) -> tuple[Money, Parts]:
+    """What is still owed of a refund of this `amount` (currency of the charge) that did not go out, where `given` of it went
+    back otherwise since: never more than is `left` of the charge, and made of its own `parts` as long as these are there."""
+    rest = min(max(amount - given, Money.zero(amount.currency)), left.charged)
+    if rest == amount and parts.within(left.parts) == parts:
+        return amount, parts
+    return rest, pro_rata(remaining=left.parts, amount=left.from_charge(amount=rest))
+
+
 def refund_limits(
     *, captured: Parts, charged: Money, refunds: Iterable[RefundTaken], disputed: bool = False
 ) -> RefundLimits:

@@ -115,6 +115,7 @@ from backoffice.payments.queries.money import (
 )
 from backoffice.payments.queries.waits import (
     RefundWait,
+    given_since,
     left_of,
     owed_by_rule,
     refund_waits,
@@ -172,6 +173,7 @@ __all__ = [
     "extra_charge",
     "extra_charges",
     "fraud_warnings",
+    "given_since",
     "held_parts",
     "inbox_backlog",
     "instalment_overdue",

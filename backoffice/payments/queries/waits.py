@@ -11,6 +11,7 @@ from typing import Final
 from django.db.models import Q, QuerySet, Sum
 
 from backoffice.bookings.models import Booking
+from backoffice.core.money import Money
 from backoffice.payments import policies
 from backoffice.payments.models import PARTS, Chargeback, ExtraCharge, Payment, Refund
 from backoffice.payments.policies import chargebacks as rules
@@ -98,6 +99,20 @@ def refunds_aside(*, refunds: Iterable[Refund]) -> dict[int, str]:
 def left_of(*, payment: Payment, charge: ExtraCharge | None) -> policies.RefundLimits:
     """What refunds have left of a captured charge, the payment's own unless said, whatever a card network holds of it."""
     return captured_left(payment=payment) if charge is None else charge_left(charge=charge, payment=payment)
+
+
+def given_since(*, refund: Refund) -> Money:
+    """What people have given back of the same charge since a refund of it was opened, out of its parts."""
+    by_hand = Refund.objects.filter(
+        Q(status__in=REFUND_COUNTS) | Q(status="failed", unclaimed=True),
+        payment=refund.payment_id,
+        charge=refund.charge_id,
+        by_rule=False,
+        repays=None,
+        platform_share=0,
+        pk__gt=refund.pk,
+    )
+    return Money(by_hand.aggregate(total=Sum("amount", default=0))["total"], refund.currency)
 
 
 def parts_waiting(*, booking: Booking) -> policies.Parts:
