@@ -24,11 +24,12 @@ log = logging.getLogger(__name__)
 ACTOR: Final = system("bank payouts")
 FOLLOWED: Final = "provider.bank_payouts"
 # Payouts that no event brought are looked for this far back from where the last look at their account ended, so that a desk
-# that was down for a month finds that month's; banks send money back within eight days.
+# that was down for a month finds that month's.
 LOOK_BACK: Final = timedelta(days=10)
 # So many accounts have their turn at a time; each keeps by itself until when its payouts are known.
 AT_A_TIME: Final = 200
-# An account that nothing was heard of is asked about once a day: what the provider wants of its host may have changed.
+# An account that nothing was heard of is asked about once a day: what the provider wants of its host may have changed, and a
+# bank may send back what arrived there weeks ago.
 STATE_EVERY: Final = timedelta(hours=24)
 
 
@@ -51,7 +52,7 @@ def run(*, now: datetime, limit: int = AT_A_TIME) -> int:
     nobody has looked at for a day; returns how many payouts were looked at. One that cannot be asked about now does not keep
     the others waiting, nor make the look at them any longer."""
     done = sum(jobs.each([FOLLOWED], lambda _: _follow_ours(now)))
-    for row in payout_queries.accounts_to_follow(now=now, limit=limit):
+    for row in payout_queries.accounts_to_follow(now=now, every=STATE_EVERY, limit=limit):
         known = jobs.each([row], lambda row: _follow(row.provider_id or "", row.followed_at or row.created_at, now))
         payouts.note_followed(account_id=row.pk, known=bool(known), now=now)
         done += sum(known)
@@ -74,12 +75,14 @@ def _follow_ours(now: datetime) -> int:
 
 
 def _follow(account: str, last: datetime, now: datetime) -> int:
-    """The payouts of one account: those made since `last`, and older ones that may still change. What is known as it is
-    shown is left alone."""
+    """The payouts of one account: those made since `last`, older ones that may still change, and whatever a bank has sent
+    back of those we know, however long ago it was paid. What is known as it is shown is left alone."""
     seen = {row.id: row for row in gateway().bank_payouts(account=account, since=min(last, now) - LOOK_BACK)}
     for payout_id in payout_queries.payouts_to_ask_about(account=account, now=now):
         if payout_id not in seen:
             seen[payout_id] = gateway().bank_payout(payout_id=payout_id, account=account)
+    back = {row.id: row for row in gateway().bank_payouts_sent_back(account=account)}
+    seen |= {payout_id: back[payout_id] for payout_id in payout_queries.not_known_to_have_failed(ids=back)}
     for row in sorted(seen.values(), key=lambda one: (one.created, one.id)):  # one sent back comes before its successor
         if payout_queries.is_bank_payout_news(seen=row):
             record(seen=row, actor=ACTOR, now=now)

@@ -55,7 +55,6 @@ from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import BalanceTransaction, Chargeback, ExtraCharge, Payment, Refund, WebhookEvent
 from backoffice.payouts import operations as payouts
 from backoffice.payouts.models import BankPayout, Clawback, HostAccount, Payout, PayoutHold
-from backoffice.payouts.queries.bank_payouts import MAY_RETURN
 from backoffice.reconciliation.policies import SeenStatementLine
 from backoffice.reconciliation.provider import reconcile
 from backoffice.reporting.queries import health
@@ -102,7 +101,7 @@ MISHAPS = [
 ]
 CAPTURED, REFUNDED = "1150", "2400"
 TRAVELLING = ("pending", "in_transit")
-WEEK = 8  # days: no longer than payouts to banks are looked for without news
+WEEK = 8  # days: a payout to a bank has arrived in them
 # Where a booking's captured money may stand by our own facts, besides what was refunded.
 PLACES = {
     "held for the host, and our fees until they are earned": ("2100", "2110", "2111", "2120"),
@@ -438,8 +437,8 @@ class MoneyLife(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def a_hosts_bank_sends_money_back(self, data: st.DataObject) -> None:
-        """Within the days in which banks do, and the desk looks within them too: of what comes later only an event tells."""
-        paid = BankPayout.objects.filter(status="paid", paid_at__gt=now() - MAY_RETURN).exclude(account="")
+        """Within the days in which banks do, or long after them; the desk looks at once, or within a day."""
+        paid = BankPayout.objects.filter(status="paid").exclude(account="")
         with suppress(Pointless, ControlError):
             self.sandbox.control("POST", f"/_sim/payouts/{self._one_of(data, paid).provider_id}/fail")
             follow_bank_payouts.run(now=now())

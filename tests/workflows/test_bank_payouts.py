@@ -20,6 +20,7 @@ from backoffice.payments.models import WebhookEvent
 from backoffice.payments.policies.seen import SeenEvent
 from backoffice.payouts import queries
 from backoffice.payouts.models import BankPayout, HostAccount, Payout
+from backoffice.payouts.queries.bank_payouts import MAY_RETURN
 from backoffice.people.models import User
 from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import apply_provider_event as events
@@ -295,6 +296,62 @@ def test_a_desk_that_was_down_for_weeks_finds_what_was_paid_meanwhile(sandbox: R
         follow_bank_payouts.run(now=now())
     payout.refresh_from_db()
     assert payout.status == "paid" and at_provider(host) == 0
+
+
+def test_what_a_bank_sends_back_weeks_later_is_seen_within_a_day_though_no_event_tells_of_it(
+    sandbox: RunningSandbox, host: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payout = sent(sandbox, host)
+    for _ in range(5):
+        sandbox.advance(8 * DAY)
+        poll(sandbox)
+    row = BankPayout.objects.get()
+    assert row.status == "paid" and row.paid_at is not None and now() - row.paid_at > 3 * MAY_RETURN
+    asked: list[str] = []
+    real = StripeGateway.bank_payouts_sent_back
+
+    def sent_back(self: StripeGateway, *, account: str = "") -> Any:
+        asked.append(account)
+        return real(self, account=account)
+
+    monkeypatch.setattr(StripeGateway, "bank_payouts_sent_back", sent_back)
+    sandbox.control("POST", f"/_sim/payouts/{row.provider_id}/fail", {"failure_code": "account_closed"})
+    for _ in range(3):
+        sandbox.advance(7 * 3_600)
+        poll(sandbox)
+    assert asked == ["", "", ""], "an account of which nothing is heard is asked about once a day"
+    sandbox.advance(7 * 3_600)
+    poll(sandbox)
+    row.refresh_from_db()
+    payout.refresh_from_db()
+    assert (row.status, payout.status, payout.paid_at) == ("failed", "transferred", None)
+    assert at_provider(host) == payout.transfer_amount and journals("connected_payout_returned") == 1
+    assert Notification.objects.filter(topic="bank_payout_failed", recipient_id=host.id).count() == 1
+
+    change_bank(sandbox, account_of(host), "000999999991")
+    sandbox.advance(8 * DAY)
+    poll(sandbox)
+    payout.refresh_from_db()
+    assert payout.status == "paid" and at_provider(host) == 0 and payouts_that_do_not_add_up() == []
+
+
+def test_runs_that_stand_still_do_not_close_the_days_in_which_a_bank_may_send_it_back(
+    sandbox: RunningSandbox, host: User
+) -> None:
+    payout = sent(sandbox, host)
+    sandbox.advance(8 * DAY)
+    poll(sandbox)
+    row = BankPayout.objects.get()
+    assert row.status == "paid"
+    sandbox.advance(2 * DAY)
+    sandbox.control("POST", f"/_sim/payouts/{row.provider_id}/fail", {"failure_code": "account_closed"})
+    sandbox.advance(40 * DAY)  # the desk is down; the provider keeps its events for thirty days
+    sandbox.fault("error_500_before_commit", method="GET", path="/v1/payouts", times=None)
+    poll(sandbox)  # and of its first look nothing comes
+    sandbox.clear_faults()
+    poll(sandbox)
+    payout.refresh_from_db()
+    assert payout.status == "transferred" and at_provider(host) == payout.transfer_amount
 
 
 def test_one_account_that_cannot_be_asked_does_not_keep_the_others_waiting(

@@ -150,13 +150,19 @@ def test_the_lines_of_every_sweep_add_up_and_each_movement_is_in_one(sandbox: Ru
     assert available(sandbox) == mirror and payouts_that_do_not_add_up() == [] and total > 0
 
 
-def test_a_sweep_that_the_bank_sent_back_can_be_swept_again(sandbox: RunningSandbox, host: User) -> None:
+@pytest.mark.parametrize("days_later", [1, 20])
+def test_a_sweep_that_the_bank_sent_back_can_be_swept_again(
+    sandbox: RunningSandbox, host: User, days_later: int
+) -> None:
     sent(sandbox, host)
     first = swept()
     sandbox.advance(7 * 86_400)
     follow_bank_payouts.run(now=now())
     first.refresh_from_db()
     assert first.status == "paid" and first.paid_at is not None and first.trace
+    for _ in range(days_later):
+        sandbox.advance(86_400)
+        follow_bank_payouts.run(now=now())
     sandbox.control("POST", f"/_sim/payouts/{first.provider_id}/fail", {"failure_code": "account_closed"})
     follow_bank_payouts.run(now=now())
     settled(sandbox)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,7 +19,8 @@ from backoffice.payouts.policies.bank_payouts import KEPT, SweepFacts
 
 CONNECTED_BALANCE: Final = "1800"
 _OUR_MONEY: Final = frozenset({"1010", "1100"})
-# A bank may send money back for five business days after it was paid.
+# A bank may send money back for five business days after it was paid: so long each payout is asked about by itself. Holidays
+# may make them more; what comes back later is told by the daily look at what an account's banks have sent back.
 MAY_RETURN: Final = timedelta(days=8)
 
 # Ours, asked for by us (a payout that somebody made at the provider has no reason), and not refused.
@@ -154,13 +156,16 @@ def sweeps_to_settle(*, older_than: datetime, currency: str | None = None) -> li
 # What is to be followed -------------------------------------------------------------------------------------------------
 
 
-def accounts_to_follow(*, now: datetime, limit: int = 200) -> list[HostAccount]:
-    """Hosts' accounts that hold money of theirs by our book, or whose payouts to the bank are not at their end; who was
-    looked at the longest ago comes first, so that each has its turn."""
+def accounts_to_follow(*, now: datetime, every: timedelta, limit: int = 200) -> list[HostAccount]:
+    """Hosts' accounts that hold money of theirs by our book, or whose payouts to the bank are not at their end, and those
+    that were ever paid out, when their payouts were not asked for since `every`; who was looked at the longest ago comes
+    first, so that each has its turn."""
     holding = [row.key for row in ledger.balances(code=CONNECTED_BALANCE, open_only=True)]
     moving = _unsettled(now).exclude(account="").values("account")
+    stale = Q(followed_at__isnull=True) | Q(followed_at__lte=now - every)
+    paid_out = Exists(BankPayout.objects.filter(account=OuterRef("provider_id"), status="paid"))
     found = HostAccount.objects.filter(
-        Q(provider_id__in=holding) | Q(provider_id__in=moving), provider_id__isnull=False
+        Q(provider_id__in=holding) | Q(provider_id__in=moving) | stale & Q(paid_out), provider_id__isnull=False
     )
     return list(found.select_related("host").order_by(F("looked_at").asc(nulls_first=True), "id")[:limit])
 
@@ -179,6 +184,12 @@ def is_bank_payout_news(*, seen: SeenBankPayout) -> bool:
     waiting = Q(transfer_id__in=[transfer for transfer, _ in lines if transfer], bank_payout__isnull=True)
     sent_on = Q(bank_payout__provider_id__in=[source for _, source in lines if source]) & ~Q(bank_payout=row)
     return not lines or Payout.objects.filter(waiting | sent_on).exists()
+
+
+def not_known_to_have_failed(*, ids: Iterable[str]) -> list[str]:
+    """Which of these payouts we know and take for anything but failed."""
+    rows = BankPayout.objects.filter(provider_id__in=list(ids)).exclude(status="failed").order_by("id")
+    return [str(provider_id) for provider_id in rows.values_list("provider_id", flat=True)]
 
 
 def payouts_to_ask_about(*, account: str, now: datetime) -> list[str]:

@@ -43,6 +43,10 @@ class Accounts(Protocol):
         """Every payout of an account created since then, newest first."""
         ...
 
+    def bank_payouts_sent_back(self, *, account: str = "") -> Iterator[SeenBankPayout]:
+        """Every payout of an account that a bank refused or sent back, however long ago it was made."""
+        ...
+
     def bank_payout_lines(self, *, payout_id: str, account: str) -> Iterator[SeenBankPayoutLine]:
         """What an itemised payout is made of; its own movement is not among it."""
         ...

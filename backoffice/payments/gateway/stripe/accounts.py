@@ -91,9 +91,10 @@ class Accounts(Calls):
         return next((seen for seen in self.bank_payouts(since=since) if seen.reference == reference), None)
 
     def bank_payouts(self, *, account: str = "", since: datetime) -> Iterator[SeenBankPayout]:
-        params: dict[str, Any] = {"created": {"gte": int(since.timestamp())}, "limit": 100}
-        listing = partial(_listing, self._client.v1.payouts.list, account)
-        return (_bank_payout(row, account) for row in self.pages(listing, params))
+        return self._payouts(account, {"created": {"gte": int(since.timestamp())}, "limit": 100})
+
+    def bank_payouts_sent_back(self, *, account: str = "") -> Iterator[SeenBankPayout]:
+        return self._payouts(account, {"status": "failed", "limit": 100})
 
     def bank_payout_lines(self, *, payout_id: str, account: str) -> Iterator[SeenBankPayoutLine]:
         params: dict[str, Any] = {"payout": payout_id, "limit": 100, "expand": ["data.source"]}
@@ -105,6 +106,10 @@ class Accounts(Calls):
     def available(self) -> Mapping[str, Money]:
         seen = read(self._client.v1.balance.retrieve).to_dict()
         return {row["currency"].upper(): Money(row["amount"], row["currency"].upper()) for row in seen["available"]}
+
+    def _payouts(self, account: str, params: dict[str, Any]) -> Iterator[SeenBankPayout]:
+        listing = partial(_listing, self._client.v1.payouts.list, account)
+        return (_bank_payout(row, account) for row in self.pages(listing, params))
 
 
 def _as(account: str) -> Any:

@@ -51,6 +51,8 @@ class BankContract:
         failed = _becomes(bench, sent, "failed")
         assert failed.failure
         assert bench.movement(category="payout_reversal", source=sent.id).amount == sent.amount
+        back = {row.id: row for row in bench.gateway.bank_payouts_sent_back()}
+        assert back[sent.id] == failed and {row.status for row in back.values()} == {"failed"}
         assert bench.gateway.available()[bench.native] == before
 
     def test_a_host_is_paid_by_itself_and_the_payout_says_which_transfers_it_is_made_of(self, bench: Bench) -> None:
