@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+from celery.fixups.django import DjangoWorkerFixup
 from django.db import connection
 
+from backoffice.celery import app
+from backoffice.jobs import tasks
 from backoffice.jobs.models import Heartbeat
 from tests.desk import RunningDesk, wait_until
 
@@ -38,3 +42,20 @@ def test_a_worker_keeps_its_connection_until_it_dies(back_office: RunningDesk) -
         cursor.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", [list(kept)])
     wait_until(lambda: not backends(), seconds=10)
     assert run_a_task(back_office).isdisjoint(kept), "the next task has a new one, and was done"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_after_a_thousand_tasks_a_worker_takes_a_new_connection() -> None:
+    """What a server keeps for a connection grows with it; celery's part of a worker is told of every task's begin and end."""
+    worker, task = DjangoWorkerFixup(app), tasks.heartbeat
+
+    def connection_of_a_task() -> int:
+        worker.on_task_prerun(sender=task)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            (pid,) = cursor.fetchone()
+        worker.on_task_postrun(sender=task)
+        return int(pid)
+
+    pids = [connection_of_a_task() for _ in range(2_500)]
+    assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [1_000, 1_000, 500]
