@@ -10,6 +10,7 @@ import click
 from ops_cli.bootstrap import acts, decides, decides_in_person, reads
 from ops_cli.output import Column, Exit, Result, renders
 from ops_cli.times import INSTANT, age, at
+from ops_cli.words import OneOf
 
 if TYPE_CHECKING:
     from backoffice.core.actor import Actor
@@ -52,8 +53,17 @@ def breaks() -> None:
 
 
 @breaks.command("list", short_help="List breaks, newest first.")
-@click.option("--status", help="Only this status (open, investigating, resolved, …).")
-@click.option("--class", "cls", help="Only this class (amount_mismatch, missing_internal, …).")
+@click.option(
+    "--status",
+    type=OneOf("backoffice.reconciliation.states:BREAK.statuses"),
+    help="Only this status (open, investigating, resolved, …).",
+)
+@click.option(
+    "--class",
+    "cls",
+    type=OneOf("backoffice.reconciliation.states:CLASSES"),
+    help="Only this class (amount_mismatch, missing_internal, …).",
+)
 @click.option("--currency", help="Only this currency.")
 @click.option(
     "--all", "closed_too", is_flag=True, help="Closed and merely young ones too; by default what needs somebody."

@@ -11,6 +11,7 @@ import click
 from ops_cli.bootstrap import acts, reads
 from ops_cli.output import Column, Exit, Failed, Result, dry_run, progress, renders
 from ops_cli.times import age
+from ops_cli.words import OneOf
 
 if TYPE_CHECKING:
     from backoffice.core.actor import Actor
@@ -56,7 +57,12 @@ def jobs() -> None:
 
 @jobs.command("list", short_help="List runs, newest first.")
 @click.option("--name", default="", help="Only runs of this job.")
-@click.option("--status", default="", help="Only this status (running, succeeded, failed, interrupted, skipped).")
+@click.option(
+    "--status",
+    type=OneOf("backoffice.jobs.states:RUN.statuses"),
+    default="",
+    help="Only this status (running, succeeded, failed, interrupted, skipped).",
+)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="At most so many.")
 @renders("jobs.list", RUNS)
 @reads

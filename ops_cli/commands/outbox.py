@@ -9,6 +9,7 @@ import click
 from ops_cli.bootstrap import acts, reads
 from ops_cli.output import Column, Exit, Result, dry_run, renders
 from ops_cli.times import age
+from ops_cli.words import OneOf
 
 if TYPE_CHECKING:
     from backoffice.core.actor import Actor
@@ -38,8 +39,18 @@ def outbox() -> None:
 
 
 @outbox.command("list", short_help="List messages, newest first.")
-@click.option("--status", default="", help="Only this status (pending, failed, dead, sent).")
-@click.option("--channel", default="", help="Only this channel (email, in_app, task).")
+@click.option(
+    "--status",
+    type=OneOf("backoffice.notifications.states:OUTBOX.statuses"),
+    default="",
+    help="Only this status (pending, failed, dead, sent).",
+)
+@click.option(
+    "--channel",
+    type=OneOf("backoffice.notifications.states:CHANNELS"),
+    default="",
+    help="Only this channel (email, in_app, task).",
+)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
 @renders("outbox.list", COLUMNS)
 @reads

@@ -11,6 +11,7 @@ import click
 from ops_cli.bootstrap import decides, decides_in_person, reads
 from ops_cli.output import Column, Exit, Failed, Result, dry_run, money, progress, renders
 from ops_cli.times import SPAN, age
+from ops_cli.words import OneOf
 
 if TYPE_CHECKING:
     from backoffice.core.actor import Actor
@@ -132,7 +133,9 @@ def plan(actor: Actor, limit: int) -> Result:
 
 @payouts.command("list", short_help="List payouts, newest first.")
 @click.option(
-    "--status", help="Only this status (scheduled, held, releasable, in_transfer, transferred, paid, failed, …)."
+    "--status",
+    type=OneOf("backoffice.payouts.states:PAYOUT.statuses"),
+    help="Only this status (scheduled, held, releasable, in_transfer, transferred, paid, failed, …).",
 )
 @click.option("--host", help="Only payouts of this host (PN-…).")
 @click.option("--booking", help="Only payouts of this booking (BK-…).")

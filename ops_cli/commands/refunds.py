@@ -11,6 +11,7 @@ import click
 from ops_cli.bootstrap import decides, decides_in_person, reads
 from ops_cli.output import Column, Exit, Failed, Result, dry_run, renders
 from ops_cli.times import age
+from ops_cli.words import OneOf
 
 if TYPE_CHECKING:
     from backoffice.core.actor import Actor
@@ -58,7 +59,9 @@ def refunds() -> None:
 
 @refunds.command("list", short_help="List refunds, newest first.")
 @click.option(
-    "--status", help="Only this status (requested, approved, submitted, indeterminate, succeeded, failed, …)."
+    "--status",
+    type=OneOf("backoffice.payments.states:REFUND.statuses"),
+    help="Only this status (requested, approved, submitted, indeterminate, succeeded, failed, …).",
 )
 @click.option("--booking", help="Only refunds of this booking (BK-…).")
 @click.option("--open", "open_only", is_flag=True, help="Only those that have not ended.")

@@ -12,6 +12,7 @@ import click
 from ops_cli.bootstrap import acts, reads
 from ops_cli.output import Column, Result, dry_run, progress, renders
 from ops_cli.times import INSTANT, age, at
+from ops_cli.words import OneOf
 
 if TYPE_CHECKING:
     from backoffice.core.actor import Actor
@@ -42,7 +43,11 @@ def webhooks() -> None:
     """
 
 
-_status = click.option("--status", help="Only this status (received, applied, ignored, failed, dead).")
+_status = click.option(
+    "--status",
+    type=OneOf("backoffice.payments.states:WEBHOOK.statuses"),
+    help="Only this status (received, applied, ignored, failed, dead).",
+)
 _type = click.option("--type", "kind", help="Only types that begin so (payment_intent.).")
 _since = click.option("--since", type=INSTANT, help="Only events that the provider made from then on, or so long ago.")
 _until = click.option("--until", type=INSTANT, help="Only events made before that instant.")
