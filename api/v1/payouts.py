@@ -108,14 +108,14 @@ def _back(given: str) -> str:
 
 
 class PayoutOut(serializers.Serializer[Any]):
-    """One release of what a stay earns. `amount` is the host's share in the home's currency; `sent` is what went to their
-    account, after `kept` was set against what they owed."""
+    """One release of what a stay earns, or of what was paid for damage. `amount` is the host's, in the home's currency (damage:
+    in the guest's); `sent` is what went to their account, after `kept` was set against what they owed: null until it has."""
 
     code = serializers.CharField()
     booking = serializers.CharField(source="booking.code")
     number = serializers.IntegerField(help_text="1, unless the stay is paid in parts")
     status = serializers.ChoiceField(choices=PAYOUT.statuses)
-    amount = MoneyOf("held")
+    amount = MoneyOut(source="share")
     fee = MoneyOf("host_fee")
     due_at = serializers.DateTimeField()
     waits_for = serializers.CharField(
@@ -131,7 +131,7 @@ class PayoutOut(serializers.Serializer[Any]):
 
     @extend_schema_field(MoneyOut(allow_null=True))
     def get_sent(self, payout: Any) -> Any:
-        return self._of(payout, payout.transfer_amount)
+        return money(payout.sent) if payout.sent is not None else None
 
     @extend_schema_field(MoneyOut(allow_null=True))
     def get_kept(self, payout: Any) -> Any:

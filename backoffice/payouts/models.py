@@ -9,7 +9,8 @@ from django.db.models import Q
 
 from backoffice.bookings.models import Booking
 from backoffice.core.fields import currency_code, minor_units, new_code, status_check
-from backoffice.payouts.states import ACCOUNT, BANK_PAYOUT, CLAWBACK, HOLD, HOLD_CAUSES, PAYOUT, WRITE_OFF
+from backoffice.core.money import Money
+from backoffice.payouts.states import ACCOUNT, BANK_PAYOUT, CLAWBACK, HOLD, HOLD_CAUSES, PAYOUT, SENT, WRITE_OFF
 
 _PERSON = settings.AUTH_USER_MODEL
 
@@ -138,6 +139,21 @@ class Payout(models.Model):
 
     def __str__(self) -> str:
         return self.code
+
+    @property
+    def share(self) -> Money:
+        """What of it is the host's: of what their stay holds, or what is payable already (damage), in its own currency."""
+        if self.weight:
+            return Money(self.held, self.currency)
+        return Money(self.transfer_amount + self.netted, self.transfer_currency)
+
+    @property
+    def sent(self) -> Money | None:
+        """What went to the host's account, whatever came back of it later; None while nothing has, and where the provider
+        refused it. Zero where all of it was kept for what they owed."""
+        if self.status not in (*SENT, "reversed", "netted"):
+            return None
+        return Money(self.transfer_amount, self.transfer_currency)
 
 
 class PayoutHold(models.Model):

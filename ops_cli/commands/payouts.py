@@ -182,17 +182,17 @@ def show(actor: Actor, code: str) -> Result:
     from backoffice.payouts import queries
 
     found = queries.payout(code=code.upper(), actor=actor)
-    sent = found.transfer_currency or found.currency
+    currency = found.transfer_currency or found.currency
     facts: dict[str, Any] = {
         **{name: value for name, value in _row(found).items() if "currency" not in name},
-        "amount": str(Money(found.held, found.currency)),
+        "amount": str(found.share),
         "host_fee": str(Money(found.host_fee, found.currency)),
         "guest_fee": str(Money(found.guest_fee, found.currency)),
         "number": found.number,
         "remainder_of": found.remainder_of.code if found.remainder_of else None,
-        "kept_for_debt": str(Money(found.netted, sent)),
-        "sent": str(Money(found.transfer_amount, sent)),
-        "taken_back": str(Money(found.reversed_amount, sent)),
+        "kept_for_debt": str(Money(found.netted, currency)),
+        "sent": str(found.sent or Money.zero(currency)),
+        "taken_back": str(Money(found.reversed_amount, currency)),
         "rate": found.rate,
         "charge": found.source_charge,
         "transfer": found.transfer_id,
@@ -639,10 +639,10 @@ def _row(payout: Any) -> dict[str, Any]:
         "booking": payout.booking.code,
         "host": payout.host.code,
         "status": payout.status,
-        "amount": payout.held,
-        "currency": payout.currency,
-        "sent": payout.transfer_amount if payout.transfer_currency else None,
-        "sent_currency": payout.transfer_currency or None,
+        "amount": payout.share.amount,
+        "currency": payout.share.currency,
+        "sent": payout.sent.amount if payout.sent is not None else None,
+        "sent_currency": payout.sent.currency if payout.sent is not None else None,
         "due_at": payout.due_at,
         "waits_for": payout.waits_for or None,
         "waits_until": payout.waits_until,

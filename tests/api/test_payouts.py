@@ -154,6 +154,22 @@ def test_statement_and_earnings_follow_a_real_payout_to_the_cent(sandbox: Runnin
     assert account["closing"]["amount"] == 0
 
 
+def test_nothing_is_called_sent_that_was_not_and_damage_is_what_it_is(sandbox: RunningSandbox) -> None:
+    booking = stay(sandbox)
+    bob, payout = signed_in(booking.host), Payout.objects.get(booking=booking)
+    refused = {"status": "failed", "transfer_amount": payout.held, "transfer_currency": payout.currency}
+    Payout.objects.filter(pk=payout.pk).update(**refused)
+    damage = Payout.objects.create(
+        booking=booking, host=booking.host, number=2, status="releasable", weight=0, held=0, host_fee=0, guest_fee=0,
+        currency="EUR", due_at=now(), policy="damage XC-1", transfer_amount=15_000, transfer_currency="USD",
+        created_at=now(),
+    )  # fmt: skip
+    listed = {row["code"]: row for row in bob.get("me/payouts").body["results"]}
+    assert (listed[payout.code]["amount"]["amount"], listed[payout.code]["sent"]) == (payout.held, None)
+    amount = listed[damage.code]["amount"]
+    assert (amount["amount"], amount["currency"], listed[damage.code]["sent"]) == (15_000, "USD", None)
+
+
 def test_a_payout_that_is_released_while_it_is_read_is_told_as_it_is_now(
     sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,7 +153,7 @@ def test_what_the_provider_refused_is_sent_again_by_hand(
     refused = ops_as(fay, "payouts", "release", payout.code, *WHY)
     assert refused.code == Exit.FAILURE and "refused" in refused.said
     (row,) = ops("payouts", "list", "--status", "failed").rows
-    assert row["failure"] and transfers(sandbox) == []
+    assert row["failure"] and transfers(sandbox) == [] and (row["amount"], row["sent"]) == (payout.held, None)
     sandbox.control("POST", f"/_sim/accounts/{account}/restrict", {"past_due": []})
     resting = ops_as(fay, "payouts", "retry", payout.code, *WHY)
     assert resting.code == Exit.FAILURE and "It waits until" in resting.said and transfers(sandbox) == []

@@ -63,10 +63,12 @@ def test_it_is_paid_once_from_its_own_charge_and_explained() -> None:
     first = operations.pay_damage(charge_code=charge.code, actor=SYSTEM, now=at)
     second = operations.pay_damage(charge_code=charge.code, actor=SYSTEM, now=at)
     assert first is not None and second == first and queries.damages_to_pay() == []
+    assert (first.share, first.sent) == (Money(15_000, "EUR"), None)
     planned = {one.payout: one for one in queries.plan(now=at)}
     assert planned[first.code].amount == Money(15_000, "EUR") and planned[first.code].waits is None
     (payout,) = release_all(now=at)
     assert (payout.status, payout.transfer_amount, payout.source_charge) == ("transferred", 15_000, charge.charge_id)
+    assert (payout.share, payout.sent) == (Money(15_000, "EUR"),) * 2
     assert balance("2200", booking.host.code) == 0 and balance("2210", payout.code) == -15_000
     said = queries.explain(code=payout.code, now=at)
     assert said.adds_up and [line.label for line in said.lines] == ["Damage, paid for you"]
@@ -84,6 +86,7 @@ def test_what_the_host_owes_is_kept_from_it() -> None:
     operations.pay_damage(charge_code=charge.code, actor=SYSTEM, now=at)
     (payout,) = release_all(now=at)
     assert (payout.netted, payout.transfer_amount) == (4_000, 11_000)
+    assert (payout.share, payout.sent) == (Money(15_000, "EUR"), Money(11_000, "EUR"))
     assert balance("1310", booking.host.code) == balance("2200", booking.host.code) == 0
     assert queries.explain(code=payout.code, now=at).adds_up and health.payouts_explained().ok
 
@@ -146,7 +149,8 @@ def test_a_refused_one_is_sent_again_from_the_same_charge() -> None:
     made = operations.pay_damage(charge_code=charge.code, actor=SYSTEM, now=at)
     assert made is not None
     operations.release(payout_code=made.code, actor=SYSTEM, now=at)
-    operations.fail_transfer(payout_code=made.code, failure="no", tries=1, actor=SYSTEM, now=at)
+    refused = operations.fail_transfer(payout_code=made.code, failure="no", tries=1, actor=SYSTEM, now=at)
+    assert (refused.status, refused.share, refused.sent) == ("failed", Money(15_000, "EUR"), None)
     (payout,) = release_all(now=at + 2 * DAY)
     assert (payout.status, payout.tries, payout.source_charge) == ("transferred", 2, charge.charge_id)
     assert Payout.objects.filter(booking=booking, weight=0).count() == 1

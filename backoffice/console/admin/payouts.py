@@ -109,7 +109,7 @@ class PayoutsExport(exports.Resource):
         return exports.amount(row.netted, row.transfer_currency or row.currency)
 
     def dehydrate_transferred(self, row: Payout) -> Any:
-        return exports.amount(row.transfer_amount, row.transfer_currency or row.currency)
+        return exports.amount(row.sent.amount, row.sent.currency) if row.sent is not None else ""
 
     def dehydrate_reversed(self, row: Payout) -> Any:
         return exports.amount(row.reversed_amount, row.transfer_currency or row.currency)
