@@ -17,7 +17,7 @@ MOVEMENTS: Final = {
     "netting": "Kept for what you owed",
     "transfer": "Sent to your account",
     "bt.transfer_reversal": "Came back from your account",
-    "damage": "Damage that the guest paid for",
+    "damage-released": "Damage, paid for you",
     "penalty": "Penalty for a cancellation",
     "refund": "Refund to the guest after your payout",
     "dispute-lost": "Chargeback by the guest's bank",

@@ -17,6 +17,7 @@ from backoffice.ledger import operations as ledger
 from backoffice.ledger import queries as books
 from backoffice.ledger.policies import Line
 from backoffice.payments.policies import postings
+from backoffice.payouts import operations as payouts
 from backoffice.reporting import queries
 from tests import factories
 from tests.stripe_sandbox.server import RunningSandbox
@@ -140,6 +141,25 @@ def test_whatever_moves_and_wherever_it_is_cut_both_halves_add_up(db: None, amou
         for account in (all_of_it, before, after):
             moved = Money.sum((line.amount for line in account.lines), account.currency)
             assert account.opening + moved == account.closing == account.payable - account.owed
+
+
+@pytest.mark.django_db
+def test_what_was_paid_for_damage_is_told_in_words() -> None:
+    from tests.payouts.stays import release_all
+    from tests.payouts.test_damages import damaged, stay
+
+    booking = stay()
+    charge = damaged(booking, 15_000)
+    assert charge.released_at is not None
+    payouts.pay_damage(charge_code=charge.code, actor=ROBOT, now=charge.released_at)
+    release_all(now=charge.released_at)
+    (account,) = queries.statement(
+        host_id=booking.host_id, since=booking.check_in, until=charge.released_at.date() + timedelta(days=1), now=NOW
+    ).accounts
+    assert [(line.what, line.amount) for line in account.lines[-2:]] == [
+        ("Damage, paid for you", eur(15_000)),
+        ("Sent to your account", eur(-15_000)),
+    ]
 
 
 def test_a_host_sees_nothing_of_another(host: Any) -> None:
