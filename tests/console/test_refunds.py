@@ -10,18 +10,23 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from backoffice.audit import queries as audit
 from backoffice.console import cells, dashboard
 from backoffice.core.actor import system
 from backoffice.core.money import Money
+from backoffice.ledger import queries as ledger
+from backoffice.ledger.models import Journal, JournalLine
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as money
 from backoffice.payments.models import ExtraCharge, Payment, Refund
 from backoffice.payments.policies.seen import SeenBalanceTransaction
+from backoffice.reconciliation import operations as reconciliation
+from backoffice.reconciliation.models import StatementLine
 from tests import factories
 from tests.console.test_dialogs import answers, messages_of
 from tests.console.test_figures import figures, minor
 from tests.console.test_payouts import buttons, seated
-from tests.console.world import World, chargeback, late, now, paid, refund
+from tests.console.world import SYSTEM, World, bank_line, chargeback, late, now, paid, refund
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.test_release_payouts import converted_stay
 
@@ -90,6 +95,93 @@ def test_two_of_finance_pay_it_another_way_and_the_bank_s_reference_is_kept(worl
     assert "No such account" in first.get(cells.address_of(asked)).content.decode()
     assert "repay" in buttons(first, returned), "it waits for another way again"
     assert act(first, "repay", returned, reason="Another account").status_code == 302
+
+
+@pytest.fixture
+def back_less(world: World, returned: Refund) -> Refund:
+    """Paid another way, seen to leave at the bank, recorded as sent back; 14.50 of it came back, and 9.00 of somebody's."""
+    first = factories.acting(world.staff["finance"], now=now())
+    second = factories.acting(factories.staff("finance", name="Fatima", now=now()), now=now())
+    asked = payments.request_repayment(
+        refund_code=returned.code, version=returned.version, reason="Her new account", actor=first, now=now()
+    )
+    payments.approve_refund(refund_code=asked.code, version=asked.version, actor=second, now=now())
+    bank_line(-1_500, text=f"SEPA {asked.code}")
+    reconciliation.match_lines(actor=SYSTEM, now=now())
+    asked.refresh_from_db()
+    payments.return_repayment(
+        refund_code=asked.code, reason="No such account", version=asked.version, actor=first, now=now()
+    )
+    bank_line(900, text="Rent of somebody")
+    bank_line(1_450, text=f"Return {asked.code}", reference="B-LESS")
+    bank_line(1_600, text="Too much")
+    bank_line(-20, text="A charge of the bank")
+    reconciliation.match_lines(actor=SYSTEM, now=now())
+    asked.refresh_from_db()
+    return asked
+
+
+def test_the_line_that_brings_a_refund_back_less_a_fee_is_chosen_shown_and_posted_once(
+    world: World, returned: Refund, back_less: Refund
+) -> None:
+    finance, lead = world.client("finance"), world.client("team_lead")
+    path = reverse("admin:payments_refund_came_back", args=[back_less.code])
+    line = StatementLine.objects.get(reference="B-LESS")
+    assert buttons(finance, back_less) == {"came_back"} and not buttons(lead, back_less)
+    assert lead.get(path).status_code == act(lead, "came_back", back_less, line=line.code).status_code == 403
+    told = finance.get(cells.address_of(line)).content.decode()
+    assert "It may be what a bank has left" in told and cells.address_of(back_less) in told
+    opened = finance.get(path)
+    offered = [words for code, words in opened.context["form"].fields["line"].choices if code]
+    assert [words.split(" · ")[0] for words in offered] == ["14.50 EUR", "9.00 EUR"], "the one that names it first"
+    assert opened.context["form"].initial["line"] == line.code, "one names it"
+    amounts = {label: minor(amount) for label, amount in opened.context["money"]}
+    assert amounts == {"The line brings": 1_450, "A bank has kept": 50, "The guest can be paid anew": 1_500}
+    shown = {
+        key: minor(debit) if credit == cells.NONE else -minor(credit)
+        for _, key, debit, credit in opened.context["posts"]
+    }
+    assert shown == {back_less.code: -1_450, f"bank:{line.code}": 1_450}
+    typed = {"line": line.code, "seen": line.code, "reason": "Her bank kept 0.50"}
+    journals = Journal.objects.count()
+    assert "Confirm them" in act(finance, "came_back", back_less, **{**typed, "seen": ""}).content.decode()
+    assert act(finance, "came_back", back_less, **{**typed, "reason": ""}).status_code == 422
+    assert Journal.objects.count() == journals
+    assert returned.code in messages_of(finance, act(finance, "came_back", back_less, **typed))
+    posted = JournalLine.objects.filter(journal=Journal.objects.latest("id")).select_related("account")
+    assert {one.account.key: one.amount for one in posted} == shown, "what was shown is what was posted"
+    assert ledger.balance(account="2400", key=back_less.code, currency="EUR") == 50
+    assert audit.entries(verb="refunds.bring_back").filter(object_id=back_less.code).get().reason == typed["reason"]
+    assert not buttons(finance, back_less) and "repay" in buttons(finance, returned)
+    assert act(finance, "came_back", back_less, **typed).status_code == 422
+    assert Journal.objects.count() == journals + 1
+    told = finance.get(cells.address_of(StatementLine.objects.get(amount=900))).content.decode()
+    assert "It may be what a bank has left" not in told
+
+
+def test_a_line_that_cannot_be_it_is_refused_by_name_and_so_is_what_somebody_else_has_done_meanwhile(
+    world: World, returned: Refund, back_less: Refund
+) -> None:
+    finance = world.client("finance")
+    for wrong in (*StatementLine.objects.exclude(amount__in=[900, 1_450]).values_list("code", flat=True), "BL-NOSUCH"):
+        said = act(finance, "came_back", back_less, line=wrong, seen=wrong, reason="0.50 kept")
+        assert said.status_code == 422
+        assert "does not wait in suspense" in said.context["form"].errors["line"][0], wrong
+    line = StatementLine.objects.get(reference="B-LESS")
+    typed = {"line": line.code, "seen": line.code, "reason": "0.50 kept"}
+    path = reverse("admin:payments_refund_came_back", args=[back_less.code])
+    stale = finance.post(path, {"key": uuid.uuid4().hex, "version": back_less.version + 1, **typed})
+    assert stale.status_code == 409 and stale.context["form"].initial["reason"] == typed["reason"]
+    other = StatementLine.objects.get(amount=900)
+    reconciliation.bring_back_less(
+        line_code=other.code, refund_code=back_less.code, reason="It is this one", now=now(),
+        actor=factories.acting(world.staff["finance"], now=now()),
+    )  # fmt: skip
+    refused = act(finance, "came_back", back_less, **typed)
+    assert refused.status_code == 409
+    assert f"Another line has brought {back_less.code} back" in refused.context["error"]
+    assert ledger.balance(account="9900", key=f"bank:{line.code}", currency="EUR") == -1_450
+    assert act(finance, "came_back", returned, **typed).status_code == 404, "a card's is the provider's to tell of"
 
 
 def test_a_refund_over_two_charges_is_shown_and_decided_as_one(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import date
+from functools import cached_property
 from typing import Any, Final
 
 from django import forms
@@ -12,23 +13,29 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from import_export.fields import Field
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from backoffice.console import cells, exports, filters, story, trail
+from backoffice.console.admin.statements import line_words
 from backoffice.console.base import StaffAdmin
-from backoffice.console.dialogs import Checked, Dialog, DialogForm, said
+from backoffice.console.dialogs import Checked, Dialog, DialogForm, ReasonForm, answer, offer, said
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search
 from backoffice.console.page import Column, Fact, Figure, Figures, Page, Panel, Posting, Row, Table
-from backoffice.core.errors import StaydeskError
+from backoffice.core.errors import Conflict, StaydeskError
 from backoffice.core.money import Money
+from backoffice.ledger.policies import Line
 from backoffice.payments import operations as payments
+from backoffice.payments import policies
 from backoffice.payments import queries as refund_queries
 from backoffice.payments.models import PARTS, Refund
 from backoffice.payments.policies import Parts
 from backoffice.payments.states import REFUND
 from backoffice.people import policies as people_policies
 from backoffice.people import queries as people
+from backoffice.reconciliation import operations as reconciliation
+from backoffice.reconciliation import queries as bank
+from backoffice.reconciliation.models import StatementLine
 from backoffice.workflows import refund_booking
 
 PART_WORDS = {
@@ -240,8 +247,7 @@ class Returned(_AnotherWay):
     intro = (
         "The bank could not carry this out, or sent it back. What was posted is reversed, and the money stands aside for the "
         "guest, who is told; it can be asked for another way again, by two people. What has left our account already is "
-        "asked for again once the bank’s statement shows it back; where a bank kept a fee of it, say which line that is "
-        "(ops refunds came-back)."
+        "asked for again once the bank’s statement shows it back; where a bank kept a fee of it, say here which line that is."
     )
 
     def check(self) -> None:
@@ -261,6 +267,103 @@ class Returned(_AnotherWay):
         )
         assert refund.repays is not None  # the database keeps it
         return said("The guest is told; ask for another way on the page of", refund.repays)
+
+
+class CameBackForm(ReasonForm):
+    line = forms.ChoiceField(
+        label="Line of the bank’s statement",
+        help_text="Money that came in, less than the refund, and waits in suspense. What names the refund comes first.",
+        widget=UnfoldAdminSelectWidget,
+        error_messages={
+            "required": "Choose the line by which it came back.",
+            "invalid_choice": "This line does not wait in suspense any more, or brings no less than the refund. Choose another.",
+        },
+    )
+
+    field_order = ["line", "reason"]
+
+
+class CameBack(_AnotherWay):
+    name, label, submit = "came_back", "Came back less a fee", "It is this line"
+    icon, tone = "price_check", "primary"
+    form_class = CameBackForm
+    preview_template = "console/parts/back_less.html"
+    deciding = ("line",)
+    intro = (
+        "Our bank sent this back and less of it has arrived: a bank has kept something. Nothing but your word says that a "
+        "smaller amount is the same money. What comes back whole is found by itself."
+    )
+
+    def check(self) -> None:
+        payments.check_back_less(refund=self.row, actor=self.desk.actor)
+        if not self._lines:
+            raise Conflict(
+                f"No line of the bank waits in suspense that could be {self.row.code} less a fee. Import the statement that "
+                "shows it (ops reconcile bank --file) and look again."
+            )
+
+    @cached_property
+    def _lines(self) -> dict[str, StatementLine]:
+        return {line.code: line for line in bank.lines_back_less(refund=self.row)}
+
+    @property
+    def heading(self) -> str:
+        return f"Which line brings {self.row.code} back?"
+
+    def form(self, data: Any = None, initial: dict[str, Any] | None = None) -> DialogForm:
+        form = super().form(data, initial)
+        offer(
+            form,
+            "line",
+            [
+                ("", "Choose …"),
+                *((code, line_words(line, Money(line.amount, line.currency))) for code, line in self._lines.items()),
+            ],
+        )
+        return form
+
+    def initial(self) -> dict[str, Any]:
+        named = [code for code, line in self._lines.items() if bank.is_named(line=line, refund=self.row)]
+        return {**super().initial(), "line": named[0] if len(named) == 1 else ""}
+
+    def preview(self, form: DialogForm) -> dict[str, Any]:
+        line = self._lines.get(answer(form, "line"))
+        if line is None:
+            return {}
+        whole, came = Money(self.row.amount, self.row.currency), Money(line.amount, line.currency)
+        posts = policies.repaid_from_bank(
+            refund=self.row.code, bank=line.account, amount=-came, suspense=f"bank:{line.code}"
+        )
+        return {
+            "money": [
+                ("The line brings", cells.of(came)),
+                ("A bank has kept", cells.of(whole - came)),
+                ("The guest can be paid anew", cells.of(whole)),
+            ],
+            "chosen": line,
+            "posts": [_posted_as(one) for one in sorted(posts, key=lambda one: -one.amount)]
+            if self.desk.actor.may("ledger.view")
+            else [],
+            "kept": whole - came,
+        }
+
+    def perform(self, form: DialogForm) -> str:
+        self.same(form)
+        refund = reconciliation.bring_back_less(
+            line_code=form.cleaned_data["line"],
+            refund_code=self.row.code,
+            reason=form.cleaned_data["reason"],
+            actor=self.desk.actor,
+            now=self.desk.now,
+        )
+        assert refund.repays is not None  # the database keeps it
+        return said("It has come back; ask for another way on the page of", refund.repays)
+
+
+def _posted_as(line: Line) -> tuple[str, str, SafeString, SafeString]:
+    """A line of a journal that is not written yet: account, key, debit, credit."""
+    debit, credit = (cells.of(line.money), cells.NONE) if line.amount > 0 else (cells.NONE, cells.of(-line.money))
+    return f"{line.account} {trail.name_of(line.account)}", line.key, debit, credit
 
 
 def shares(rows: Sequence[Refund], on: date) -> list[tuple[str, SafeString]]:
@@ -374,7 +477,7 @@ class RefundAdmin(StaffAdmin):
     )
     lookups = ("payment__booking__code", "payment__code", "currency", "waits_for__exact")
     list_select_related = ("payment__booking__guest", "requested_by", "approved_by")
-    dialogs = (Approve, Reject, TakeBack, Repay, Sent, Returned)
+    dialogs = (Approve, Reject, TakeBack, Repay, Sent, Returned, CameBack)
     resource_classes = (RefundsExport,)
 
     @display(description="Refund")

@@ -117,6 +117,13 @@ class StatementLineAdmin(StaffAdmin):
         )
 
 
+def line_words(row: StatementLine, amount: Money) -> str:
+    """A line where one of several is chosen: what stands of it, when it was booked, what the bank wrote, its code."""
+    text = row.text or row.trace or row.reference
+    shown = f"{text[:39].rstrip()}…" if len(text) > 40 else text
+    return " · ".join(part for part in (str(amount), cells.day_text(row.booked_on), shown, row.code) if part)
+
+
 def _short(text: str) -> SafeString:
     """The beginning of what a bank wrote, as much as a narrow screen holds; the whole is on hover and on the page."""
     shown = text if len(text) <= 30 else f"{text[:29].rstrip()}…"
@@ -152,10 +159,16 @@ def _warnings(row: StatementLine, left: Money | None) -> list[str]:
     if left is None:
         return []
     proposed = any(match.status == "proposed" for match in row.matches.all())
-    next_step = "Its break asks whether the proposed match is right." if proposed else "Find out whose it is."
+    next_step: str = "Its break asks whether the proposed match is right." if proposed else "Find out whose it is."
     if left.amount > 0 and not proposed:
-        next_step += " A refund paid another way that came back less a fee: ops refunds came-back."
-    return [f"{left} stand in suspense (9900). {next_step}"]
+        maybe = [(cells.link(refund, refund.code),) for refund in queries.refunds_back_less(amount=left)]
+        if maybe:
+            next_step = format_html(
+                "{} It may be what a bank has left of a refund that it sent back; its page takes this line: {}.",
+                next_step,
+                format_html_join(", ", "{}", maybe),
+            )
+    return [format_html("{} stand in suspense (9900). {}", str(left), next_step)]
 
 
 def _journal(row: StatementLine, may: bool) -> SafeString | str:

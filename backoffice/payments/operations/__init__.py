@@ -74,6 +74,7 @@ from backoffice.payments.operations.refunds import (
 )
 from backoffice.payments.operations.repayments import (
     bring_back_repayment,
+    check_back_less,
     check_note,
     check_repayment,
     check_return,
@@ -99,6 +100,7 @@ __all__ = [
     "cancel_damage",
     "cancel_instalments",
     "cancel_refund",
+    "check_back_less",
     "check_charge_approver",
     "check_cover",
     "check_damage",

@@ -199,16 +199,32 @@ def bring_back_repayment(
     sent back; `suspense` as in `settle_repayment`. Where a person says so it may be `less`: what a bank has kept of it is
     left standing under the repayment (2400), for two people to write off, and the guest is paid all of it anew.
 
-    Repeating it changes nothing. Raises Conflict when nobody has recorded it, or it is another amount."""
+    Repeating it changes nothing, unless a person says so (`check_back_less`). Raises Conflict when nobody has recorded it, or
+    it is another amount."""
     with transaction.atomic():
         refund, _ = _lock(Refund.objects.filter(code=refund_code, method="other"), "repayment", None)
-        if not queries.is_given_up(repayment=refund):
-            raise Conflict(f"Nobody has recorded yet that the bank sent {refund.code} back.")
+        _check_given_up(refund)
         if less:
+            check_back_less(refund=refund, actor=actor)
             _check_less(refund, amount)
         lines = policies.repaid_from_bank(refund=refund.code, bank=bank, amount=-amount, suspense=suspense)
         _post_line(refund, _back(refund), "repayment_back", amount, lines, line, actor, now, less=less)
         return refund
+
+
+def check_back_less(*, refund: Refund, actor: Actor) -> None:
+    """Raise unless the actor may say which line of the bank brings this repayment back less a fee: it was recorded as sent
+    back, the statement has shown it leave, and no line has brought it back yet. The console's button asks it too."""
+    actor.must("refunds.repay")
+    if refund.method != "other":
+        raise Conflict("The provider sends this refund to the guest's card, and says itself when it comes back.")
+    _check_given_up(refund)
+    journals = ledger_queries.journals()
+    if not journals.filter(idempotency_key=f"repaid:{refund.code}").exists():
+        raise Conflict(f"The bank's statement has not shown yet that {refund.code} left our account; import it first.")
+    if journals.filter(idempotency_key=_back(refund)).exists():
+        raise Conflict(f"Another line has brought {refund.code} back already.")
+    bookings.not_for_oneself(booking=refund.payment.booking, actor=actor)
 
 
 def post_repayment(*, refund: Refund, actor: Actor, now: datetime) -> None:
@@ -254,12 +270,15 @@ def _back(refund: Refund) -> str:
     return f"repaid-back:{refund.code}"
 
 
+def _check_given_up(refund: Refund) -> None:
+    if not queries.is_given_up(repayment=refund):
+        raise Conflict(f"Nobody has recorded yet that the bank sent {refund.code} back.")
+
+
 def _check_less(refund: Refund, amount: Money) -> None:
     whole = Money(refund.amount, refund.currency)
     if amount.currency != whole.currency or not 0 < amount.amount < whole.amount:
         raise Conflict(f"The bank's line brings {amount}; that is not {whole} of {refund.code} less a fee.")
-    if not ledger_queries.journals().filter(idempotency_key=f"repaid:{refund.code}").exists():
-        raise Conflict(f"The bank's statement has not shown yet that {refund.code} left our account; import it first.")
 
 
 def _post_line(

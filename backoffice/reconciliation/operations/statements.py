@@ -115,8 +115,6 @@ def bring_back_less(*, line_code: str, refund_code: str, reason: str, actor: Act
             actor=actor.because(reason),
             now=now,
         )
-        if queries.line_left(line):
-            raise Conflict(f"Another line has brought {refund_code} back already.")
         audit.record(
             actor=actor.because(reason),
             verb="refunds.bring_back",
@@ -159,6 +157,39 @@ def claimed(match_ids: Iterable[int]) -> list[BankMatch]:
     return found
 
 
+def say(*, payout: str, line_code: str, actor: Actor, now: datetime) -> BankMatch:
+    """A person's word that a line is this payout of ours, or its return, whatever the line's amount: posted as what a line
+    names itself. What is left of either stays standing. In the caller's transaction.
+
+    Raises NotFound for a line or payout that nobody knows, IllegalTransition when they are one already, Conflict when nothing
+    is left of one of them, or the one cannot be the other: another currency, or money that went the other way."""
+    asked = BankPayout.objects.filter(provider_id=payout, account="").values_list("id", flat=True).first()
+    known = StatementLine.objects.filter(code=line_code).values_list("id", flat=True).first()
+    if asked is None or known is None:
+        raise NotFound(kind="bank payout" if asked is None else "bank line")
+    # A run may be finding out what it is, or a colleague saying so: one after the other.
+    payouts, lines = _locked_payouts([asked]), _locked_lines([known])
+    match = BankMatch.objects.select_for_update().filter(line_id=known, bank_payout_id=asked).first()
+    match = match or BankMatch(line_id=known, bank_payout_id=asked)
+    match.line, match.bank_payout = lines[known], payouts[asked]
+    line, left = queries.line_left(match.line), queries.payout_left(match.bank_payout)
+    status = MATCH.after(match.status, "find")
+    if line.currency != left.currency or line.amount * left.amount <= 0:
+        raise Conflict(
+            f"{match.line.code} cannot be {match.bank_payout.code}: {line} are left of the line, and {left} of the payout are "
+            "on their way to the bank (below zero: on their way back)."
+        )
+    match.amount, match.method, match.confidence, match.made_at = (
+        line.amount,
+        "person",
+        policies.CONFIDENCE["person"],
+        now,
+    )
+    _confirm(match, status, actor, now)
+    _record(match, actor, now)
+    return match
+
+
 def decide(match: BankMatch, *, confirm: bool, actor: Actor, now: datetime) -> None:
     """A person's word on one proposed match, claimed: a yes posts its line against its payout, on record with the actor's
     reason. Raises IllegalTransition when it has been decided, Conflict when one side has been found elsewhere meanwhile."""
@@ -170,17 +201,26 @@ def decide(match: BankMatch, *, confirm: bool, actor: Actor, now: datetime) -> N
         _confirm(match, status, actor, now)
     else:
         raise Conflict("The payout or the line has been matched meanwhile; look at both again.")
+    _record(match, actor, now)
+
+
+# Private --------------------------------------------------------------------------------------------------------------
+
+
+def _record(match: BankMatch, actor: Actor, now: datetime) -> None:
     audit.record(
         actor=actor,
         verb="breaks.decide_match",
         kind="bank_match",
         id=match.pk,
-        after={"status": match.status, "line": match.line.code, "payout": match.bank_payout.code},
+        after={
+            "status": match.status,
+            "line": match.line.code,
+            "payout": match.bank_payout.code,
+            "method": match.method,
+        },
         now=now,
     )
-
-
-# Private --------------------------------------------------------------------------------------------------------------
 
 
 def _row(line: SeenStatementLine, nth: int, now: datetime) -> StatementLine:
@@ -294,9 +334,8 @@ def _repayments(actor: Actor, now: datetime) -> int:
 
 
 def _names(line: StatementLine, refund: Refund) -> bool:
-    words = f"{line.reference} {line.trace} {line.text}".upper()
-    named = any(name and name.upper() in words for name in (refund.code, refund.provider_id))
-    return named and (abs(line.amount), line.currency) == (refund.amount, refund.currency)
+    same = (abs(line.amount), line.currency) == (refund.amount, refund.currency)
+    return same and queries.is_named(line=line, refund=refund)
 
 
 def _repaid(line_id: int, refund_code: str, actor: Actor, now: datetime) -> bool:

@@ -10,10 +10,14 @@ from django.db.models import Prefetch, Q, QuerySet
 
 from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
+from backoffice.payments.models import Refund
+from backoffice.payments.states import REPAYMENT_GIVEN_UP
 from backoffice.payouts.models import BankPayout
 from backoffice.reconciliation.models import BankMatch, StatementLine
 from backoffice.reconciliation.policies import OpenLine, OpenPayout
 
+# Nobody chooses among more: what is further from an amount than so many others is not that amount less a fee.
+MOST_OFFERED: Final = 50
 _LINE_KEY: Final = "bank:"  # the key of a line in suspense, before its code
 # A line's matches with their payouts and who decided them, in one statement each.
 WITH_MATCHES: Final = Prefetch(
@@ -99,6 +103,45 @@ def open_payouts() -> list[OpenPayout]:
         for row in rows
         if (row.provider_id, row.currency) in standing
     ]
+
+
+def is_named(*, line: StatementLine, refund: Refund) -> bool:
+    """Whether a line names a refund paid another way: by its code, or by the bank's own reference of it."""
+    words = f"{line.reference} {line.trace} {line.text}".upper()
+    return any(name and name.upper() in words for name in (refund.code, refund.provider_id))
+
+
+def lines_back_less(*, refund: Refund, most: int = MOST_OFFERED) -> list[StatementLine]:
+    """Lines that may be a refund paid another way that our bank sent back less a fee: money that came in, less than it in its
+    currency, and stands in suspense as a whole. Those that name it come first, then whatever is nearest to it."""
+    left = suspended()
+    rows = StatementLine.objects.filter(code__in=left, currency=refund.currency, amount__gt=0, amount__lt=refund.amount)
+    whole = [row for row in rows if left[row.code].amount == row.amount]
+    return sorted(whole, key=lambda row: (not is_named(line=row, refund=refund), -row.amount, -row.id))[:most]
+
+
+def lines_for_payout(*, payout: BankPayout, most: int = MOST_OFFERED) -> list[tuple[StatementLine, Money]]:
+    """Lines in suspense that may be a payout of ours, or its return, with what of each stands there: of its currency, and
+    money that went the same way. Whatever is nearest to what is left of the payout comes first."""
+    open_ = payout_left(payout)
+    left = suspended()
+    rows = StatementLine.objects.filter(code__in=left, currency=payout.currency)
+    same_way = [(row, left[row.code]) for row in rows if left[row.code].amount * open_.amount > 0]
+    return sorted(same_way, key=lambda one: (abs(one[1].amount - open_.amount), -one[0].id))[:most]
+
+
+def refunds_back_less(*, amount: Money) -> list[Refund]:
+    """Refunds paid another way that our bank sent back and of which nothing has come back yet, the oldest first: `amount`,
+    which came in, may be what a bank has left of one of them."""
+    owed = {
+        account.key: account.amount  # type: ignore[attr-defined]  # annotated by the query
+        for account in ledger.balances(code="2400", open_only=True)
+        if account.currency == amount.currency
+    }
+    rows = Refund.objects.filter(
+        code__in=owed, currency=amount.currency, amount__gt=amount.amount, method="other", status__in=REPAYMENT_GIVEN_UP
+    )
+    return [row for row in rows.order_by("id") if owed[row.code] == row.amount]
 
 
 def _open_rows(left: Collection[str]) -> QuerySet[StatementLine]:
