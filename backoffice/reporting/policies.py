@@ -59,11 +59,13 @@ def refund_story(
     repaid: str,
     method: str,
     refused: bool = False,
+    by_network: bool = False,
     disputed: bool = False,
     answered_by: date | None = None,
 ) -> RefundStory:
     """What a guest is told of one refund. `sent_on` is the day on which the provider took it; `repaid` the status of the
-    repayment of one that did not reach them: their bank sent it back, or the provider never sent it (`refused`); `disputed`
+    repayment of one that did not reach them: their bank sent it back, or the provider never sent it (`refused`); `by_network`
+    says that their bank has given them this very money since, as they had questioned the payment; `disputed`
     says that it is theirs and waits for their bank's own questions, which we answer by `answered_by`."""
     first, last = (business_days_after(sent_on, days) if sent_on else None for days in REFUND_ARRIVES_AFTER)
     to = "your bank account" if method == "other" else "your card"
@@ -81,6 +83,10 @@ def refund_story(
     if status == "succeeded":
         return RefundStory("sent", f"This refund was sent to {to}; banks take 5 to 10 business days.", first, last)
     what = "This refund could not be sent to your card" if refused else "Your bank sent this refund back"
+    if unclaimed and by_network:
+        return RefundStory(
+            "sent", f"{what}. Your bank has given you this money since, as you had questioned the payment."
+        )
     if unclaimed and repaid == "succeeded":
         return RefundStory("sent", f"{what}; it was paid to you another way.")
     if unclaimed and repaid and repaid != "failed":

@@ -162,7 +162,8 @@ def _follow(source: str, actor: Actor, now: datetime) -> Chargeback | None:
 
 def _to_follow(now: datetime) -> list[str]:
     unsettled = jobs.turn(ask=partial(payment_queries.unsettled_chargebacks), now=now)
-    return list(dict.fromkeys([*unsettled, *payment_queries.chargebacks_moved_unnoticed(now=now)]))
+    unnoticed = payment_queries.chargebacks_moved_unnoticed(now=now)
+    return list(dict.fromkeys([*unsettled, *unnoticed, *payment_queries.losses_to_draw_anew()]))
 
 
 def _plan_anew(row: Chargeback, now: datetime) -> None:

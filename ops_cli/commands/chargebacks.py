@@ -137,6 +137,7 @@ def show(actor: Actor, code: str) -> Result:
         "loss_borne_by": found.loss_bearer,
         "if_lost_out_of_what_is_held": str(shares.held.total) if shares else None,
         "if_lost_out_of_what_was_released": str(shares.released.total) if shares else None,
+        "if_lost_out_of_what_stands_aside": str(shares.out_of_aside) if shares else None,
         "if_lost_not_covered": str(shares.uncovered) if shares else None,
         "loss_posted_at": found.loss_posted_at,
         "evidence": sorted(found.evidence),

@@ -50,6 +50,14 @@ def standing(**facts: object) -> rules.Standing:
     return rules.Standing(**known)  # type: ignore[arg-type]
 
 
+def aside(standing_now: int, charged: Money | None = None, *, before: bool = True, refund: str = "RF-1") -> rules.Aside:
+    """What stands aside of a refund that came back."""
+    return rules.Aside(refund=refund, standing=eur(standing_now), charged=charged or eur(standing_now), before=before)
+
+
+REFUNDED = parts(8_148, 252, 1_000, 210, 390)  # 100.00 of it
+
+
 def posted(stands: rules.Standing, bearer: policies.LossBearer = "platform") -> list[str]:
     lines = rules.lost(
         dispute="dp_1", charge="ch_1", shares=rules.loss_shares(standing=stands), bearer=bearer, keys=KEYS
@@ -114,7 +122,7 @@ GOLDEN = [
     ),
     (
         "100.00 was refunded before: what no part covers is ours",
-        standing(remaining=left(A.minus(parts(8_148, 252, 1_000, 210, 390))), in_hand=parts(32_592, 1_008, 4_000)),
+        standing(remaining=left(A.minus(REFUNDED)), in_hand=parts(32_592, 1_008, 4_000)),
         "host",
         [
             "1320 dp_1 -50000",
@@ -125,6 +133,77 @@ GOLDEN = [
             "2310 BE:2026-07 840",
             "5200 dp_1 10000",
         ],
+    ),
+    (
+        "100.00 was refunded and came back: the guest has it by the network, what stood aside is no loss",
+        standing(remaining=left(A.minus(REFUNDED)), in_hand=A.minus(REFUNDED), aside=(aside(10_000),)),
+        "host",
+        [
+            "1320 dp_1 -50000",
+            "2100 BK-1 32592",
+            "2110 BK-1 4000",
+            "2111 BK-1 1008",
+            "2300 BE-ANTWERP:2026-07 1560",
+            "2310 BE:2026-07 840",
+            "2410 RF-1 10000",
+        ],
+    ),
+    (
+        "100.00 came back and is on its way another way: what of it is lost is ours",
+        standing(remaining=left(A.minus(REFUNDED)), in_hand=NOTHING),
+        "platform",
+        ["1320 dp_1 -50000", "5200 dp_1 50000"],
+    ),
+    (
+        "of 100.00 that had come back 40.00 is disputed: 60.00 still stands aside",
+        standing(lost=eur(4_000), disputed=eur(4_000), remaining=left(A.minus(REFUNDED)), aside=(aside(10_000),)),
+        "platform",
+        ["1320 dp_1 -4000", "2410 RF-1 4000"],
+    ),
+    (
+        "400.00 is disputed while 100.00 was on its way back to the guest, and then came back: it still stands aside",
+        standing(
+            lost=eur(40_000),
+            disputed=eur(40_000),
+            remaining=left(A.minus(REFUNDED)),
+            in_hand=NOTHING,
+            aside=(aside(10_000, before=False),),
+        ),
+        "platform",
+        ["1320 dp_1 -40000", "5200 dp_1 40000"],
+    ),
+    (
+        "all is disputed while 100.00 was on its way back to the guest, and then came back: that is no loss",
+        standing(
+            remaining=left(A.minus(REFUNDED)),
+            in_hand=NOTHING,
+            aside=(aside(10_000, before=False),),
+        ),
+        "platform",
+        ["1320 dp_1 -50000", "2410 RF-1 10000", "5200 dp_1 40000"],
+    ),
+    (
+        "two came back, the first is taken first",
+        standing(
+            lost=eur(9_000),
+            disputed=eur(9_000),
+            remaining=left(A.minus(REFUNDED)),
+            aside=(aside(6_000), aside(4_000, refund="RF-2")),
+        ),
+        "platform",
+        ["1320 dp_1 -9000", "2410 RF-1 6000", "2410 RF-2 3000"],
+    ),
+    (
+        "540.00 USD charged, 108.00 came back as 98.00 EUR and was taken as 99.00: 1.00 is loss of exchange",
+        standing(
+            lost=eur(49_500),
+            disputed=Money(54_000, "USD"),
+            in_hand=NOTHING,
+            remaining=left(A.minus(REFUNDED), Money(43_200, "USD")),
+            aside=(aside(9_800, Money(10_800, "USD")),),
+        ),
+        "platform",
+        ["1320 dp_1 -49500", "2410 RF-1 9800", "5200 dp_1 39600", "5300 100"],
     ),
     (
         "a fifth of the charge takes a fifth of each part",
@@ -193,10 +272,12 @@ amounts = st.lists(st.integers(0, 10**7), min_size=5, max_size=5).filter(any)
 @given(
     captured=amounts, share=st.integers(0, 100), refunded=st.integers(0, 100), part=st.integers(1, 100),
     rate=st.integers(50, 200), bearer=st.sampled_from(["platform", "host"]), listing=st.sampled_from(["EUR", "THB"]),
+    returned=st.integers(0, 100), before=st.booleans(),
 )  # fmt: skip
 def test_whatever_was_refunded_released_and_disputed_a_loss_balances_and_clears(
-    captured: list[int], share: int, refunded: int, part: int, rate: int, bearer: policies.LossBearer, listing: str
-) -> None:
+    captured: list[int], share: int, refunded: int, part: int, rate: int, bearer: policies.LossBearer, listing: str,
+    returned: int, before: bool,
+) -> None:  # fmt: skip
     whole = parts(*captured, currency=listing)
     given_back = pro_rata(remaining=whole, amount=Money(whole.total.amount * refunded // 100, listing))
     remaining = policies.refund_limits(
@@ -207,14 +288,22 @@ def test_whatever_was_refunded_released_and_disputed_a_loss_balances_and_clears(
     in_hand = Parts.from_amounts([Money(each.amount * share // 100, listing) for each in remaining.parts.amounts])
     disputed = Money(max(1, whole.total.amount * part // 100), listing)
     lost = Money(max(1, disputed.amount * rate // 100 if listing != "EUR" else disputed.amount), "EUR")
-    stands = rules.Standing(lost=lost, disputed=disputed, remaining=remaining, in_hand=in_hand)
+    back = Money(given_back.total.amount * returned // 100, listing)
+    there = Money(back.amount * rate // 100 if listing != "EUR" else back.amount, "EUR")
+    came = (aside(there.amount, back, before=before),) if back and there else ()
+    stands = rules.Standing(lost=lost, disputed=disputed, remaining=remaining, in_hand=in_hand, aside=came)
     shares = rules.loss_shares(standing=stands)
     lines = rules.lost(dispute="dp_1", charge="ch_1", shares=shares, bearer=bearer, keys=KEYS)
     assert balanced(lines)
     assert sum(line.amount for line in lines if line.account == "1320") == -lost.amount
     for name in ("held", "host_fee", "guest_fee"):
         assert getattr(shares.held, name) <= getattr(in_hand, name)
-    assert shares.uncovered.amount >= 0 and shares.held_worth + shares.released.total + shares.uncovered == lost
+    worth = shares.held_worth + shares.released.total + shares.out_of_aside
+    assert shares.uncovered.amount >= 0 and worth + shares.uncovered == lost
+    taken = [each for each in shares.aside if each.refund == "RF-1"]
+    assert all(Money(0, "EUR") <= each.standing <= there and each.charged <= min(back, disputed) for each in taken)
+    if came and listing == "EUR":  # nothing is ours while something stands aside for what the network gave
+        assert not shares.uncovered or shares.aside[0].standing == there
     if refunded == 0 or disputed <= remaining.of_parts:
         assert not shares.uncovered
     if bearer == "platform":

@@ -15,7 +15,7 @@ import pytest
 from django.db import connection
 
 from backoffice.core.money import Money
-from backoffice.payments.models import ExtraCharge, Payment, Refund
+from backoffice.payments.models import Chargeback, ExtraCharge, Payment, Refund
 from backoffice.payments.policies.seen import SeenBalanceTransaction
 from backoffice.payouts.models import BankPayout
 from backoffice.people.models import User
@@ -353,6 +353,29 @@ def test_what_a_bank_sent_back_counts_once_however_it_is_repaid() -> None:
             Refund.objects.filter(pk=other.pk).update(repays=back, method="other", currency="USD", provider_id=None)
     books.run()
     assert [key for leg, key in found() if leg == "booking"] == [twice.booking.code]
+
+
+def test_what_came_back_is_given_once_where_a_card_network_took_the_very_charge() -> None:
+    books = clean()
+    by_network, another_way, elsewhere, over = (books.payment(10_000) for _ in range(4))
+    for payment in (by_network, another_way, elsewhere, over):
+        back = books.refund(payment, 4_000, status="failed")
+        Refund.objects.filter(pk=back.pk).update(unclaimed=True)
+        if payment is another_way:  # as well
+            other = books.refund(payment, 4_000, status="approved")
+            Refund.objects.filter(pk=other.pk).update(repays=back, method="other", provider_id=None)
+        if payment is over:
+            books.refund(payment, 500)
+        charge = "ch_of_another_month" if payment is elsewhere else payment.charge_id
+        Chargeback.objects.create(
+            payment=payment, provider_id=f"du_{payment.pk}", charge_id=charge, kind="chargeback", status="lost",
+            amount=10_000, currency="EUR", withdrawn=10_000, opened_at=AGO, seen_at=AGO,
+        )  # fmt: skip
+    books.run()
+    assert {key for leg, key in found() if leg == "booking"} == {
+        row.booking.code for row in (another_way, elsewhere, over)
+    }
+    assert Break.objects.get(leg="booking", key=over.booking.code).at_risk == 500
 
 
 def understood(command: str) -> None:

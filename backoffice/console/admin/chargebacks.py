@@ -740,6 +740,8 @@ def _borne(shares: rules.LossShares, *, by_host: bool) -> list[tuple[str, SafeSt
             lines.append(("We give up of what was released", cells.of(ours)))
         else:
             lines.append(("We bear what was released", cells.of(shares.released.total)))
+    if shares.out_of_aside:
+        lines.append(("What stands aside for the guest, of a refund that came back", cells.of(shares.out_of_aside)))
     if shares.uncovered:
         lines.append(("We bear what was refunded before", cells.of(shares.uncovered)))
     return lines
@@ -750,7 +752,7 @@ def together(row: Chargeback) -> SafeString:
     shares = money.shares_if_lost(chargeback=row)
     if shares is None:
         return cells.NONE
-    rest = shares.released.total + shares.uncovered
+    rest = shares.released.total + shares.out_of_aside + shares.uncovered
     if shares.held.currency == rest.currency:
         return cells.of(shares.held.total + rest)
     return format_html("{} {}", cells.of(shares.held.total), cells.of(rest)) if rest else cells.of(shares.held.total)

@@ -66,17 +66,18 @@ def record_dispute(*, seen: SeenDispute, actor: Actor, now: datetime) -> tuple[C
         row.save()
         if news:
             _record_news(row, seen, news, actor, now)
+        held = False
         if rules.blocks_refunds(kind=row.kind, status=row.status) and payment is not None:
-            _stop_refunds(row, payment, actor, now)
-        _settle(row, actor, now)
+            held = _stop_refunds(row, payment, actor, now)
+        _settle(row, actor, now, held=held)
         if payment is not None:
             follow_owed(payment=payment, actor=actor, now=now)
     return row, news
 
 
 def follow_chargeback_money(*, provider_id: str, actor: Actor, now: datetime) -> Chargeback | None:
-    """Take over what the imported movements of a dispute add up to, and post what follows from it; None when there is no
-    such chargeback yet (its own event will bring both)."""
+    """Take over what the imported movements of a dispute add up to, and post what follows from it, and from what stands aside
+    for the guest of a charge that was lost; None when there is no such chargeback yet (its own event will bring both)."""
     with transaction.atomic():
         row = _lock(provider_id=provider_id)
         if row is None:
@@ -459,9 +460,10 @@ def _record_news(row: Chargeback, seen: SeenDispute, news: News, actor: Actor, n
         _tell(row, "chargeback_opened", now, dedupe=f"chargeback-opened:{row.code}:{row.kind}")
 
 
-def _stop_refunds(row: Chargeback, payment: Payment, actor: Actor, now: datetime) -> None:
+def _stop_refunds(row: Chargeback, payment: Payment, actor: Actor, now: datetime) -> bool:
     """Refunds that wait or were not sent yet are taken back: the network has taken the money already, the provider would
-    refuse them, and the guest would be told that their card did. What is owed by rule waits for the end instead."""
+    refuse them, and the guest would be told that their card did. What is owed by rule waits for the end instead. Returns whether
+    something of this very charge is held again that stood aside."""
     waiting = Refund.objects.filter(payment=payment, status__in=["requested", "approved"], repays=None)
     ended = not rules.is_open(row.status)
     if ended:  # lost: what was taken is the money of this charge alone
@@ -472,17 +474,23 @@ def _stop_refunds(row: Chargeback, payment: Payment, actor: Actor, now: datetime
     why = actor.because(f"chargeback {row.code} has taken this money")
     for refund in waiting.order_by("id"):
         stop_refund(refund=refund, actor=why, now=now, tell=ended or not refund.by_rule)
-    for refund in Refund.objects.filter(payment=payment, status="failed", unclaimed=True).order_by("id"):
-        if queries.is_disputed(payment=payment, charge_id=queries.charge_of(refund=refund)):
-            _not_another_way(refund, why, now)
+    return _not_another_way(row, payment, why, now)
 
 
-def _not_another_way(refund: Refund, why: Actor, now: datetime) -> None:
+def _not_another_way(row: Chargeback, payment: Payment, why: Actor, now: datetime) -> bool:
     """What stands aside for the guest is not paid another way while the network may give it to them, or has: what was asked
-    for and not agreed to is taken back, and what the provider never sent is held again."""
-    for asked in refund.repayments.filter(status="requested"):
-        stop_refund(refund=asked, actor=why, now=now)
-    hold_again(refund=refund, actor=why, now=now)
+    for and not agreed to is taken back (unless for what the loss left), and what the provider never sent is held again. Returns
+    whether any is held again of the very charge of this chargeback."""
+    held = set()
+    for refund in Refund.objects.filter(payment=payment, status="failed", unclaimed=True).order_by("id"):
+        charge_id = queries.charge_of(refund=refund)
+        if queries.is_disputed(payment=payment, charge_id=charge_id):
+            asked = refund.repayments.filter(status="requested")
+            for each in asked.exclude(requested_at__gt=row.loss_posted_at) if row.loss_posted_at else asked:
+                stop_refund(refund=each, actor=why, now=now)
+            if hold_again(refund=refund, actor=why, now=now):
+                held.add(charge_id)
+    return row.charge_id in held
 
 
 # Private: money ------------------------------------------------------------------------------------------------------
@@ -494,20 +502,32 @@ def _follow_money(row: Chargeback) -> None:
     row.settlement_currency = moved.currency
 
 
-def _settle(row: Chargeback, actor: Actor, now: datetime) -> None:
+def _settle(row: Chargeback, actor: Actor, now: datetime, *, held: bool = False) -> None:
     """Post what the outcome makes of what stands on 1320, whoever brought which half of the news first.
 
-    Lost: all that still stands is a loss. Won, or given back after all: a loss that was posted is reversed exactly, and
-    what a moved rate has left is realised. Money that has not moved yet is waited for."""
+    Lost: all that still stands is a loss, unless it stood aside for the guest; drawn anew where that came back after it, or is
+    `held` again. Won, or given back after all: a loss that was posted is reversed exactly, and what a moved rate has left is
+    realised. Money that has not moved yet is waited for."""
     left = _left(row)
     if row.loss_posted_at is not None and (row.status == "won" or left.amount < 0):
         _reverse_loss(row, f"given back: {row.status.replace('_', ' ')}", actor, now)
+        left = _left(row)
+    elif row.loss_posted_at is not None and row.status == "lost" and (held or _stands_aside_since(row, actor, now)):
+        _reverse_loss(row, "what stands aside for the guest since is theirs by the network", actor, now)
         left = _left(row)
     if row.status == "lost" and left.amount > 0 and row.loss_posted_at is None:
         _post_loss(row, left, actor, now)
     elif row.status == "won" and left and row.reinstated and left.currency != row.currency:
         _post(row, f"dispute-rate:{row.provider_id}:{row.reinstated}", "fx", rules.rate_moved(
             dispute=row.provider_id, left=left), actor, now)  # fmt: skip
+
+
+def _stands_aside_since(row: Chargeback, actor: Actor, now: datetime) -> bool:
+    """Whether something of the charge stands aside, or is held again now, that a loss which was posted did not find."""
+    if row.payment is None:
+        return False
+    why = actor.because(f"chargeback {row.code} has taken this money")
+    return _not_another_way(row, row.payment, why, now) or queries.is_to_be_drawn_anew(chargeback=row)
 
 
 def _left(row: Chargeback) -> Money:

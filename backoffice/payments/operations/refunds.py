@@ -260,12 +260,13 @@ def fail_refund(
     return refund
 
 
-def hold_again(*, refund: Refund, actor: Actor, now: datetime) -> None:
+def hold_again(*, refund: Refund, actor: Actor, now: datetime) -> bool:
     """A card network has a say in what stands aside of a refund that the provider refused: it is held under its booking again,
-    and is no longer given. The caller has locked booking and payment. One that is being paid another way stays so."""
+    and is no longer given; returns whether it was. The caller has locked booking and payment. One that is being paid another
+    way stays so."""
     refund = _locked(refund)
     if not queries.was_refused(refund=refund) or refund.repayments.filter(status__in=REFUND_COUNTS).exists():
-        return
+        return False
     aside = ledger_queries.journals().get(idempotency_key=f"refund-aside:{refund.code}")
     ledger.reverse(
         journal_id=aside.id, key=f"refund-aside-back:{refund.code}", reason=actor.reason, actor=actor, now=now
@@ -282,6 +283,7 @@ def hold_again(*, refund: Refund, actor: Actor, now: datetime) -> None:
         after={"status": refund.status, "booking": refund.payment.booking.code},
         now=now,
     )
+    return True
 
 
 # Private --------------------------------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def check_repayment(*, refund: Refund, actor: Actor) -> Money:
     if refund.repayments.filter(status__in=REFUND_COUNTS).exists():
         raise Conflict("This refund is being paid another way already.")
     bookings.not_for_oneself(booking=refund.payment.booking, actor=actor)
-    queries.assert_refundable(payment=refund.payment, charge_id=queries.charge_of(refund=refund))
+    queries.assert_repayable(refund=refund)
     return _payable(refund)
 
 
@@ -232,6 +232,7 @@ def post_repayment(*, refund: Refund, actor: Actor, now: datetime) -> None:
     locked booking and payment. Raises Conflict when what was asked for does not stand aside any more."""
     returned, amount = refund.repays, Money(refund.amount, refund.currency)
     assert returned is not None  # the database keeps it: what is paid another way says what it repays
+    queries.assert_repayable(refund=returned)
     payable, charge = _payable(returned), queries.charge_of(refund=returned)
     if payable != amount:
         raise Conflict(

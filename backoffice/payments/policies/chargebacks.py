@@ -26,6 +26,7 @@ from backoffice.payments.policies.postings import (
     credit,
     debit,
     dispute_lost_after_release,
+    dispute_lost_aside,
     dispute_lost_before_release,
     journal,
 )
@@ -132,37 +133,71 @@ def urgency(*, status: str, due_by: datetime | None, internal_due_at: datetime |
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Aside:
+    """What stands aside for the guest of a `refund` of the charge that came back from their bank: `standing` with us, in the
+    settlement currency, `charged` in that of the charge. `before` says that it came back before the chargeback was opened."""
+
+    refund: str
+    standing: Money
+    charged: Money
+    before: bool
+
+    def part(self, charged: Money) -> Aside:
+        return Aside(
+            refund=self.refund,
+            standing=_scaled(self.standing, charged, self.charged),
+            charged=charged,
+            before=self.before,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """Where the money of a lost chargeback stands.
 
     `lost` is what 1320 still holds, in the settlement currency; `disputed` what the network took of the charge, in the
     charge's currency. `remaining` is what refunds and earlier losses have left of the charge (listing's currency), and
-    `in_hand` how much of it has not been released yet."""
+    `in_hand` how much of it has not been released yet; `aside` is what stands aside of refunds of it."""
 
     lost: Money
     disputed: Money
     remaining: RefundLimits
     in_hand: Parts
+    aside: tuple[Aside, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossShares:
     """Who a loss comes from: `held` parts go back out of what has not been released (listing's currency), worth
-    `held_worth` of what was lost; `released` are the parts of the rest (settlement currency), and `uncovered` is what no
-    part covers, a refund having gone out before."""
+    `held_worth` of what was lost; `released` are the parts of the rest (settlement currency). `aside` is what stood aside for
+    the guest and is theirs by the network now, worth as much of the loss as `aside_worth` says of each; `uncovered` is what
+    none of these covers, a refund having gone out before."""
 
     held: Parts
     held_worth: Money
     released: Parts
+    aside: tuple[Aside, ...]
+    aside_worth: tuple[Money, ...]
     uncovered: Money
+
+    @property
+    def out_of_aside(self) -> Money:
+        """What of the loss is no loss of anybody's: the guest has it instead of what stood aside."""
+        return Money.sum(self.aside_worth, self.uncovered.currency)
 
 
 def loss_shares(*, standing: Standing) -> LossShares:
-    """Each part first from what is still held, the rest from where the release put it; taxes follow the parts they are
-    on. What had been refunded already cannot be taken again."""
+    """First what stood aside of the charge when its guest went to their bank, since it is that which they had not got; then
+    each part from what is still held, the rest from where the release put it, taxes following the parts they are on; then what
+    came back since. What had been refunded already cannot be taken again."""
     limits = standing.remaining
-    covered = min(standing.disputed, limits.of_parts)
+    before = _taken([each for each in standing.aside if each.before], standing.disputed)
+    open_to = standing.disputed - Money.sum((each.charged for each in before), standing.disputed.currency)
+    covered = min(open_to, limits.of_parts)
+    since = _taken([each for each in standing.aside if not each.before], open_to - covered)
+    aside = (*before, *since)
     worth = _scaled(standing.lost, covered, standing.disputed)
+    aside_worth = _worth_of(aside, standing.lost - worth, standing.disputed - covered)
     wanted = pro_rata(remaining=limits.parts, amount=limits.from_charge(amount=covered))
     held = _held_of(wanted, standing.in_hand)
     held_worth = _scaled(worth, held.total, wanted.total)
@@ -172,12 +207,20 @@ def loss_shares(*, standing: Standing) -> LossShares:
         if rest.total
         else Parts.none(standing.lost.currency)
     )
-    return LossShares(held=held, held_worth=held_worth, released=released, uncovered=standing.lost - worth)
+    return LossShares(
+        held=held,
+        held_worth=held_worth,
+        released=released,
+        aside=aside,
+        aside_worth=aside_worth,
+        uncovered=standing.lost - worth - Money.sum(aside_worth, standing.lost.currency),
+    )
 
 
 def lost(*, dispute: str, charge: str, shares: LossShares, bearer: LossBearer, keys: PostingKeys) -> Lines:
     """A chargeback is lost (worked postings E1): what is held has gone back to the guest; what was released is borne by
-    us, or by the host when a person decided so. A rate that has moved since the charge is gain or loss of exchange."""
+    us, or by the host when a person decided so; what stood aside for the guest is nobody's loss. A rate that has moved since
+    the charge, or since a refund came back, is gain or loss of exchange."""
     worth = shares.held_worth
     same = shares.held.currency == worth.currency
     before = (
@@ -194,7 +237,15 @@ def lost(*, dispute: str, charge: str, shares: LossShares, bearer: LossBearer, k
         parts=shares.released,
         keys=keys,
     )
-    return journal(*before, *(_moved_rate(dispute, shares.held.total - worth) if same else ()), *after)
+    aside = [
+        line
+        for each, share in zip(shares.aside, shares.aside_worth, strict=True)
+        for line in (
+            *dispute_lost_aside(dispute=dispute, refund=each.refund, amount=each.standing),
+            *_moved_rate(dispute, each.standing - share),
+        )
+    ]
+    return journal(*before, *(_moved_rate(dispute, shares.held.total - worth) if same else ()), *aside, *after)
 
 
 def lost_by_nobody_of_ours(*, dispute: str, amount: Money) -> Lines:
@@ -215,6 +266,24 @@ def _moved_rate(dispute: str, gained: Money) -> Lines:
 
 def _scaled(amount: Money, part: Money, whole: Money) -> Money:
     return amount.share(Fraction(part.amount, whole.amount)) if whole else Money.zero(amount.currency)
+
+
+def _taken(aside: Iterable[Aside], amount: Money) -> tuple[Aside, ...]:
+    """What of these an amount in the currency of the charge takes, the oldest first."""
+    taken = []
+    for each in aside:
+        share = min(each.charged, amount)
+        if share:
+            taken.append(each.part(share))
+            amount -= share
+    return tuple(taken)
+
+
+def _worth_of(aside: tuple[Aside, ...], lost: Money, disputed: Money) -> tuple[Money, ...]:
+    """What each of these is worth of what was lost besides the parts, `disputed` being that in the currency of the charge."""
+    taken = [each.charged.amount for each in aside]
+    rest = disputed.amount - sum(taken)
+    return tuple(lost.allocate([*taken, rest])[:-1]) if aside else ()
 
 
 def _held_of(wanted: Parts, in_hand: Parts) -> Parts:

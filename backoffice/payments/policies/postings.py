@@ -317,6 +317,12 @@ def dispute_lost_after_release(
     )
 
 
+def dispute_lost_aside(*, dispute: str, refund: str, amount: Money) -> Lines:
+    """A chargeback was lost of a charge of which a refund had come back: what stood aside of that for the guest, the network
+    has given them."""
+    return journal(debit(UNCLAIMED, refund, amount), credit(DISPUTE, dispute, amount))
+
+
 def _not_negative(loss: Money) -> Money:
     if loss.amount < 0:
         raise ValueError("the parts are more than the chargeback took; scale them with pro_rata first")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
 from typing import Final
 
 from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Sum, Value, When
@@ -13,12 +15,13 @@ from backoffice.core.errors import Conflict, NotFound
 from backoffice.core.money import Money
 from backoffice.jobs import queries as jobs
 from backoffice.ledger import queries as ledger
+from backoffice.ledger.models import Journal
 from backoffice.payments import policies
-from backoffice.payments.models import BalanceTransaction, Chargeback, ExtraCharge, FraudWarning, Payment
+from backoffice.payments.models import BalanceTransaction, Chargeback, ExtraCharge, FraudWarning, Payment, Refund
 from backoffice.payments.policies import chargebacks as rules
 from backoffice.payments.queries.held import BY_BOOKING, held_parts
-from backoffice.payments.queries.money import blocking_chargebacks, captured_left, charge_left
-from backoffice.payments.queries.waits import later_left
+from backoffice.payments.queries.money import blocking_chargebacks, captured_left, charge_left, charge_of
+from backoffice.payments.queries.waits import later_left, was_refused
 from backoffice.people import queries as people
 from backoffice.people.policies import STAFF_VERBS
 from backoffice.rulebook import queries as rulebook
@@ -144,9 +147,15 @@ def money_moved(*, provider_id: str) -> Movements:
     return Movements(withdrawn=-sums[WITHDRAWN], reinstated=sums[REINSTATED], fee=fee, currency=currency)
 
 
-def standing_of(*, chargeback: Chargeback, lost: Money, back: policies.Parts | None = None) -> rules.Standing:
-    """Where the money of a chargeback of one of our payments stands, `lost` being what 1320 holds for it, and `back` what
-    would be held again if a loss that was posted were reversed.
+def standing_of(
+    *,
+    chargeback: Chargeback,
+    lost: Money,
+    back: policies.Parts | None = None,
+    aside_back: Mapping[str, Money] | None = None,
+) -> rules.Standing:
+    """Where the money of a chargeback of one of our payments stands, `lost` being what 1320 holds for it; `back` is what
+    would be held again if a loss that was posted were reversed, and `aside_back` what would stand aside again, by refund.
 
     Earlier losses of the same charge are counted first, in the order in which they were posted."""
     payment = chargeback.payment
@@ -155,12 +164,13 @@ def standing_of(*, chargeback: Chargeback, lost: Money, back: policies.Parts | N
     limits = _of_charge(chargeback, payment)
     earlier = Chargeback.objects.filter(charge_id=chargeback.charge_id, loss_posted_at__isnull=False)
     for row in earlier.exclude(pk=chargeback.pk).order_by("loss_posted_at", "id"):
-        limits = _less(limits, Money(row.amount, row.currency))
+        limits = _less(limits, Money(row.amount, row.currency) - _aside_of_loss(row))
     return rules.Standing(
         lost=lost,
         disputed=Money(chargeback.amount, chargeback.currency),
         remaining=limits,
         in_hand=_in_hand(chargeback, booking, back or policies.Parts.none(booking.currency)),
+        aside=_aside(chargeback, lost.currency, aside_back or {}),
     )
 
 
@@ -177,8 +187,8 @@ def shares_if_lost(*, chargeback: Chargeback) -> rules.LossShares | None:
 def shares_of_loss(*, chargeback: Chargeback) -> rules.LossShares | None:
     """Who a loss that was posted comes from, drawn anew as it would be if somebody else were to bear it; None where none
     is posted, and for a charge that is none of ours."""
-    posted = ledger.journals().filter(reference=chargeback.provider_id, kind=LOSS).first()
-    if chargeback.payment is None or chargeback.loss_posted_at is None or posted is None:
+    posted = _posted_loss(chargeback)
+    if chargeback.payment is None or posted is None:
         return None
     booking = chargeback.payment.booking
     lost = [-line.money for line in posted.lines.all() if line.account.code == "1320"]
@@ -192,8 +202,102 @@ def shares_of_loss(*, chargeback: Chargeback) -> rules.LossShares | None:
     }
     whole = policies.Parts.of(currency=booking.currency, amounts={**dict.fromkeys(policies.PART_NAMES, 0), **back})
     return rules.loss_shares(
-        standing=standing_of(chargeback=chargeback, lost=Money.sum(lost, lost[0].currency), back=whole)
+        standing=standing_of(
+            chargeback=chargeback,
+            lost=Money.sum(lost, lost[0].currency),
+            back=whole,
+            aside_back=_aside_lines(posted),
+        )
     )
+
+
+def is_to_be_drawn_anew(*, chargeback: Chargeback) -> bool:
+    """Whether something stands aside for the guest by now of which a loss that was posted would take another amount: a refund
+    came back since, or what was to be paid another way."""
+    posted = _posted_loss(chargeback)
+    shares = shares_of_loss(chargeback=chargeback) if chargeback.status == "lost" else None
+    if posted is None or shares is None:
+        return False
+    return {each.refund: each.standing for each in shares.aside} != _aside_lines(posted)
+
+
+def losses_to_draw_anew() -> list[str]:
+    """Provider ids of the lost chargebacks that are (`is_to_be_drawn_anew`), or of whose charge stands aside again what the
+    provider had refused to send."""
+    aside = Refund.objects.filter(status="failed", unclaimed=True, payment__chargebacks__status="lost", repays=None)
+    found: dict[str, None] = {}
+    for refund in aside.select_related("payment", "charge").distinct().order_by("id"):
+        if ledger.standing(account="2410", key=refund.code):
+            rows = Chargeback.objects.filter(charge_id=charge_of(refund=refund), loss_posted_at__isnull=False)
+            for row in rows.select_related("payment__booking").order_by("id"):
+                if was_refused(refund=refund) or is_to_be_drawn_anew(chargeback=row):
+                    found[row.provider_id] = None
+    return list(found)
+
+
+def assert_repayable(*, refund: Refund) -> None:
+    """Raises Conflict, saying why and until when, while a card network holds the charge of a refund that stands aside, or has
+    given the guest what stood aside of it. What a lost chargeback of less left standing is still theirs."""
+    charge_id = charge_of(refund=refund)
+    keeping = list(blocking_chargebacks(payment=refund.payment, charge_id=charge_id))
+    drawn = all(row.loss_posted_at is not None and not is_to_be_drawn_anew(chargeback=row) for row in keeping)
+    ended = all(row.status == "lost" for row in keeping)
+    if ended and drawn and not was_refused(refund=refund) and ledger.standing(account="2410", key=refund.code):
+        return
+    assert_refundable(payment=refund.payment, charge_id=charge_id)
+
+
+def _posted_loss(chargeback: Chargeback) -> Journal | None:
+    if chargeback.loss_posted_at is None:
+        return None
+    return ledger.journals().filter(reference=chargeback.provider_id, kind=LOSS).first()
+
+
+def _aside_lines(loss: Journal) -> dict[str, Money]:
+    """What a loss took of what stood aside, by refund."""
+    return {line.account.key: line.money for line in loss.lines.all() if line.account.code == "2410"}
+
+
+def _aside_of_loss(chargeback: Chargeback) -> Money:
+    """What of the disputed amount a loss that was posted took of what stood aside, in the currency of the charge."""
+    posted, none = _posted_loss(chargeback), Money.zero(chargeback.currency)
+    taken = _aside_lines(posted) if posted is not None else {}
+    rows = Refund.objects.filter(code__in=taken)
+    return Money.sum((_in_charge(row, taken[row.code]) for row in rows), none.currency)
+
+
+def _aside(chargeback: Chargeback, currency: str, back: Mapping[str, Money]) -> tuple[rules.Aside, ...]:
+    """What stands aside of refunds of this very charge that came back, in the currency of the settlement, the oldest first."""
+    rows = Refund.objects.filter(payment=chargeback.payment, status="failed", unclaimed=True, repays=None)
+    found = []
+    for row in rows.exclude(provider_id=None).select_related("payment", "charge").order_by("id"):
+        came = _came_back(row)
+        if came is None or came.currency != currency or charge_of(refund=row) != chargeback.charge_id:
+            continue
+        amounts = [-each for each in ledger.standing(account="2410", key=row.code) if each.currency == currency]
+        standing = Money.sum(amounts, currency) + back.get(row.code, Money.zero(currency))
+        if standing.amount > 0:
+            found.append(
+                rules.Aside(
+                    refund=row.code,
+                    standing=standing,
+                    charged=_in_charge(row, standing),
+                    before=came.created <= chargeback.opened_at,
+                )
+            )
+    return tuple(found)
+
+
+def _came_back(refund: Refund) -> BalanceTransaction | None:
+    return BalanceTransaction.objects.filter(
+        source_id=refund.provider_id or "-", reporting_category="refund_failure"
+    ).first()
+
+
+def _in_charge(refund: Refund, standing: Money) -> Money:
+    """What an amount of those that came back of a refund is of that refund, in the currency of its charge."""
+    came, amount = _came_back(refund), Money(refund.amount, refund.currency)
+    return amount.share(Fraction(standing.amount, came.amount)) if came is not None else Money.zero(amount.currency)
 
 
 def _of_charge(chargeback: Chargeback, payment: Payment) -> policies.RefundLimits:

@@ -13,6 +13,7 @@ from backoffice.bookings.policies import PriceBreakdown
 from backoffice.core.errors import NotFound
 from backoffice.core.money import Money
 from backoffice.jobs import queries as jobs
+from backoffice.ledger import queries as ledger
 from backoffice.payments import policies
 from backoffice.payments.models import (
     PARTS,
@@ -140,6 +141,39 @@ def blocking_chargebacks(*, payment: Payment, charge_id: str = "") -> QuerySet[C
     rows = Chargeback.objects.filter(payment=payment, kind="chargeback")
     lost_elsewhere = Q(status="lost") & ~Q(charge_id=charge_id or payment.charge_id or "")
     return rows.exclude(status__in=chargeback_rules.REFUNDABLE_AFTER).exclude(lost_elsewhere).order_by("-id")
+
+
+def kept_by_network(*, refunds: Iterable[Refund]) -> dict[int, list[Chargeback]]:
+    """The chargebacks for which nothing of the charge of each of these refunds is given now, by the refund's id, the oldest
+    first: open ones of its booking, and those that its charge was lost to. One statement for all of them."""
+    found = {refund.pk: refund for refund in refunds}
+    rows = Chargeback.objects.filter(payment__in={each.payment_id for each in found.values()}, kind="chargeback")
+    there = list(rows.exclude(status__in=chargeback_rules.REFUNDABLE_AFTER).order_by("id")) if found else []
+    return {
+        pk: [
+            row
+            for row in there
+            if row.payment_id == refund.payment_id
+            and (row.status != "lost" or row.charge_id == charge_of(refund=refund))
+        ]
+        for pk, refund in found.items()
+    }
+
+
+def given_by_network(*, refunds: Iterable[Refund]) -> dict[int, str]:
+    """Which of these refunds did not reach their guest and stand aside for them no more, a card network having given them the
+    very charge: the chargeback's code by the refund's id."""
+    aside = [refund for refund in refunds if refund.status == "failed" and refund.unclaimed]
+    lost = {
+        pk: [row.code for row in rows if row.loss_posted_at is not None]
+        for pk, rows in kept_by_network(refunds=aside).items()
+    }
+    paid = set(Refund.objects.filter(repays__in=lost, status__in=REFUND_COUNTS).values_list("repays_id", flat=True))
+    return {
+        refund.pk: lost[refund.pk][-1]
+        for refund in aside
+        if lost[refund.pk] and refund.pk not in paid and not ledger.standing(account="2410", key=refund.code)
+    }
 
 
 def _limits(payment: Payment, *, disputed: bool) -> policies.RefundLimits:
@@ -271,14 +305,15 @@ def money_of(*, booking: Booking) -> MoneyTable:
         parts_left = parts_left + of_charge.parts
     arrived = Q(status="succeeded") | Q(unclaimed=True, repayments__status="succeeded")
     of_the_stay = Q(charge=None) | Q(charge__kind="instalment")  # damage is charged beside it, and goes back beside it
-    succeeded = Refund.objects.filter(arrived, of_the_stay, payment=payment, repays=None).aggregate(
-        total=Sum("amount", default=0)
-    )
-    refunded = Money(succeeded["total"], payment.currency)
+    mine = Refund.objects.filter(of_the_stay, payment=payment, repays=None)
+    refunded = Money(mine.filter(arrived).aggregate(total=Sum("amount", default=0))["total"], payment.currency)
+    aside = list(mine.filter(status="failed", unclaimed=True).select_related("payment", "charge"))
+    given = given_by_network(refunds=aside) if aside else {}
+    by_network = Money(sum(refund.amount for refund in aside if refund.pk in given), payment.currency)
     return MoneyTable(
         charged=charged,
         refunded=refunded,
-        refunds_pending=charged - still - refunded,
+        refunds_pending=charged - still - refunded - by_network,
         refundable=policies.most_of([source.limits for source in refund_sources(payment=payment)]).charged,
         parts={part: Money(amount, booking.currency) for part, amount in parts.as_dict().items()},
         parts_left={part: Money(amount, booking.currency) for part, amount in parts_left.as_dict().items()},

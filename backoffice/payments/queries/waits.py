@@ -15,11 +15,16 @@ from backoffice.core.money import Money
 from backoffice.payments import policies
 from backoffice.payments.models import PARTS, Chargeback, ExtraCharge, Payment, Refund
 from backoffice.payments.policies import chargebacks as rules
-from backoffice.payments.queries.money import captured_left, charge_left
+from backoffice.payments.queries.money import captured_left, charge_left, given_by_network, kept_by_network
 from backoffice.payments.states import REFUND_COUNTS
 
 _REFUSED: Final = "The provider refused to send it, and the money stands aside for the guest (2410). "
 _SENT_BACK: Final = "The guest's bank sent it back, and the money stands aside for them (2410). "
+_WAITS: Final = "It waits for the end of chargeback {code}: won, it is paid another way; lost, the guest has it."
+_DO_NOT_SEND: Final = (
+    "Do not send it at the bank any more: chargeback {code} has taken this charge, and the guest would have it twice. If it was "
+    "not sent, say so (“The bank refused it”, ops refunds returned)."
+)
 _REMEDY: Final = (
     "Ask them where it is to go; two of finance then pay it another way (“Pay another way”, ops refunds repay)."
 )
@@ -84,16 +89,25 @@ def was_refused(*, refund: Refund) -> bool:
 
 def refunds_aside(*, refunds: Iterable[Refund]) -> dict[int, str]:
     """Why the money of each of these refunds stands aside and what is to be done, by id; those that nobody has to do anything
-    about, or that are being paid another way, are not among them. One statement for all of them."""
-    aside = [refund for refund in refunds if stands_aside(refund=refund)]
-    if not aside:
+    about, or that are being paid another way, are not among them, unless that should be stopped. A few statements for all."""
+    shown = list(refunds)
+    aside = [refund for refund in shown if stands_aside(refund=refund)]
+    to_send = [refund for refund in shown if refund.method == "other" and refund.status == "approved"]
+    if not aside and not to_send:
         return {}
     paid = set(Refund.objects.filter(repays__in=aside, status__in=REFUND_COUNTS).values_list("repays_id", flat=True))
-    return {
-        refund.pk: (_REFUSED if was_refused(refund=refund) else _SENT_BACK) + _REMEDY
-        for refund in aside
-        if refund.pk not in paid
-    }
+    keeping = kept_by_network(refunds=[*aside, *to_send])
+    given = given_by_network(refunds=aside)
+    said = {}
+    for refund in aside:
+        if refund.pk not in paid and refund.pk not in given:
+            what = _REFUSED if was_refused(refund=refund) else _SENT_BACK
+            waits = [row.code for row in keeping[refund.pk] if row.status != "lost" or row.loss_posted_at is None]
+            said[refund.pk] = what + (_WAITS.format(code=waits[-1]) if waits else _REMEDY)
+    for refund in to_send:
+        if keeping[refund.pk]:
+            said[refund.pk] = _DO_NOT_SEND.format(code=keeping[refund.pk][-1].code)
+    return said
 
 
 def left_of(*, payment: Payment, charge: ExtraCharge | None) -> policies.RefundLimits:

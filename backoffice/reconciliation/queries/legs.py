@@ -231,6 +231,7 @@ WITH standing AS (
     GROUP BY account.id HAVING sum(held.balance) <> 0
 ), told AS (
     SELECT standing.*, sides.*, payout.status AS payout_status,
+           coalesce(payout.status = 'failed', false) AND theirs > 1 AS undone,
            CASE WHEN standing.code = '1160' AND payout.arrival_on IS NOT NULL
                 THEN (payout.arrival_on + (%(bank_days)s::int[])[extract(isodow FROM payout.arrival_on)::int] + 1)
                      ::timestamp AT TIME ZONE 'UTC'
@@ -241,6 +242,7 @@ WITH standing AS (
     CROSS JOIN LATERAL (
         SELECT count(*) FILTER (WHERE line.kind LIKE 'bt.%%') AS theirs,
                count(*) FILTER (WHERE line.kind LIKE 'bank%%') AS banked,
+               count(*) FILTER (WHERE line.kind LIKE 'bank%%' AND line.amount > 0) AS taken_back,
                count(*) FILTER (WHERE line.kind NOT LIKE 'bt.%%' AND line.kind NOT LIKE 'bank%%') AS mine,
                coalesce(sum(line.amount) FILTER (WHERE line.kind LIKE 'bt.%%'), 0)::bigint AS their_sum,
                coalesce(sum(line.amount) FILTER (WHERE line.kind LIKE 'bank%%'), 0)::bigint AS bank_sum,
@@ -269,10 +271,10 @@ SELECT CASE WHEN code = '1160' OR (code = '9900' AND key LIKE 'bank:%%') THEN 'b
                CASE WHEN key LIKE 'bank:%%' THEN 'bank_unidentified' ELSE 'unknown_type' END,
                CASE WHEN due <= %(now)s THEN 'uncleared_balance' END]
            WHEN code = '1160' THEN ARRAY[
-               CASE WHEN balance > 0 AND banked = 0 AND due <= %(now)s THEN 'bank_missing' END,
-               CASE WHEN balance < 0 AND payout_status = 'failed' THEN 'payout_returned'
+               CASE WHEN balance > 0 AND banked = 0 AND NOT undone AND due <= %(now)s THEN 'bank_missing' END,
+               CASE WHEN balance < 0 AND payout_status = 'failed' AND taken_back = 0 THEN 'payout_returned'
                     WHEN balance < 0 AND theirs = 0 AND due <= %(now)s THEN 'missing_internal'
-                    WHEN banked > 0 AND theirs > 0 THEN 'bank_amount_mismatch' END,
+                    WHEN theirs > 0 AND (banked > 0 OR undone) THEN 'bank_amount_mismatch' END,
                CASE WHEN (theirs = 0 OR banked = 0) AND due > %(now)s THEN 'late' END]
            WHEN code IN ('1320', '3900') THEN ARRAY[
                CASE WHEN code = '1320' AND theirs > 0 AND mine > 0 THEN 'amount_mismatch'
@@ -354,13 +356,14 @@ WHERE theirs IS NULL AND listed OR ours IS NULL OR t_currency <> currency OR t_a
 """
 
 # More went back to the guest, by refund or chargeback, than was ever taken; in the currency of the charge. A refund that
-# their bank sent back stands aside for them and counts; what pays it another way (in our currency) is the same money.
+# their bank sent back stands aside for them and counts; what pays it another way (in our currency) is the same money. What
+# nobody pays another way is not given beside a chargeback of the very charge: it waits for its end, and lost it is taken.
 BOOKINGS: Final = """
-SELECT 'booking', booking, booking, '["over_refund"]'::jsonb, taken - refunded - disputed, refunded + disputed - taken,
-       currency, booking, at,
-       jsonb_build_object('captured', taken, 'refunded', refunded, 'disputed', disputed)
+SELECT 'booking', booking, booking, '["over_refund"]'::jsonb, taken - refunded + once.amount - disputed,
+       refunded - once.amount + disputed - taken, currency, booking, at,
+       jsonb_build_object('captured', taken, 'refunded', refunded - once.amount, 'disputed', disputed)
 FROM (
-    SELECT booking.code AS booking, payment.currency, payment.captured_at AS at,
+    SELECT payment.id AS payment_id, payment.charge_id, booking.code AS booking, payment.currency, payment.captured_at AS at,
            (CASE WHEN payment.status = 'captured' THEN payment.amount ELSE 0 END + coalesce((
                SELECT sum(amount) FROM payments_extracharge extra WHERE extra.booking_id = booking.id
                  AND extra.status = 'captured' AND extra.currency = payment.currency), 0))::bigint AS taken,
@@ -373,7 +376,21 @@ FROM (
     FROM payments_payment payment JOIN bookings_booking booking ON booking.id = payment.booking_id
     WHERE payment.captured_at IS NOT NULL
 ) each
-WHERE refunded + disputed > taken
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(least(aside, by_network)), 0)::bigint AS amount FROM (
+        SELECT sum(refund.amount) AS aside,
+               coalesce((SELECT sum(amount) FROM payments_chargeback dispute
+                         WHERE dispute.charge_id = coalesce(extra.charge_id, each.charge_id)
+                           AND dispute.kind = 'chargeback' AND dispute.withdrawn > dispute.reinstated), 0) AS by_network
+        FROM payments_refund refund LEFT JOIN payments_extracharge extra ON extra.id = refund.charge_id
+        WHERE refund.payment_id = each.payment_id AND refund.repays_id IS NULL
+          AND refund.status = 'failed' AND refund.unclaimed
+          AND NOT EXISTS (SELECT FROM payments_refund repayment WHERE repayment.repays_id = refund.id
+                            AND repayment.status IN ('approved', 'submitted', 'succeeded'))
+        GROUP BY extra.charge_id
+    ) of_charge
+) once
+WHERE refunded + disputed > taken AND refunded - once.amount + disputed > taken
 """
 
 # More was transferred to a host for a booking, less what was taken back, than had become theirs: what releases put on 2200

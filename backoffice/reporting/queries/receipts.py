@@ -150,7 +150,7 @@ def _refunds(booking: Booking) -> tuple[ReceiptRefund, ...]:
     found = list(rows.order_by("id"))
     repayments = {row.repays_id: row for row in found if row.repays_id is not None}
     codes = {row.id: row.code for row in found}
-    waits = payments.refund_waits(refunds=found)
+    waits, given = payments.refund_waits(refunds=found), payments.given_by_network(refunds=found)
     return tuple(
         ReceiptRefund(
             code=row.code,
@@ -159,13 +159,13 @@ def _refunds(booking: Booking) -> tuple[ReceiptRefund, ...]:
             asked_at=row.requested_at,
             sent_at=row.submitted_at,
             repays=codes.get(row.repays_id or 0, ""),
-            story=_story(row, repayments.get(row.id), waits.get(row.id)),
+            story=_story(row, repayments.get(row.id), waits.get(row.id), by_network=row.id in given),
         )
         for row in found
     )
 
 
-def _story(row: Refund, repayment: Refund | None, wait: payments.RefundWait | None) -> RefundStory:
+def _story(row: Refund, repayment: Refund | None, wait: payments.RefundWait | None, *, by_network: bool) -> RefundStory:
     return refund_story(
         status=row.status,
         sent_on=row.submitted_at.astimezone(UTC).date() if row.submitted_at else None,
@@ -173,6 +173,7 @@ def _story(row: Refund, repayment: Refund | None, wait: payments.RefundWait | No
         refused=payments.was_refused(refund=row),
         repaid=repayment.status if repayment is not None else "",
         method=row.method,
+        by_network=by_network,
         disputed=wait is not None,
         answered_by=wait.until.astimezone(UTC).date() if wait is not None and wait.until is not None else None,
     )
