@@ -80,6 +80,9 @@ def test_a_hold_is_a_line_until_it_ends() -> None:
     assert said.waits is not None and said.waits.until == hold.expires_at
     release_all(now=payout.due_at)
     rest = Payout.objects.get(remainder_of=payout)
+    (planned,), waits = queries.plan(now=payout.due_at), queries.explain(code=rest.code, now=payout.due_at).waits
+    assert waits is not None and rest.waits_for == waits.sentence == "It is held back while we look into something."
+    assert (planned.amount, planned.waits) == (Money(5_000, "EUR"), waits)
     for code in (payout.code, rest.code):
         assert queries.explain(code=code, now=payout.due_at).adds_up
 

@@ -26,7 +26,7 @@ from backoffice.payouts import queries
 from backoffice.payouts.models import HostAccount, Payout
 from backoffice.payouts.operations.schedule import move, next_number, note, schedule
 from backoffice.payouts.policies.accounts import Waiting
-from backoffice.payouts.policies.release import Share, nettable, source_of, split_weight, too_little
+from backoffice.payouts.policies.release import HELD, Share, nettable, source_of, split_weight, too_little
 from backoffice.payouts.states import PAYOUT, UNRELEASED
 from backoffice.rulebook import queries as rulebook
 from backoffice.rulebook.policies import ExchangeRate
@@ -305,7 +305,7 @@ def _set_aside(payout: Payout, rows: list[Payout], share: Share, actor: Actor, n
         currency=payout.currency,
         due_at=payout.due_at,
         policy=payout.policy,
-        waits_for=share.waits.sentence[:200],
+        waits_for=HELD,  # all of it
         waits_until=share.waits.until,
         created_at=now,
     )

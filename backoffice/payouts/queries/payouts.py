@@ -310,8 +310,9 @@ def charges_left(*, booking: Booking) -> list[tuple[str, Money]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """One line of the plan: what a run at this instant would do with a payout. `amount` is the host's share in the
-    booking's currency before netting; `waits` says why nothing is sent, or why not all of it."""
+    """One line of the plan: what a run at this instant would do with a payout. `amount` is what it would release of the host's
+    share (the booking's currency, before netting), or where a hold keeps all of it, what waits; `waits` says why nothing is
+    sent, or why not all of it."""
 
     payout: str
     booking: str
@@ -336,7 +337,7 @@ def plan(*, now: datetime, limit: int | None = None, codes: Sequence[str] | None
                 part = share_of(payout=row, now=now)
             except StaleVersion:  # a run beside us has just released it
                 continue
-            amount = part.released.held
+            amount = part.released.held or part.kept.held
             reason = why_not_all(payout=row, part=part, now=now)
         found.append(
             Planned(
