@@ -88,8 +88,7 @@ def check(*, booking: Booking, actor: Actor) -> None:
     actor.must("refunds.request")
     bookings.not_for_oneself(booking=booking, actor=actor)
     payment = _captured_payment(booking)
-    if not _most(payment).charged:
-        raise Conflict("All that was paid has gone back already, or is on its way: see its refunds.")
+    _something_left(_most(payment))
 
 
 def preview(
@@ -314,6 +313,11 @@ def _most(payment: Payment) -> policies.RefundLimits:
     return most
 
 
+def _something_left(most: policies.RefundLimits) -> None:
+    if not most.charged:
+        raise Conflict("All that was paid has gone back already, or is on its way: see its refunds.")
+
+
 def _gives(
     payment: Payment, amount: Money | None, bearer: str, lines: Mapping[str, Money]
 ) -> tuple[tuple[Give, ...], dict[str, Money]]:
@@ -332,6 +336,8 @@ def _gives(
         if amount is not None and amount != wanted:
             raise Invalid(f"amount: these lines come to {wanted}; look at the preview again.", field="amount")
     else:
+        if amount is None:
+            _something_left(most)
         wanted = most.charged if amount is None else amount
     if wanted.amount <= 0:
         raise Invalid("amount: must be above zero.", field="amount")

@@ -52,6 +52,14 @@ def test_the_preview_is_the_same_three_ways_and_changes_nothing(ops: Ops, bookin
     assert not Refund.objects.exists()
 
 
+def test_of_what_has_gone_back_all_that_is_left_is_nothing_and_is_said_so(ops: Ops, ops_as, booking) -> None:
+    finance = factories.staff("finance", now=now())
+    assert ops_as(finance, "refunds", "request", booking.code, "--reason", "all of it").code == Exit.DONE
+    for asked in (("preview", booking.code), ("request", booking.code, "--dry-run")):
+        found = ops("refunds", *asked)
+        assert found.code == Exit.FAILURE and "has gone back already, or is on its way" in found.said
+
+
 def test_who_signs_in_refunds_within_their_limit_once(ops_as, ops: Ops, booking) -> None:
     sam = factories.staff("support_l1", now=now())
     asked = ("refunds", "request", booking.code, "--amount", "50.00", "--reason", "no hot water")
