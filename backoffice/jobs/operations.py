@@ -277,8 +277,7 @@ def stop(*, scope: str, reason: str, actor: Actor, now: datetime) -> Stop:
 
     Stopping what is stopped changes nothing. Raises Invalid for an unknown scope, Refused without a reason."""
     actor.must("stops.switch")
-    if scope not in STOP_SCOPES:
-        raise Invalid(f"scope: write one of {', '.join(STOP_SCOPES)}.", field="scope")
+    _known(scope)
     if not reason.strip():
         raise Refused(missing="a reason")
     with transaction.atomic():
@@ -294,14 +293,16 @@ def stop(*, scope: str, reason: str, actor: Actor, now: datetime) -> Stop:
 
 
 def resume(*, scope: str, reason: str, actor: Actor, now: datetime) -> Stop:
-    """Let what was stopped go on. Raises NotFound when it is not stopped, Refused without a reason."""
+    """Let what was stopped go on. Raises Invalid for an unknown scope, NotFound when it is not stopped, Refused without a
+    reason."""
     actor.must("stops.switch")
+    _known(scope)
     if not reason.strip():
         raise Refused(missing="a reason")
     with transaction.atomic():
         row = Stop.objects.select_for_update().filter(scope=scope, ended_at=None).first()
         if row is None:
-            raise NotFound(kind="stop")
+            raise NotFound(f"{scope.capitalize()} are not stopped; there is nothing to resume.", kind="stop")
         row.ended_at, row.ended_by, row.ended_reason = now, _who(actor), reason.strip()
         row.save(update_fields=["ended_at", "ended_by", "ended_reason"])
         audit.record(
@@ -323,6 +324,11 @@ def beat(*, parts: tuple[str, ...], now: datetime) -> None:
         unique_fields=["part", "host"],
         update_fields=["pid", "version", "at"],
     )
+
+
+def _known(scope: str) -> None:
+    if scope not in STOP_SCOPES:
+        raise Invalid(f"scope: write one of {', '.join(STOP_SCOPES)}.", field="scope")
 
 
 def _who(actor: Actor) -> str:

@@ -54,7 +54,8 @@ def test_stopping_twice_is_one_stop_with_its_first_reason(ops: Ops) -> None:
     ("arguments", "code", "says"),
     [
         (("stop", "payouts"), Exit.REFUSED, "a reason is missing"),
-        (("resume", "payouts", "--reason", "x"), Exit.FAILURE, "No such stop"),
+        (("resume", "payouts", "--reason", "x"), Exit.FAILURE, "Payouts are not stopped"),
+        (("resume", "everything", "--reason", "x"), Exit.USAGE, "payouts, refunds, bookings"),
         (("resume", "payouts"), Exit.REFUSED, "a reason is missing"),
         (("stop", "everything", "--reason", "x"), Exit.USAGE, "payouts, refunds, bookings"),
         (("stop",), Exit.USAGE, "--list"),
