@@ -213,7 +213,7 @@ def _cell(row: Mapping[str, Any], column: Column, *, group: bool = True) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, date | datetime):
-        return str(_plain(value))
+        return str(_plain(value.replace(microsecond=0) if isinstance(value, datetime) else value))
     if _is_money(value):
         return _money(value["amount"], value["currency"], group=group)
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
@@ -252,6 +252,12 @@ def _summary_lines(summary: Mapping[str, Any], within: str = "") -> list[str]:
     return lines
 
 
+def _said_beside(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], summary: Mapping[str, Any]) -> list[str]:
+    """The summary's lines; a list with nothing in it and nothing beside it says so, and does not look like a failure."""
+    lines = _summary_lines(summary)
+    return lines if rows or lines or not columns else ["nothing to list"]
+
+
 def _write_plain(
     rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], summary: Mapping[str, Any], stream: TextIO
 ) -> None:
@@ -265,7 +271,7 @@ def _write_plain(
                 for text, width, column in zip(line, widths, columns, strict=True)
             ]
             stream.write("  ".join(cells).rstrip() + "\n")
-    for text in _summary_lines(summary):
+    for text in _said_beside(rows, columns, summary):
         stream.write(text + "\n")
 
 
@@ -289,7 +295,7 @@ def _write_rich(
         for row in rows:
             table.add_row(*[Text(_cell(row, column)) for column in columns])
         console.print(table)
-    for text in _summary_lines(summary):
+    for text in _said_beside(rows, columns, summary):
         console.print(Text(text), highlight=False)
 
 

@@ -133,7 +133,8 @@ def _balance(account: Any) -> dict[str, Any]:
 @renders("ledger.trial-balance", TRIAL)
 @reads
 def trial_balance(actor: Actor, as_of: datetime | timedelta | None) -> Result:
-    """Sum every account over all its keys, by currency. Debits equal credits, or the exit code is 3.
+    """Sum every account over all its keys, by currency; what stands at zero is left out. Debits equal credits, or the exit
+    code is 3.
 
     \b
     Example:
@@ -162,6 +163,7 @@ def trial_balance(actor: Actor, as_of: datetime | timedelta | None) -> Result:
                 "currency": row.currency,
             }
             for row in rows
+            if row.debit or row.credit
         ],
         summary={
             "balanced": balanced,

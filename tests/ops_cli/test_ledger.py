@@ -88,6 +88,9 @@ def test_the_trial_balance_is_even_then_and_now(ops: Ops, booking) -> None:
     found = ops("ledger", "trial-balance")
     assert found.code == Exit.DONE and found.summary["balanced"] is True
     assert found.summary["totals"]["EUR"]["debit"] == found.summary["totals"]["EUR"]["credit"]
+    codes = {row["account"] for row in ops("ledger", "balances").rows}
+    assert "1150" in codes - {row["account"] for row in found.rows}, "what has cleared is left out"
+    assert all(bool(row["debit"]) != bool(row["credit"]) for row in found.rows)
     assert ops("ledger", "trial-balance", "--as-of", "400d").rows == []
 
 

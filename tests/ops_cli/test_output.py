@@ -10,7 +10,7 @@ import pty
 import re
 import subprocess
 import sys
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,18 @@ def test_a_table_off_a_terminal_is_aligned_text_without_colour_or_cut() -> None:
 
 def test_a_cell_never_breaks_the_line_it_is_in() -> None:
     assert shown("table", rows=[{"code": "one\ntwo\tthree"}], columns=[Column("code")]) == "Code\none two three\n"
+
+
+def test_an_instant_is_told_to_the_second_but_to_programs() -> None:
+    rows = [{"at": datetime(2026, 3, 1, 12, 0, 5, 331_575, tzinfo=UTC)}]
+    assert shown("table", rows=rows, columns=[Column("at")]).splitlines()[1] == "2026-03-01T12:00:05Z"
+    assert "2026-03-01T12:00:05.331575Z" in shown("json", rows=rows)
+
+
+def test_a_list_with_nothing_in_it_says_so() -> None:
+    assert shown("table", rows=[]) == "nothing to list\n"
+    assert shown("table", rows=[], summary={"in_all": 0}) == "in all: 0\n"
+    assert shown("table", rows=[], columns=()) == "" and shown("csv", rows=[]) == "code,paid,count\n"
 
 
 def test_json_is_one_envelope_with_minor_units_and_exact_values() -> None:
