@@ -305,15 +305,20 @@ def write_off(actor: Actor, code: str, answer: str | None) -> Result:
 @breaks.command(short_help="Confirm which payout a line of the bank is, as proposed.")
 @click.argument("code")
 @click.option("--reject", is_flag=True, help="Say that it is not; it is not proposed again.")
+@click.option("--line", help="Say that this line of the bank (BL-…) is the payout of the break, whatever its amount.")
 @renders("breaks.confirm", MATCHES)
 @decides
-def confirm(actor: Actor, code: str, reject: bool) -> Result:
+def confirm(actor: Actor, code: str, reject: bool, line: str | None) -> Result:
     """Confirm (or reject) what reconciliation proposes for a break of the bank: lines that add up to a payout, or a line
     that is the sum of several. Confirmed, they are posted against each other.
+
+    Where a bank has kept something of a payout of ours, or of one that it sent back, nothing adds up and nothing is proposed:
+    --line says which line it is. What is left over stays a break, for two of finance to write off (ops breaks write-off).
 
     \b
     Example:
       ops breaks confirm BR-7QF3K2 --reason "Two parts of one payout, says the bank" --approval AP-4QDR7H
+      ops breaks confirm BR-7QF3K2 --line BL-7KXH4RTZ --reason "The bank kept 2.00" --approval AP-4QDR7H
     """
     from backoffice.core import clock
     from backoffice.core.errors import NotFound
@@ -321,18 +326,22 @@ def confirm(actor: Actor, code: str, reject: bool) -> Result:
 
     now, code = clock.now(), code.upper()
     found = queries.break_by_code(code=code)
-    proposed = [match.pk for match in queries.proposals_of(found=found)]
-    if not proposed:
-        raise NotFound(kind="proposal for this break")
-    done = operations.decide_matches(
-        code=code,
-        version=found.version,
-        match_ids=proposed,
-        confirm=not reject,
-        reason=actor.reason,
-        actor=actor,
-        now=now,
-    )
+    decided: dict[str, Any] = {
+        "code": code,
+        "version": found.version,
+        "reason": actor.reason,
+        "actor": actor,
+        "now": now,
+    }
+    if line is not None:
+        if reject:
+            raise click.UsageError("--line says which line it is; --reject that what is proposed is not.")
+        done = [operations.say_line(line_code=line.upper(), **decided)]
+    else:
+        proposed = [match.pk for match in queries.proposals_of(found=found)]
+        if not proposed:
+            raise NotFound(kind="proposal for this break")
+        done = operations.decide_matches(match_ids=proposed, confirm=not reject, **decided)
     rows = [
         {
             "line": match.line.code,

@@ -16,6 +16,7 @@ from backoffice.reconciliation.states import CAUSES
 from ops_cli.commands import breaks
 from ops_cli.output import Exit
 from tests import factories
+from tests.console.world import bank_line
 from tests.ops_cli.conftest import Answered
 from tests.reconciliation.steps import DAY, compared, post, swept
 from tests.reconciliation.test_classes import differing, everything_kept
@@ -279,6 +280,22 @@ def test_a_statement_is_kept_once_and_what_nobody_knows_is_a_finding_until_it_is
     assert [(row["payout"], row["status"]) for row in confirmed.rows] == [(payout.code, "confirmed")] * 2
     assert ops("reconcile", "bank").code == Exit.DONE
     assert "No such proposal" in ops("breaks", "confirm", code, "--reason", "x", "--approval", "AP-4QDR7H").said
+
+
+def test_which_line_a_payout_is_that_a_bank_has_kept_something_of_is_said(ops: Ops, sandbox: RunningSandbox) -> None:
+    payout, _ = swept("po_1", 10_000, at=now() - 20 * DAY)
+    kept = bank_line(9_800, text="Gutschrift")
+    found = ops("reconcile", "bank")
+    assert {row["class"] for row in found.rows} == {"bank_unidentified", "bank_missing"}
+    code = next(row["code"] for row in found.rows if row["class"] == "bank_missing")
+    say = ("breaks", "confirm", code, "--line", kept.code.lower())
+    why = ("--reason", "The bank kept 2.00", "--approval", "AP-4QDR7H")
+    assert ops(*say).code == Exit.REFUSED and ops(*say, "--reject", *why).code == Exit.USAGE
+    assert "cannot be" in ops(*say[:-1], bank_line(-9_800).code, *why).said
+    said = ops(*say, *why)
+    assert [(row["payout"], row["amount"], row["method"]) for row in said.rows] == [(payout.code, 9_800, "person")]
+    (left,) = [row for row in ops("reconcile", "bank").rows if row["code"] == code]
+    assert (left["class"], left["difference"]) == ("bank_amount_mismatch", -200)
 
 
 @pytest.mark.parametrize(

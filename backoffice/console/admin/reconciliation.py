@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, ClassVar
 
 from django import forms
@@ -18,17 +19,19 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidge
 from backoffice.console import cells, exports, filters, story, trail
 from backoffice.console.admin.jobs import took
 from backoffice.console.admin.ledger import subject
+from backoffice.console.admin.statements import line_words
 from backoffice.console.base import StaffAdmin
-from backoffice.console.dialogs import Dialog, DialogForm, ReasonForm
+from backoffice.console.dialogs import Checked, Dialog, DialogForm, ReasonForm, answer, offer, said
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search
 from backoffice.console.page import Column, Fact, Figure, Figures, Page, Panel, Row, Table, Text
-from backoffice.core.errors import StaydeskError
+from backoffice.core.errors import Conflict, StaydeskError
 from backoffice.core.money import Money
 from backoffice.ledger.models import Journal
+from backoffice.payouts.models import BankPayout
 from backoffice.reconciliation import operations as reconciliation
 from backoffice.reconciliation import policies, queries
-from backoffice.reconciliation.models import Break, BreakEvent, Run
+from backoffice.reconciliation.models import Break, BreakEvent, Run, StatementLine
 from backoffice.reconciliation.policies import WriteOff
 from backoffice.reconciliation.states import BREAK, CAUSES, OPEN
 
@@ -280,6 +283,80 @@ class RejectMatch(_Match):
         return "Are these not one?"
 
 
+class LineForm(ReasonForm):
+    line = forms.ChoiceField(
+        label="Line of the bank’s statement",
+        help_text="What waits in suspense and went the same way; the nearest to the payout comes first.",
+        widget=UnfoldAdminSelectWidget,
+        error_messages={
+            "required": "Choose the line that is this payout.",
+            "invalid_choice": "This line does not wait in suspense any more, or cannot be this payout. Choose another.",
+        },
+    )
+
+    field_order = ["line", "reason"]
+
+
+class SayLine(Checked, _Work):
+    name, label, submit = "say-line", "It is this line", "It is this line"
+    icon = "price_check"
+    form_class = LineForm
+    preview_template = "console/parts/line_of_payout.html"
+    deciding = ("line",)
+    intro = (
+        "A line of the bank is this payout, or its return, but a bank has kept something of it: nothing adds up, and nothing but "
+        "your word says that they are one."
+    )
+
+    def check(self) -> None:
+        reconciliation.check_line_can_be_said(found=self.row, actor=self.desk.actor)
+        if not self._lines:
+            raise Conflict(
+                "No line of the bank that could be this payout waits in suspense. Import the statement that shows it (ops "
+                "reconcile bank --file) and look again."
+            )
+
+    @cached_property
+    def _payout(self) -> BankPayout | None:
+        return BankPayout.objects.filter(account="", provider_id=self.row.detail.get("key")).first()
+
+    @cached_property
+    def _lines(self) -> dict[str, tuple[StatementLine, Money]]:
+        found = queries.lines_for_payout(payout=self._payout) if self._payout is not None else []
+        return {line.code: (line, left) for line, left in found}
+
+    @property
+    def heading(self) -> str:
+        return f"Which line is {self._payout}?"
+
+    def form(self, data: Any = None, initial: dict[str, Any] | None = None) -> DialogForm:
+        form = super().form(data, initial)
+        choices = [(code, line_words(line, left)) for code, (line, left) in self._lines.items()]
+        offer(form, "line", [("", "Choose …"), *choices])
+        return form
+
+    def preview(self, form: DialogForm) -> dict[str, Any]:
+        chosen = self._lines.get(answer(form, "line"))
+        if chosen is None or self._payout is None:
+            return {}
+        line, left = chosen[1], queries.payout_left(self._payout)
+        return {
+            "money": [
+                ("The line", cells.of(line, signed=True)),
+                ("Left of the payout", cells.of(left, signed=True)),
+                ("Then still stands there", cells.of(left - line, signed=True)),
+            ],
+            "chosen": chosen[0],
+            "rest": left - line,
+        }
+
+    def perform(self, form: DialogForm) -> str:
+        match = reconciliation.say_line(
+            line_code=form.cleaned_data["line"], reason=form.cleaned_data["reason"], **self.decided(form)
+        )
+        return said("Posted; the next run looks at what is left of the payout. It is", match.line)
+
+
 class BreaksExport(exports.Resource):
     code = Field("code", "break")
     leg = Field("leg", "leg")
@@ -340,6 +417,7 @@ class BreakAdmin(StaffAdmin):
         RejectWriteOff,
         ConfirmMatch,
         RejectMatch,
+        SayLine,
     )
     resource_classes = (BreaksExport,)
 

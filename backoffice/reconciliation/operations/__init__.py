@@ -2,12 +2,14 @@
 
 from backoffice.reconciliation.operations.breaks import (
     accept,
+    check_line_can_be_said,
     decide_matches,
     decide_write_off,
     note,
     propose_write_off,
     proposed_write_off,
     resolve,
+    say_line,
     take,
 )
 from backoffice.reconciliation.operations.runs import (
@@ -31,6 +33,7 @@ __all__ = [
     "accept",
     "begin",
     "bring_back_less",
+    "check_line_can_be_said",
     "classify",
     "decide_matches",
     "decide_write_off",
@@ -47,6 +50,7 @@ __all__ = [
     "propose_write_off",
     "proposed_write_off",
     "resolve",
+    "say_line",
     "stage",
     "sum_up",
     "take",

@@ -13,12 +13,13 @@ from backoffice.core.errors import Conflict, Invalid, NotAllowed, NotFound, Refu
 from backoffice.core.money import Money
 from backoffice.ledger import operations as ledger
 from backoffice.ledger import queries as ledger_queries
+from backoffice.payments.policies.postings import BANK_PAYOUT
 from backoffice.people import queries as people
 from backoffice.reconciliation import policies, queries
 from backoffice.reconciliation.models import BankMatch, Break, Run
 from backoffice.reconciliation.operations import statements
 from backoffice.reconciliation.operations.writing import event, in_currency
-from backoffice.reconciliation.states import BREAK, CAUSES
+from backoffice.reconciliation.states import BREAK, CAUSES, OPEN
 from backoffice.rulebook import queries as rulebook
 
 
@@ -122,11 +123,41 @@ def decide_matches(
     return matches
 
 
+def say_line(
+    *, code: str, line_code: str, reason: str, actor: Actor, now: datetime, version: int | None = None
+) -> BankMatch:
+    """A person's word that a line of the bank is the payout of this break, or its return, though the amounts differ and the
+    line does not name it: a bank has kept a fee of it, say. What is left over stays a break, for two people to write off.
+
+    Raises Refused as `resolve` does, StaleVersion, NotFound for a line that nobody knows, IllegalTransition when it is that
+    payout already, Conflict for a break that is not of a payout of ours to the bank, or a line that cannot be it."""
+    _decides(actor, reason)
+    actor = actor.because(reason)
+    with transaction.atomic():
+        seen = queries.break_by_code(code=code)
+        payout = check_line_can_be_said(found=seen, actor=actor)
+        match = statements.say(payout=payout, line_code=line_code, actor=actor, now=now)
+        found = _locked(code, version)
+        _keep(found, "confirm_match", {}, {"matches": [match.pk]}, actor, now)
+    return match
+
+
+def check_line_can_be_said(*, found: Break, actor: Actor) -> str:
+    """The provider's id of the payout that a break is about; raises unless the actor may say which line of the bank it is.
+    The console's button asks it too."""
+    actor.must("breaks.work")
+    if found.detail.get("account") != BANK_PAYOUT or found.status not in OPEN:
+        raise Conflict("Only of an open break about a payout of ours to the bank (1160) can a line be said.")
+    payout = str(found.detail.get("key", ""))
+    if not ledger_queries.balance(account=BANK_PAYOUT, key=payout, currency=found.currency):
+        raise Conflict("Nothing of this payout is on its way any more; the next run closes the break.")
+    return payout
+
+
 def proposed_write_off(*, found: Break, now: datetime) -> policies.WriteOff:
     """What writing a break off would post, by what stands on its account now. Raises Refused where nothing may be."""
-    standing = ledger_queries.balance(
-        account=str(found.detail.get("account", "")), key=str(found.detail.get("key", "")), currency=found.currency
-    )
+    under = {"account": str(found.detail.get("account", "")), "key": str(found.detail.get("key", ""))}
+    standing = ledger_queries.balance(**under, currency=found.currency)
     amount = Money(standing, found.currency)
     rules = rulebook.reconciliation(on=now.date()).rules
     cap = rules.rounding_per_item.currency
@@ -139,6 +170,7 @@ def proposed_write_off(*, found: Break, now: datetime) -> policies.WriteOff:
         run=found.last_seen_id,
         capped=in_currency(money=amount, currency=cap, now=now),
         rounded=Money.sum((money for money in rounded if money is not None), cap),
+        given_up=queries.given_up(**under, currency=found.currency),
         rules=rules,
     )
 

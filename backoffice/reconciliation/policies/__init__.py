@@ -19,10 +19,17 @@ from backoffice.reconciliation.policies.statements import (
     SeenStatementLine,
     pair,
 )
-from backoffice.reconciliation.policies.write_offs import ROUNDING, WriteOff, rounding_key, write_off
+from backoffice.reconciliation.policies.write_offs import (
+    BAD_DEBT,
+    ROUNDING,
+    WriteOff,
+    rounding_key,
+    write_off,
+)
 
 __all__ = [
     "ADVICE",
+    "BAD_DEBT",
     "CONFIDENCE",
     "ROUNDING",
     "Advice",

@@ -17,7 +17,9 @@ from backoffice.rulebook.policies import ReconciliationRules
 
 Row = TypeVar("Row", "OpenLine", "OpenPayout")
 Method = Literal["trace", "descriptor", "many_lines", "many_payouts", "amount"]
+# `person`: somebody's word, where nothing else says that they are one.
 CONFIDENCE: Final[dict[str, int]] = {
+    "person": 100,
     "trace": 100,
     "descriptor": 95,
     "amount": 60,

@@ -68,15 +68,17 @@ def write_off(
     run: int,
     capped: Money | None,
     rounded: Money,
+    given_up: Money,
     rules: ReconciliationRules,
 ) -> WriteOff:
     """How the break of a clearing account is written off. `capped` is its amount in the currency of the caps, None where no
-    rate tells it; `rounded` is what was rounded away under that run before.
+    rate tells it; `rounded` is what was rounded away under that run before, `given_up` what was
+    given up as bad debt before of what stood under this very key.
 
     Up to the caps, of one item and of one run, it is rounding (5900, under the run that found it), whoever gains by it.
-    Beyond, what we are short of is bad debt (5220, under the booking, else the key): it was owed to us and does not come.
-    Raises Refused for what is not ours to give up: a
-    surplus beyond the cap belongs to somebody, and the provider's mirror moves with balance transactions alone."""
+    Beyond, what we are short of is bad debt (5220, under the booking, else the key): it was owed to us and does not come. What
+    was given up so and has come after all goes back there. Raises Refused for what is not ours to give up: any other surplus
+    beyond the cap belongs to somebody, and the provider's mirror moves with balance transactions alone."""
     if leg in _STANDING and not detail.get("standing"):
         raise Refused(
             "Nothing stands on this clearing account any more: what was missing has come. The next run closes the break.",
@@ -94,12 +96,16 @@ def write_off(
         and abs(capped.amount) <= rules.rounding_per_item.amount
         and rounded.amount + abs(capped.amount) <= rules.rounding_per_run.amount
     )
-    if standing.amount < 0 and not small:
+    recovered = standing.amount < 0 and given_up.amount + standing.amount >= 0
+    if standing.amount < 0 and not (small or recovered):
         raise Refused(
             f"{abs(standing)} too much stands here: it belongs to somebody. Find out to whom; only up to "
             f"{rules.rounding_per_item} may be kept as rounding, and {rules.rounding_per_run} in all of one run.",
             missing="an owner of the money",
         )
     account, key = str(detail["account"]), str(detail["key"])
-    contra, contra_key = (ROUNDING, rounding_key(run=run)) if small else (BAD_DEBT, subject or key)
+    if recovered or not small:
+        contra, contra_key = BAD_DEBT, subject or key
+    else:
+        contra, contra_key = ROUNDING, rounding_key(run=run)
     return WriteOff(account=account, key=key, amount=standing, contra=contra, contra_key=contra_key)

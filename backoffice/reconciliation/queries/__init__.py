@@ -43,7 +43,7 @@ from backoffice.reconciliation.queries.statements import (
     refused_pairs,
     suspended,
 )
-from backoffice.reconciliation.queries.write_offs import rounded
+from backoffice.reconciliation.queries.write_offs import given_up, rounded
 
 __all__ = [
     "GOALS",
@@ -56,6 +56,7 @@ __all__ = [
     "break_by_code",
     "breaks",
     "breaks_of",
+    "given_up",
     "gone",
     "history",
     "host_payouts_under_way",
