@@ -39,7 +39,7 @@ def test_an_account_that_cannot_receive_says_what_is_missing(db: None) -> None:
     )
     shown = text_of(seated("support_l1").get(cells.address_of(row)))
     assert "Nothing can be sent now" in shown
-    assert "individual, verification, document" in shown and "tos acceptance" in shown
+    assert "a document that proves identity" in shown and "a yes to its terms" in shown
     stuck = seated("support_l1").get("/console/payouts/hostaccount/?view=stuck").context["cl"].result_list
     assert [each.pk for each in stuck] == [row.pk]
 

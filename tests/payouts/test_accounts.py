@@ -41,7 +41,12 @@ def facts(
     [
         (None, "not set up yet", None),
         (facts(made=False, able=False), "not set up yet", None),
-        (facts(able=False, missing=("tos_acceptance.date",)), "still asks for tos acceptance, date.", None),
+        (
+            facts(able=False, missing=("tos_acceptance.date", "tos_acceptance.ip", "individual.verification.document")),
+            "still asks for a yes to its terms; a document that proves identity.",
+            None,
+        ),
+        (facts(able=False, missing=("company.name_kana",)), "still asks for company, name kana.", None),
         (facts(able=False, missing=("a", "b", "c", "d", "e")), "a; b; c and 2 more.", None),
         (facts(able=False), "looking at what you told it", None),
         (facts(able=False, reason="rejected.fraud"), "has restricted the account", None),

@@ -177,7 +177,7 @@ def mostly_refunded(payout: Payout, at: datetime) -> None:
     ("becomes", "words", "hours"),
     [
         (unready, "not set up yet", None),
-        (still_asked, "still asks for tos acceptance, date", None),
+        (still_asked, "still asks for a yes to its terms", None),
         (kept, "held back", 9),
         (stopped, "transfers doubled", None),
         (refused, "refused it: No such account. We try again.", 24),

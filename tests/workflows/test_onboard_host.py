@@ -53,7 +53,7 @@ def test_a_host_begins_waits_visibly_and_can_receive_once_they_have_told_everyth
     account = queries.account_of(host_id=host.id)
     assert account is not None and (account.status, account.country, account.can_receive) == ("onboarding", "BE", False)
     waits = queries.can_receive(host_id=host.id, now=now())
-    assert waits is not None and "still asks for business profile, mcc" in waits.sentence and "more" in waits.sentence
+    assert waits is not None and "still asks for the kind of business" in waits.sentence and "more" in waits.sentence
     done = onboarded(sandbox, host)
     assert (done.status, done.can_receive, done.can_pay_out, done.missing) == ("enabled", True, True, [])
     assert done.bank_hint.endswith("6789") and done.bank_changed_at is None
@@ -242,7 +242,7 @@ def test_a_restricted_account_waits_and_its_host_is_told_once(sandbox: RunningSa
         restricted = onboard_host.refresh(host_code=host.code, actor=factories.SYSTEM, now=now())
     assert restricted.status == "restricted" and told("payouts_restricted", host.id) == 1
     waits = queries.can_receive(host_id=host.id, now=now())
-    assert waits is not None and "individual, verification, document" in waits.sentence
+    assert waits is not None and "a document that proves identity" in waits.sentence
     sandbox.control("POST", f"/_sim/accounts/{account.provider_id}/restrict", {"past_due": []})
     lifted = onboard_host.refresh(host_code=host.code, actor=factories.SYSTEM, now=now())
     assert lifted.status == "enabled" and queries.can_receive(host_id=host.id, now=now()) is None

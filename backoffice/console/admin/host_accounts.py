@@ -26,6 +26,7 @@ from backoffice.ledger import queries as ledger
 from backoffice.payouts import operations
 from backoffice.payouts import queries as payouts
 from backoffice.payouts.models import BankPayout, Clawback, HostAccount, Payout, WriteOff
+from backoffice.payouts.policies.accounts import asked_for
 from backoffice.payouts.policies.clawbacks import AGES
 from backoffice.payouts.queries import Receivable
 from backoffice.people.models import User
@@ -35,11 +36,6 @@ from backoffice.workflows import claw_back
 def bank_waits(row: HostAccount) -> bool:
     """Whether new bank details wait for somebody in finance."""
     return row.bank_changed_at is not None and row.bank_approved_by_id is None
-
-
-def asked_for(row: HostAccount) -> list[str]:
-    """What the provider still asks of the host, in words."""
-    return [str(each).replace("_", " ").replace(".", ", ") for each in row.missing]
 
 
 class ApproveBank(Dialog):
@@ -171,7 +167,7 @@ class HostAccountAdmin(StaffAdmin):
 
     @display(description="Still missing")
     def still_missing(self, row: HostAccount) -> SafeString | str:
-        asked = asked_for(row)
+        asked = asked_for(missing=row.missing)
         if not asked:
             return cells.NONE
         return cells.two(asked[0], f"and {len(asked) - 1} more" if len(asked) > 1 else "")
@@ -334,7 +330,7 @@ def _missing(row: HostAccount) -> Table:
         title="Still missing",
         note="What the provider asks of the host before money may go all the way.",
         columns=(Column("Asked for"),),
-        rows=[Row((each,)) for each in asked_for(row)],
+        rows=[Row((each,)) for each in asked_for(missing=row.missing)],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,6 +13,34 @@ from backoffice.payouts.states import ACCOUNT
 from backoffice.rulebook.policies import RecoveryRules
 
 _MOST_NAMED = 3
+# What the provider calls what it asks for -> what a person would call it. The end of a name is enough: the same is asked of a
+# person, a company's representative or its owners.
+_ASKED_FOR: Final = {
+    "business_profile.mcc": "the kind of business",
+    "business_profile.url": "a web page, or what is offered",
+    "business_profile.product_description": "what is offered",
+    "business_type": "whether it is a person or a company",
+    "external_account": "a bank account",
+    "tos_acceptance": "a yes to its terms",
+    "tos_acceptance.date": "a yes to its terms",
+    "tos_acceptance.ip": "a yes to its terms",
+    "first_name": "a name",
+    "last_name": "a name",
+    "dob.day": "a date of birth",
+    "dob.month": "a date of birth",
+    "dob.year": "a date of birth",
+    "address.city": "an address",
+    "address.line1": "an address",
+    "address.postal_code": "an address",
+    "address.state": "an address",
+    "email": "an e-mail address",
+    "phone": "a telephone number",
+    "id_number": "the number of an identity document",
+    "ssn_last_4": "the last four digits of the social security number",
+    "tax_id": "a tax number",
+    "verification.document": "a document that proves identity",
+    "verification.additional_document": "a document that proves the address",
+}
 # What stands among the territories of the locale data and is no country of ISO 3166-1.
 _NO_COUNTRIES = frozenset("AC CP CQ DG EA EU EZ IC QO TA UN XA XB XK ZZ".split())
 
@@ -86,9 +115,20 @@ def bank_changed(*, before: str, seen: str) -> bool:
     return bool(before) and bool(seen) and before != seen
 
 
+def asked_for(*, missing: Iterable[str]) -> list[str]:
+    """What the provider still asks of a host, in words, each once."""
+    return list(dict.fromkeys(_in_words(name) for name in missing))
+
+
 def _asked(facts: AccountFacts) -> str:
     if not facts.missing:
         return "it is looking at what you told it." if not facts.disabled_reason else "it has restricted the account."
-    names = [name.replace("_", " ").replace(".", ", ") for name in facts.missing[:_MOST_NAMED]]
-    more = f" and {len(facts.missing) - _MOST_NAMED} more" if len(facts.missing) > _MOST_NAMED else ""
-    return f"it still asks for {'; '.join(names)}{more}."
+    asked = asked_for(missing=facts.missing)
+    more = f" and {len(asked) - _MOST_NAMED} more" if len(asked) > _MOST_NAMED else ""
+    return f"it still asks for {'; '.join(asked[:_MOST_NAMED])}{more}."
+
+
+def _in_words(name: str) -> str:
+    """What the provider asks for, in words; what is not known is named as the provider names it."""
+    known = (words for end, words in _ASKED_FOR.items() if name == end or name.endswith(f".{end}"))
+    return next(known, name.replace("_", " ").replace(".", ", "))
