@@ -134,15 +134,17 @@ def nothing_lost(told: Sequence[Told]) -> Check:
                 wrong.append(f"{one.booking}: {one.refunded} was refunded once, and there are {amounts}")
         if one.disputed and payments.chargebacks().filter(payment=payment).count() != 1:
             wrong.append(f"{one.booking} was disputed once, and is not here as one chargeback")
-        # A stay that is far ahead stands by a card that is kept, and charged when its day comes.
-        later = (
-            payment is not None
-            and (payment.status == "requires_payment" and bool(payment.saved_method))
-            and (payment.next_try_at is not None and payment.next_try_at > now)
-        )
-        if booking.status in STANDS and not later and (payment is None or payment.status != "captured"):
+        paid = payment is not None and (payment.status == "captured" or _to_be_charged(payment, now))
+        if booking.status in STANDS and not paid:
             wrong.append(f"{one.booking} is {booking.status} without having been paid")
     return Check("nothing that was answered is lost", len(told), wrong)
+
+
+def _to_be_charged(payment: Any, now: datetime) -> bool:
+    """A stay that is far ahead stands by a card that is kept: until the day on which it is charged, and where its bank wants
+    to see the guest, until the last date on which they can pay."""
+    until = payment.next_try_at or payment.pay_by
+    return payment.status == "requires_payment" and bool(payment.saved_method) and until is not None and until > now
 
 
 Amounts = Mapping[str, tuple[int, str]]

@@ -19,7 +19,7 @@ import pytest
 
 from backoffice.core.actor import system
 from backoffice.core.money import Money
-from backoffice.workflows import apply_provider_event, refund_booking, sweep_earnings
+from backoffice.workflows import apply_provider_event, charge_later, refund_booking, sweep_earnings
 from ops_cli.chaos import people, stories, verdict
 from ops_cli.chaos.people import GaveUp, Refusal, Tally, Visitor
 from ops_cli.chaos.provider import Provider
@@ -30,7 +30,7 @@ from tests import factories
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.hosts import sent
 from tests.workflows.steps import ROOMS, now, paid
-from tests.workflows.test_saved_cards import far, until
+from tests.workflows.test_saved_cards import ASKS_ALWAYS, far, until
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = Visitor("http://127.0.0.1:9", email="nobody@example.org", password="-", tally=Tally())
@@ -335,6 +335,18 @@ def test_a_stay_that_is_far_ahead_stands_by_a_card_until_its_day_comes(sandbox: 
     assert verdict.nothing_lost(told).ok and "cards to be charged" not in verdict.waiting()
     until(sandbox, booking.payment.charge_at)
     assert verdict.waiting()["cards to be charged"] == 1
+    assert verdict.nothing_lost(told).wrong == [f"{booking.code} is confirmed without having been paid"]
+
+
+@on_the_books
+def test_a_stay_whose_bank_wants_to_see_the_guest_stands_until_the_last_date(sandbox: RunningSandbox) -> None:
+    booking = far(card=ASKS_ALWAYS, sandbox=sandbox)
+    told = [Told(booking.code, NOBODY)]
+    until(sandbox, booking.payment.charge_at)
+    charge_later.charge_due(now=now())
+    assert verdict.nothing_lost(told).ok and "cards to be charged" not in verdict.waiting()
+    booking.payment.refresh_from_db()
+    until(sandbox, booking.payment.pay_by)
     assert verdict.nothing_lost(told).wrong == [f"{booking.code} is confirmed without having been paid"]
 
 
