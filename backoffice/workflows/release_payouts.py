@@ -34,7 +34,7 @@ ACTOR: Final = system("payouts")
 GIVE_UP_AFTER: Final = timedelta(minutes=10)
 # A provider that does not answer so many in a row is away: the next run goes on.
 AWAY_AFTER: Final = 3
-# When stays without a plan were last looked for, and how often they are.
+# When stays without a plan, and transfers that came back late, were last looked for, and how often they are.
 LOOKED: Final = "payouts.unscheduled"
 STAYS_AT_A_TIME: Final = 500
 LOOK_EVERY: Final = timedelta(minutes=15)
@@ -54,7 +54,9 @@ def run(*, now: datetime, actor: Actor, limit: int | None = None, dry_run: bool 
         lambda code: payouts.expire_hold(hold_code=code, actor=actor, now=now),
     )
     done["holds_expired"] += sum(map(bool, expired))
-    _plan_what_has_none(done, now)
+    looking = _is_time_to_look(now)
+    if looking:
+        _plan_what_has_none(done, now)
     damages = jobs.each(
         jobs.turn(ask=partial(queries.damages_to_pay), now=now),
         lambda code: payouts.pay_damage(charge_code=code, actor=actor, now=now),
@@ -66,7 +68,7 @@ def run(*, now: datetime, actor: Actor, limit: int | None = None, dry_run: bool 
     )
     done["scheduled"] += sum(map(bool, owed_back))
     come_back = jobs.each(
-        queries.transfers_come_back(now=now),
+        queries.transfers_come_back(now=now, ever=looking),
         lambda found: payouts.note_transfer_failure(
             payout_code=found[0], transfer_id=found[1], failure="The transfer came back.", actor=actor, now=now
         ),
@@ -182,13 +184,16 @@ def _call(payout: Payout) -> SeenTransfer:
 
 
 def _plan_what_has_none(done: Counter[str], now: datetime) -> None:
-    """Give stays that hold money without a plan one. It looks through every stay, so not in every run."""
-    looked = jobs_queries.cursor(name=LOOKED)
-    if looked and now - datetime.fromisoformat(looked["at"]) < LOOK_EVERY:
-        return
+    """Give stays that hold money without a plan one."""
     without = jobs.turn(ask=partial(queries.unscheduled), now=now, size=STAYS_AT_A_TIME)
     done["scheduled"] += sum(map(bool, jobs.each(without, lambda code: _schedule(code, now))))
     jobs.set_cursor(name=LOOKED, value={"at": now.isoformat()}, now=now)
+
+
+def _is_time_to_look(now: datetime) -> bool:
+    """Whether to look through every stay and host now, which is not done in every run."""
+    looked = jobs_queries.cursor(name=LOOKED)
+    return not looked or now - datetime.fromisoformat(looked["at"]) >= LOOK_EVERY
 
 
 def _schedule(booking_code: str, now: datetime) -> list[Payout]:

@@ -14,6 +14,7 @@ from backoffice.payments import operations as payments
 from backoffice.payments.policies.seen import SeenBalanceTransaction, SeenTransfer
 from backoffice.payouts import operations, queries
 from backoffice.payouts.models import BankPayout, Payout
+from backoffice.workflows import release_payouts
 from tests.factories import NOW, SYSTEM
 from tests.payouts.stays import paid_stay, release_all, sent
 
@@ -115,12 +116,15 @@ def test_a_transfer_the_provider_fails_afterwards_is_payable_again_and_sent_anew
     assert (balance("2200", made.host.code), balance("1800", "acct_1"), balance("2800", "acct_1")) == (-amount, 0, 0)
     at = payout.submitted_at + 9 * 24 * HOUR  # it rests from then on, however long ago it was sent
     assert queries.transfers_come_back(now=at) == [(made.code, made.transfer_id)]
+    weeks_later = payout.submitted_at + 40 * 24 * HOUR  # the provider took its time, or the desk was down
+    assert queries.transfers_come_back(now=weeks_later) == []
+    assert queries.transfers_come_back(now=weeks_later, ever=True) == [(made.code, made.transfer_id)]
     back = {"payout_code": made.code, "transfer_id": made.transfer_id, "failure": "it came back", "actor": SYSTEM}
     failed = operations.note_transfer_failure(**back, now=at)
     assert (failed.status, failed.transfer_id) == ("failed", None)
     failed.refresh_from_db()
     assert (failed.bank_payout, failed.paid_at) == (None, None), "the next transfer is paid by another"
-    assert queries.transfers_come_back(now=at) == []
+    assert queries.transfers_come_back(now=at) == queries.transfers_come_back(now=at, ever=True) == []
     assert failed.waits_until == at + 24 * HOUR
     assert [row.status for row in release_all(now=at + 23 * HOUR)] == ["failed"]
     (again,) = release_all(now=at + 24 * HOUR)
@@ -131,6 +135,19 @@ def test_a_transfer_the_provider_fails_afterwards_is_payable_again_and_sent_anew
     assert balance("2200", made.host.code) == 0
     movement(again, "transfer", -amount)
     assert balance("2210", made.code) == 0 and balance("1800", "acct_1") == amount
+
+
+def test_a_transfer_that_comes_back_weeks_later_is_found_by_the_next_look() -> None:
+    payout = claimed()
+    assert payout.submitted_at is not None
+    made = sent(payout, now=payout.submitted_at)
+    movement(made, "transfer", -made.transfer_amount)
+    later = payout.submitted_at + 40 * 24 * HOUR  # the provider took its time, or the desk was down
+    assert "come_back" not in release_payouts.run(now=later, actor=release_payouts.ACTOR)
+    movement(made, "transfer_failure", made.transfer_amount)
+    assert release_payouts.run(now=later + HOUR, actor=release_payouts.ACTOR)["come_back"] == 1
+    made.refresh_from_db()
+    assert (made.status, made.transfer_id) == ("failed", None) and made.waits_for
 
 
 def test_what_was_taken_back_of_a_transfer_before_it_failed_is_not_sent_again() -> None:

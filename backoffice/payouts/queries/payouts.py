@@ -47,7 +47,7 @@ OWED_TO_HOSTS: Final = ("confirmed", "checked_in", "completed", "no_show", "canc
 HELD_CODES: Final = ("2100", "2110", "2111")
 # A call to the provider takes at most its read time-out; what is older than this has been lost.
 LOST_AFTER: Final = timedelta(seconds=60)
-# A transfer fails within days or not at all; a later surprise is reconciliation's to find.
+# A transfer fails within days or not at all: those of so many days are looked at in every run, all others now and then.
 COMES_BACK_WITHIN: Final = timedelta(days=14)
 
 
@@ -150,17 +150,18 @@ def transfers_lost(*, now: datetime, after: str | None = None, limit: int = 200)
     return jobs.next_of(rows=rows, key="code", after=after, limit=limit)
 
 
-def transfers_come_back(*, now: datetime, limit: int = 200) -> list[tuple[str, str]]:
-    """Payouts (code) whose transfer (`tr_…`) the provider has failed after all, within COMES_BACK_WITHIN: the money is ours
-    again."""
+def transfers_come_back(*, now: datetime, ever: bool = False, limit: int = 200) -> list[tuple[str, str]]:
+    """Payouts (code) whose transfer (`tr_…`) the provider has failed after all: the money is ours again. Of those that were
+    sent within COMES_BACK_WITHIN, or `ever`, since the provider may take longer and a desk may be down; then of hosts alone to
+    whom something is payable (2200), which what came back is."""
     failed = BalanceTransaction.objects.filter(
         source_id=OuterRef("transfer_id"),
         reporting_category="transfer_reversal",
         type__in=["transfer_failure", "transfer_cancel"],
     )
-    rows = Payout.objects.filter(
-        Exists(failed), status__in=["transferred", "paid"], transferred_at__gt=now - COMES_BACK_WITHIN
-    )
+    payable = Balance.objects.filter(account__code="2200", balance__lt=0).values("account__key")
+    near = Q(host__code__in=payable) if ever else Q(transferred_at__gt=now - COMES_BACK_WITHIN)
+    rows = Payout.objects.filter(near, Exists(failed), status__in=["transferred", "paid"])
     return [(code, transfer or "") for code, transfer in rows.order_by("id").values_list("code", "transfer_id")[:limit]]
 
 
@@ -298,7 +299,7 @@ def charges_left(*, booking: Booking) -> list[tuple[str, Money]]:
     sums = {
         charge: int(sent) - int(back)
         for charge, sent, back in taken.values_list("source_charge")
-        .annotate(sent=Sum("transfer_amount"), back=Sum("reversed_amount"))
+        .annotate(went=Sum("transfer_amount"), came_back=Sum("reversed_amount"))
         .order_by()
     }
     return [
