@@ -20,8 +20,13 @@ BOOKING: Final = StateTable(
         "no_show",
     ),
     steps={
-        # A stay that stands is paid by the guest when its saved card could not be charged.
-        "pay": {"awaiting_payment": "awaiting_payment", "confirmed": "confirmed", "checked_in": "checked_in"},
+        # A stay that stands, or has been slept, is paid by the guest when its saved card could not be charged.
+        "pay": {
+            "awaiting_payment": "awaiting_payment",
+            "confirmed": "confirmed",
+            "checked_in": "checked_in",
+            "completed": "completed",
+        },
         "request": {"awaiting_payment": "requested"},
         "confirm": {"awaiting_payment": "confirmed"},
         "accept": {"requested": "confirmed"},

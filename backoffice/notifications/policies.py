@@ -132,6 +132,19 @@ TOPICS: Final[Mapping[str, Mapping[str, Words]]] = {
             "over: it is not charged any more, and the host receives what was paid.",
             _BOOKING,
         ),
+        "stay_unpaid": Words(
+            "{amount} for booking {booking} was not paid",
+            "{amount} for booking {booking} of {listing}, {check_in} to {check_out}, was not paid by {pay_by}. The stay is over: "
+            "the card is not charged any more, and the host is not paid for it. What is paid all the same goes back.",
+            _BOOKING,
+        ),
+        "stay_unpaid_staff": Words(
+            "{booking} was stayed and never paid: {amount}",
+            "The saved card for booking {booking} of {listing}, {check_in} to {check_out}, was not charged by {pay_by}, and the "
+            "stay was over by then. It was given up: the guest is asked for nothing more, and nothing is owed to the host. "
+            "Look at the payment, and write to both if you agree on something else.",
+            "/console/payments/payment/{payment}/",
+        ),
         "damage_requested": Words(
             "{amount} is asked of you for damage at {listing}",
             "For your stay {booking} the host asks {amount}: {reason} Unless you answer us by {answer_by}, the card you "
@@ -156,8 +169,8 @@ TOPICS: Final[Mapping[str, Mapping[str, Words]]] = {
         ),
         "late_capture_refunded": Words(
             "We are returning your payment for booking {booking}",
-            "Your payment for {listing}, {check_in} to {check_out}, arrived after the booking had ended and the nights "
-            "were given away. We return {total} in full; banks take up to ten days.",
+            "Your payment for {listing}, {check_in} to {check_out}, arrived too late: the booking had ended, and we did not "
+            "wait for it any more. We return {total} in full; banks take up to ten days.",
             _BOOKING,
         ),
         "refund_approved": Words(

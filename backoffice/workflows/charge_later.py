@@ -1,5 +1,6 @@
 """A stay further ahead than funds may be held: its saved card is charged when its day comes, again when that failed, and
-on the last date the unpaid booking is given up."""
+on the last date the unpaid booking is given up; of one that was stayed meanwhile the payment is, there being nothing left to
+end."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import Payment
 from backoffice.workflows.pay_booking import carry_out
-from backoffice.workflows.settle_payment import cancel_unpaid, settle
+from backoffice.workflows.settle_payment import cancel_unpaid, give_up_stayed, settle
 
 ACTOR: Final = system("time")
 
@@ -37,7 +38,7 @@ def charge(*, payment_code: str, actor: Actor, now: datetime) -> Payment | None:
         payment = payments.lock_payment(payment_id=known.id)
         due = payment.next_try_at is not None and payment.next_try_at <= now
         open_to_try = payment.status in {"requires_payment", "requires_action"}
-        if not due or not open_to_try or booking.status not in {"confirmed", "checked_in"}:
+        if not due or not open_to_try or booking.status not in payment_queries.RUNNING:
             return None
         try:
             attempt = payments.begin_attempt(booking=booking, payment_method="", off_session=True, actor=actor, now=now)
@@ -56,7 +57,8 @@ def charge_due(*, now: datetime) -> int:
 
 
 def give_up_unpaid(*, now: datetime) -> int:
-    """Cancel the bookings that were not paid by their last date; returns how many. No money has moved."""
+    """Cancel the bookings that were not paid by their last date, and give up the payments of those that are over; returns how
+    many. No money has moved."""
     return sum(
         jobs.each(
             jobs.turn(ask=partial(payment_queries.payments_unpaid, now=now), now=now),
@@ -73,6 +75,10 @@ def _give_up(payment_code: str, now: datetime) -> bool:
         late = payment.pay_by is not None and payment.pay_by <= now
         if not late or payment.status not in {"requires_payment", "requires_action"}:
             return False
+        if booking.status == "completed":
+            payment.booking = booking
+            give_up_stayed(booking=booking, payment=payment, actor=ACTOR, now=now)
+            return True
         if booking.status not in {"confirmed", "checked_in"}:
             return False
         cancel_unpaid(

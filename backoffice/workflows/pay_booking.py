@@ -12,6 +12,7 @@ from backoffice.bookings import operations as bookings
 from backoffice.core.actor import Actor
 from backoffice.core.errors import Indeterminate, NotFound, PaymentDeclined
 from backoffice.payments import operations as payments
+from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway import submit
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import Payment, PaymentAttempt
@@ -107,7 +108,7 @@ def return_url(booking_code: str) -> str:
 
 
 # Bookings in these wait for money: to be confirmed, or charged later as was promised.
-_PAYABLE: Final = frozenset({"awaiting_payment", "confirmed", "checked_in"})
+_PAYABLE: Final = frozenset({"awaiting_payment", *payment_queries.RUNNING})
 
 
 def _look_for(attempt: PaymentAttempt) -> SeenPayment | SeenSetup | None:

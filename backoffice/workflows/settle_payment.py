@@ -30,10 +30,11 @@ def settle(*, seen: SeenPayment, actor: Actor, now: datetime, attempt_id: int | 
         return None
     with transaction.atomic():
         booking, payment = _locked(known)
+        given_up = payment.status == "cancelled"
         news = payments.record_payment(payment=payment, seen=seen, attempt_id=attempt_id, actor=actor, now=now)
         if news == "captured":
             drawn = payments.follow_recorded_charge(payment=payment, charge_id=seen.charge_id, actor=actor, now=now)
-            _captured(booking, payment, actor, now)
+            _captured(booking, payment, actor, now, given_up=given_up)
             if drawn:
                 payouts.schedule(booking=booking, now=now)
         elif news == "authorised":
@@ -111,6 +112,14 @@ def cancel_unpaid(
         )
 
 
+def give_up_stayed(*, booking: Booking, payment: Payment, actor: Actor, now: datetime) -> None:
+    """Nothing was paid of a stay that is over, which the caller has locked with its payment: it is not asked for any more,
+    instalments neither, and nothing of it is to come for its host."""
+    payments.give_up_payment(payment=payment, actor=actor, now=now)
+    payments.cancel_instalments(booking=booking, actor=actor, now=now)
+    payouts.schedule(booking=booking, now=now)
+
+
 def _locked(known: Payment) -> tuple[Booking, Payment]:
     booking = bookings.lock(code=known.booking.code)  # the hold may expire at this very moment
     payment = payments.lock_payment(payment_id=known.id)
@@ -118,14 +127,14 @@ def _locked(known: Payment) -> tuple[Booking, Payment]:
     return booking, payment
 
 
-def _captured(booking: Booking, payment: Payment, actor: Actor, now: datetime) -> None:
+def _captured(booking: Booking, payment: Payment, actor: Actor, now: datetime, *, given_up: bool) -> None:
     _tell_guest("payment_received", booking, {"total": Money(payment.amount, payment.currency).format()}, now)
     if booking.status == "awaiting_payment":
         # The hold is still active: its expiry is a job's act, and that job needs the lock we hold.
         bookings.confirm(booking=booking, actor=actor, now=now)
     elif booking.status == "requested":
         bookings.accept(booking=booking, actor=actor, now=now)
-    elif booking.status in {"confirmed", "checked_in", "completed"} and payment.charge_at is not None:
+    elif booking.status in payment_queries.RUNNING and payment.charge_at is not None and not given_up:
         return  # charged later, as it was promised when the booking was confirmed
     elif booking.status != "expired" or not bookings.confirm_late(booking=booking, actor=actor, now=now):
         _give_back(booking, payment, actor, now)
@@ -159,6 +168,8 @@ def _answer_by(booking: Booking, payment: Payment, now: datetime) -> datetime:
 
 
 def _let_go(booking: Booking, payment: Payment, actor: Actor, now: datetime) -> None:
+    if booking.status == "completed":
+        give_up_stayed(booking=booking, payment=payment, actor=actor, now=now)
     if booking.status in {"confirmed", "checked_in"}:
         # The saved card can be charged no more: without a word the stay would stand for ever, unpaid.
         cancel_unpaid(
@@ -190,7 +201,8 @@ def _tell_guest(topic: str, booking: Booking, facts: Mapping[str, str], now: dat
 
 def _give_back(booking: Booking, payment: Payment, actor: Actor, now: datetime) -> None:
     """The nights are gone or the booking was given up: the money goes back in full (DOMAIN.md, "A late payment")."""
-    reason = f"paid after the booking was {booking.status}"
+    stayed = booking.status in payment_queries.RUNNING
+    reason = "paid after it had been given up" if stayed else f"paid after the booking was {booking.status}"
     refund = payments.give_back_late(payment=payment, charge=None, reason=reason, actor=actor, now=now)
     if refund.status != "approved":
         return  # a card network has a say in it, and the guest was told

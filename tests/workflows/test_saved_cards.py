@@ -15,11 +15,20 @@ from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import OutboxMessage
 from backoffice.payments import queries as payments
 from backoffice.payments.gateway import submit
-from backoffice.payments.models import Payment, PaymentAttempt, Refund
+from backoffice.payments.models import ExtraCharge, Payment, PaymentAttempt, Refund
 from backoffice.payouts.models import Payout
 from backoffice.reconciliation.provider import reconcile
 from backoffice.workflows import apply_provider_event as events
-from backoffice.workflows import cancel_booking, charge_later, decide_request, import_balance_transactions, keep_time
+from backoffice.workflows import (
+    cancel_booking,
+    charge_later,
+    collect_charges,
+    decide_request,
+    import_balance_transactions,
+    keep_time,
+    mark_no_show,
+    refund_booking,
+)
 from backoffice.workflows.pay_booking import pay
 from tests import factories
 from tests.racing import race
@@ -440,3 +449,109 @@ def test_the_guest_cancels_while_the_card_is_being_charged(sandbox: RunningSandb
     refunded = sum(row.amount for row in payment.refunds.all())
     taken = booking.charge_total if payment.status == "captured" else 0
     assert (ended.status, taken - refunded) in {("cancelled", 0), ("confirmed", booking.charge_total)}
+
+
+# Still unpaid when the stay is over: the runs stood still for very long ------------------------------------------------
+
+
+def stayed_unpaid(sandbox: RunningSandbox, *, nights: int = 3, card: str = DECLINED_LATER) -> Booking:
+    """The card was tried for the first time a day before check-out, and the stay is over."""
+    booking = far(card=card, nights=nights)
+    until(sandbox, booking.check_out_at - timedelta(days=1))
+    charge_later.charge_due(now=now())
+    until(sandbox, booking.check_out_at)
+    keep_time.complete_stays(now=now())
+    booking = fresh(booking)
+    assert (booking.status, booking.payment.status) == ("completed", "requires_payment")
+    assert booking.payment.pay_by > now()
+    return booking
+
+
+def planned(booking: Booking) -> int:
+    return sum(row.held for row in Payout.objects.filter(booking=booking).exclude(status="void"))
+
+
+def test_what_is_unpaid_when_the_stay_is_over_is_tried_until_its_last_date_and_then_given_up(
+    sandbox: RunningSandbox,
+) -> None:
+    factories.staff("finance", now=now())
+    booking = stayed_unpaid(sandbox)
+    payment = booking.payment
+    assert planned(booking) == booking.host_price - booking.host_fee and may(booking) == ("pay",)
+    while payment.next_try_at is not None:
+        until(sandbox, payment.next_try_at)
+        assert collect_charges.run(now=now()) == 1
+        payment.refresh_from_db()
+    until(sandbox, payment.pay_by)
+    assert collect_charges.run(now=now()) == 1 and collect_charges.run(now=now()) == 0
+    payment.refresh_from_db()
+    assert (payment.status, payment.next_try_at) == ("cancelled", None) and told("charge_failed") == 4
+    assert "Not paid by" in payment.last_error and "not asked for any more" in payment.last_error
+    assert (fresh(booking).status, planned(booking), may(booking)) == ("completed", 0, ())
+    assert (told("stay_unpaid"), told("stay_unpaid_staff"), told("booking_unpaid")) == (2, 1, 0)
+    with pytest.raises(Conflict, match="not waiting for payment"):
+        pay(booking_code=booking.code, payment_method="pm_card_visa", actor=guest(booking), now=now())
+    assert all(not taken for _, taken in charges(sandbox))
+    explained(sandbox)
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_who_pays_after_the_stay_pays_it_and_who_pays_what_was_given_up_has_it_back(
+    sandbox: RunningSandbox, in_time: bool
+) -> None:
+    booking = stayed_unpaid(sandbox)
+    asked = pay(
+        booking_code=booking.code, payment_method="pm_card_threeDSecure2Required", actor=guest(booking), now=now()
+    )
+    assert asked.status == "requires_action"
+    if not in_time:
+        until(sandbox, booking.payment.pay_by)
+        assert charge_later.give_up_unpaid(now=now()) == 1
+    sandbox.complete_challenge(asked.provider_id)
+    hear()
+    assert fresh(booking).payment.status == "captured"
+    if in_time:
+        assert not Refund.objects.exists() and planned(booking) == booking.host_price - booking.host_fee
+    else:
+        back = Refund.objects.get()
+        assert (back.amount, back.reason) == (booking.charge_total, "paid after it had been given up")
+        assert back.by_rule and planned(booking) == 0 and told("late_capture_refunded") == 1
+        refund_booking.send(refund_code=back.code, actor=charge_later.ACTOR, now=now())
+    held = booking.host_price - booking.host_fee if in_time else 0
+    assert ledger.balance(account="2100", key=booking.code, currency="EUR") == -held
+    explained(sandbox)
+
+
+def test_a_card_that_was_never_tried_before_the_stay_was_over_is_charged(sandbox: RunningSandbox) -> None:
+    booking = far()
+    until(sandbox, booking.check_out_at)
+    keep_time.complete_stays(now=now())
+    assert collect_charges.run(now=now()) == 1
+    assert fresh(booking).payment.status == "captured" and fresh(booking).status == "completed"
+    explained(sandbox)
+
+
+def test_one_that_the_provider_closed_after_the_stay_is_given_up_at_once(sandbox: RunningSandbox) -> None:
+    booking = stayed_unpaid(sandbox)
+    sandbox.client().v1.payment_intents.cancel(booking.payment.provider_id or "")
+    hear()
+    assert (fresh(booking).status, fresh(booking).payment.status, planned(booking)) == ("completed", "cancelled", 0)
+    assert "not asked for any more" in fresh(booking).payment.last_error and told("stay_unpaid") == 2
+    assert collect_charges.run(now=now() + timedelta(days=9)) == 0
+
+
+def test_a_long_stay_that_was_never_paid_is_given_up_with_its_instalments(sandbox: RunningSandbox) -> None:
+    booking = stayed_unpaid(sandbox, nights=35)
+    assert ExtraCharge.objects.filter(booking=booking, status="scheduled").exists()
+    until(sandbox, booking.payment.pay_by)
+    collect_charges.run(now=now())
+    assert set(ExtraCharge.objects.values_list("status", flat=True)) == {"cancelled"}
+    assert planned(booking) == 0 and payments.parts_to_come(booking=booking).held.amount == 0
+
+
+def test_nothing_is_to_come_for_the_host_of_a_stay_that_nobody_came_to_nor_paid(sandbox: RunningSandbox) -> None:
+    booking = stayed_unpaid(sandbox)
+    lead = factories.acting(factories.staff("team_lead", now=now()), now=now())
+    mark_no_show.mark(booking_code=booking.code, reason="Nobody came", actor=lead, now=now())
+    assert planned(booking) == 0
+    assert collect_charges.run(now=now() + timedelta(days=9)) == 0

@@ -31,6 +31,7 @@ from backoffice.payments.models import (
 from backoffice.payments.policies import charges
 from backoffice.payments.policies.seen import SeenPayment, SeenSetup
 from backoffice.payments.states import ATTEMPT, PAYMENT
+from backoffice.people import queries as people
 from backoffice.rulebook import queries as rulebook
 
 
@@ -139,6 +140,38 @@ def let_go(*, booking: Booking, now: datetime) -> None:
         payment.save(update_fields=["next_try_at"])
     if payment.status not in {"captured", "cancelled"} and payment.provider_id is not None:
         notifications.enqueue(task="workflows.release_authorisation", kwargs={"payment_code": payment.code}, now=now)
+
+
+def give_up_payment(*, payment: Payment, actor: Actor, now: datetime) -> None:
+    """The saved card of a payment that the caller has locked with its booking was not charged by the last date, or can be
+    charged no more, and the stay is over: there is nothing left to end for it. It is not asked for any more, its page says
+    why, and guest, host and finance are told. Paid all the same, it goes back."""
+    booking = payment.booking
+    by = f"{payment.pay_by or now:%Y-%m-%d %H:%M} UTC"
+    payment.last_error = f"Not paid by {by}. The stay was over by then, and it is not asked for any more."
+    payment.next_try_at, payment.next_action_url = None, ""
+    fields = ["last_error", "next_try_at", "next_action_url"]
+    _settle_open_attempts(payment, "decline", "given up", now)
+    if payment.status == "cancelled":  # closed at the provider
+        payment.save(update_fields=fields)
+    else:
+        _move_payment(payment, "cancel", actor=actor.because("not paid in time"), now=now, fields=fields)
+    told = [(booking.guest, "stay_unpaid"), (booking.host, "stay_unpaid")]
+    finance = people.staff().filter(roles__role="finance", status="active").order_by("id")
+    for person, topic in [*told, *((person, "stay_unpaid_staff") for person in finance)]:
+        notifications.tell(
+            topic=topic,
+            recipient_id=person.pk,
+            address=person.email,
+            context={
+                **bookings.facts_to_tell(booking),
+                "name": person.first_name,
+                "amount": Money(payment.amount, payment.currency).format(),
+                "pay_by": by,
+                "payment": payment.code,
+            },
+            now=now,
+        )
 
 
 def record_payment(
@@ -266,7 +299,8 @@ def _check_waits(booking: Booking, payment: Payment | None, now: datetime) -> No
     if booking.status == "awaiting_payment" and not (booking.hold.expires_at and booking.hold.expires_at <= now):
         bookings.check_answerable(listing=booking.listing, check_in_at=booking.check_in_at, now=now)
         return
-    if booking.status in {"confirmed", "checked_in"} and payment is not None and payment.status != "captured":
+    unpaid = payment is not None and payment.status not in {"captured", "cancelled"}
+    if payment is not None and unpaid and booking.status in queries.RUNNING:
         if payment.charge_at is not None and payment.charge_at > now:
             raise Conflict(f"Booking {booking.code} is charged to the saved card on {payment.charge_at:%Y-%m-%d}.")
         return
@@ -439,7 +473,11 @@ def _plan_next_try(payment: Payment, error_code: str, now: datetime) -> None:
             "amount": Money(payment.amount, payment.currency).format(),
             "reason": payment.last_error,
             "pay_by": follows.pay_by.strftime("%Y-%m-%d %H:%M UTC"),
-            "otherwise": "the booking is cancelled and the nights are given to others",
+            "otherwise": (
+                "your host is not paid for the stay"
+                if booking.status == "completed"
+                else "the booking is cancelled and the nights are given to others"
+            ),
         },
         now=now,
     )

@@ -38,6 +38,7 @@ from backoffice.payments.queries.chargebacks import (
 )
 from backoffice.payments.queries.charges import (
     ENDED,
+    RUNNING,
     authorisations_lapsing,
     authorisations_to_release,
     available_actions,
@@ -132,6 +133,7 @@ from backoffice.payments.queries.waits import (
 
 __all__ = [
     "ENDED",
+    "RUNNING",
     "ChargebackFigures",
     "MoneyTable",
     "Movements",

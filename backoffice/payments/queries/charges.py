@@ -102,22 +102,19 @@ def authorisations_lapsing(*, now: datetime, after: str | None = None, limit: in
 
 
 def payments_to_charge(*, now: datetime, after: str | None = None, limit: int = 200) -> list[str]:
-    """Codes of payments whose saved card is due to be charged; a page of the guest's bank that nobody answered is no
-    payment."""
+    """Codes of payments whose saved card is due to be charged, also of stays that were over before it; a page of the guest's
+    bank that nobody answered is no payment."""
     rows = Payment.objects.filter(
-        next_try_at__lte=now,
-        status__in=["requires_payment", "requires_action"],
-        booking__status__in=["confirmed", "checked_in"],
+        next_try_at__lte=now, status__in=["requires_payment", "requires_action"], booking__status__in=RUNNING
     )
     return jobs.next_of(rows=rows.order_by("next_try_at", "id"), key="code", after=after, limit=limit)
 
 
 def payments_unpaid(*, now: datetime, after: str | None = None, limit: int = 200) -> list[str]:
-    """Codes of payments of a saved card whose last date has passed; a try that is under way is waited for."""
+    """Codes of payments of a saved card whose last date has passed, also of stays that were over before it; a try that is
+    under way is waited for."""
     rows = Payment.objects.filter(
-        pay_by__lte=now,
-        status__in=["requires_payment", "requires_action"],
-        booking__status__in=["confirmed", "checked_in"],
+        pay_by__lte=now, status__in=["requires_payment", "requires_action"], booking__status__in=RUNNING
     )
     return jobs.next_of(rows=rows.order_by("pay_by", "id"), key="code", after=after, limit=limit)
 

@@ -56,8 +56,8 @@ def _expected(booking: Booking) -> money.Parts:
     payment = payments.payment_of(booking=booking)
     if payment is not None and payment.status == "captured":
         return payments.held_parts(booking=booking) + payments.parts_to_come(booking=booking)
-    if booking.status == "cancelled":
-        return money.Parts.none(booking.currency)
+    if booking.status in payments.ENDED or (payment is not None and payment.status == "cancelled"):
+        return money.Parts.none(booking.currency)  # nobody is asked for it any more
     return money.Parts.of(
         currency=booking.currency,
         amounts={
