@@ -10,6 +10,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from backoffice.console import dashboard
 from backoffice.ledger import queries as ledger
 from backoffice.payments.models import WebhookEvent
 from backoffice.reconciliation import operations, queries
@@ -158,3 +159,13 @@ def test_what_adds_up_is_shown_and_a_person_says_whether_it_is_one(answer: str) 
     operations.match_lines(actor=factories.SYSTEM, now=now)
     found.refresh_from_db()
     assert "part one" not in page(finance, found)
+
+
+def test_the_four_questions_of_quality_are_answered_beside_their_goals(lost: Break) -> None:
+    dashboard.forget()
+    score = queries.score(now=timezone.now())
+    assert score.below_goal == ("clearing",) and score.findings == 1
+    shown = signed_in("auditor", "Ada").get(reverse("admin:reconciliation_run_changelist")).content.decode()
+    for name, goal in queries.GOALS.items():
+        assert name.capitalize() in shown and f"{queries.percent(goal)} is the goal" in shown
+    assert queries.percent(score.clearing) in shown and "1, 50.00 EUR at risk" in shown and "1 day old or more" in shown

@@ -16,7 +16,7 @@ from import_export.fields import Field
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from backoffice.console import cells, exports, filters, story, trail
+from backoffice.console import cells, dashboard, exports, filters, story, trail
 from backoffice.console.admin.jobs import took
 from backoffice.console.admin.ledger import subject
 from backoffice.console.admin.statements import line_words
@@ -24,7 +24,7 @@ from backoffice.console.base import StaffAdmin
 from backoffice.console.dialogs import Checked, Dialog, DialogForm, ReasonForm, answer, offer, said
 from backoffice.console.door import Desk
 from backoffice.console.lists import Search
-from backoffice.console.page import Column, Fact, Figure, Figures, Page, Panel, Row, Table, Text
+from backoffice.console.page import Column, Fact, Facts, Figure, Figures, Page, Panel, Row, Table, Text
 from backoffice.core.errors import Conflict, StaydeskError
 from backoffice.core.money import Money
 from backoffice.ledger.models import Journal
@@ -654,6 +654,18 @@ def span(length: timedelta) -> str:
     return "under a minute"
 
 
+_QUALITY: dict[str, str] = {
+    "clearing": "of the money that went through clearing accounts, what is not overdue there",
+    "timeliness": "of the provider’s movements, those in the ledger in time",
+    "completeness": "of the movements that either side knows, those that both do",
+    "explainability": "of the money that moved, what no unexplained difference is as large as",
+}
+
+
+def _goal(name: str) -> str:
+    return queries.percent(queries.GOALS[name])
+
+
 @admin.register(Run)
 class RunAdmin(StaffAdmin):
     verb = "breaks.view"
@@ -667,6 +679,26 @@ class RunAdmin(StaffAdmin):
     list_filter = (("status", filters.Choices), ("started_at", filters.Days))
     lookups = ("scope",)
     list_select_related = ()
+
+    def above(self, desk: Desk) -> list[Panel]:
+        """The four questions to which the first page gives the lowest answer."""
+        score: queries.Score = dashboard.counted(desk.now)["quality"]
+        shares = [
+            Fact(
+                name.capitalize(),
+                cells.two(queries.percent(getattr(score, name)), f"{words}; {_goal(name)} is the goal"),
+            )
+            for name, words in _QUALITY.items()
+        ]
+        findings = f"{score.findings:,}, {Money(score.at_risk_eur, 'EUR')} at risk"
+        ages = f"half of them {span(score.median_age)} old or more, one in twenty {span(score.p95_age)}"
+        return [
+            Facts(
+                title="Quality of the books",
+                note="Of the last thirty days, as of the last runs.",
+                facts=[*shares, Fact("Open findings", cells.two(findings, ages) if score.findings else "none")],
+            )
+        ]
 
     @display(description="Run")
     def run(self, row: Run) -> SafeString:
