@@ -182,7 +182,8 @@ def movements_table(sources: Collection[str], *, title: str = "Balance transacti
         rows=[
             Row(
                 (
-                    cells.two(cells.link(each), cells.instant(each.created)),
+                    # Given as its text, the id may be broken: six columns stand beside the facts of a page.
+                    cells.two(cells.link(each, each.provider_id), cells.instant(each.created)),
                     cells.words(each.reporting_category),
                     cells.lead(each.source_id),
                     cells.money(each.amount, each.currency),

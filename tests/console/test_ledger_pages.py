@@ -44,6 +44,16 @@ def test_an_account_opens_where_the_page_before_it_ends(db: None, monkeypatch: p
     assert expected == 0 and not response.context["page"].warnings
 
 
+def test_a_statement_is_narrow_enough_for_its_balance_and_leads_to_what_each_line_is_about(db: None) -> None:
+    booking = paid()
+    account = Account.objects.get(code="1150", key=booking.payment.charge_id)
+    response = seated("auditor").get(cells.address_of(account))
+    table = response.context["page"].panels[0]
+    assert [column.label for column in table.columns] == ["When", "Journal", "About", "Debit", "Credit", "Balance"]
+    about = str(table.rows[1].cells[2])
+    assert f'href="{cells.address_of(booking)}"' in about and f"?q={booking.payment.charge_id}" in about
+
+
 def minor_of(row: Any) -> int:
     """A row's balance in minor units; these are all debits."""
     return minor(str(row.cells[-1]).partition('<span class="sd-side-word">')[0])

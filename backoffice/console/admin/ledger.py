@@ -247,7 +247,6 @@ def _statement(row: Any, desk: Desk) -> tuple[Table, bool]:
             Column("When"),
             Column("Journal"),
             Column("About"),
-            Column("Provider’s id"),
             Column("Debit", "money"),
             Column("Credit", "money"),
             Column("Balance", "money"),
@@ -261,16 +260,16 @@ def _statement(row: Any, desk: Desk) -> tuple[Table, bool]:
 
 
 def _edge(label: str, balance: SafeString) -> Row:
-    return Row(("", label, "", "", "", "", balance), strong=True)
+    return Row(("", label, "", "", "", balance), strong=True)
 
 
-def _told(journal: Journal) -> tuple[SafeString, SafeString, SafeString, SafeString]:
-    """A journal in the columns of a statement: when, what, about what, and under which id the provider knows it."""
+def _told(journal: Journal) -> tuple[SafeString, SafeString, SafeString]:
+    """A journal in the columns of a statement: when, what, and about what, with the id of the thing itself beneath. Few
+    columns: the balance stands in the last, and must be seen without moving the table."""
     return (
         cells.instant(journal.effective_at),
         cells.two(cells.link(journal, trail.kind_of(journal)), journal.memo),
-        subject(journal.subject),
-        cells.lead(journal.reference),
+        cells.two(subject(journal.subject), cells.lead(journal.reference)),
     )
 
 
