@@ -151,11 +151,15 @@ def test_a_bank_that_sends_it_back_after_it_was_paid(sandbox: RunningSandbox, ho
     assert (row.status, payout.status, payout.paid_at) == ("failed", "transferred", None)
     assert at_provider(host) == payout.transfer_amount and journals("connected_payout_returned") == 1
     assert Notification.objects.filter(topic="bank_payout_failed", recipient_id=host.id).count() == 1
+    why = queries.explain(code=payout.code, now=now()).waits
+    assert why is not None and payout.waits_for == why.sentence[:200]
+    assert "another bank account" in why.sentence and "has been closed" in why.sentence
 
     change_bank(sandbox, account_of(host), "000999999991")
     sandbox.advance(8 * DAY)
     poll(sandbox)
     payout.refresh_from_db()
+    assert payout.waits_for == "" and queries.explain(code=payout.code, now=now()).waits is None
     again = BankPayout.objects.exclude(id=row.id).get()
     assert (again.status, payout.status, payout.bank_payout_id) == ("paid", "paid", again.id)
     assert at_provider(host) == 0 and payouts_that_do_not_add_up() == []
@@ -173,6 +177,7 @@ def test_one_that_never_arrived_moves_nothing_of_ours(sandbox: RunningSandbox, h
     row = BankPayout.objects.get()
     payout.refresh_from_db()
     assert (row.status, payout.status) == ("failed", "transferred") and "bank account" in row.failure
+    assert "The bank sent it back" in payout.waits_for
     assert at_provider(host) == payout.transfer_amount and journals("connected_payout") == 0
     told = Notification.objects.get(topic="bank_payout_failed", recipient_id=host.id)
     assert Money(row.amount, "EUR").format() in told.title

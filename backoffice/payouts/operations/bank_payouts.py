@@ -22,9 +22,9 @@ from backoffice.payments import policies as posting
 from backoffice.payments.policies.seen_accounts import SeenBankPayout, SeenBankPayoutLine
 from backoffice.payouts import queries
 from backoffice.payouts.models import BankPayout, BankPayoutLine, HostAccount, Payout
-from backoffice.payouts.policies.bank_payouts import ACTIONS, KEPT, LEFT, Sweep, SweepFacts, sweep
+from backoffice.payouts.policies.bank_payouts import ACTIONS, KEPT, LEFT, Sweep, SweepFacts, sent_back, sweep
 from backoffice.payouts.queries.bank_payouts import CONNECTED_BALANCE, MOVED_AND_KEPT, UNSWEPT, facts_of, kept_codes
-from backoffice.payouts.states import BANK_PAYOUT, PAYOUT
+from backoffice.payouts.states import BANK_PAYOUT, PAYOUT, SENT
 
 # Every movement since the last sweep becomes a line of this one, in the very snapshot in which what is kept is read.
 _CARRY: Final = MOVED_AND_KEPT.format(
@@ -304,14 +304,15 @@ def _settle_payouts(row: BankPayout, lines: Sequence[SeenBankPayoutLine], actor:
     for payout in Payout.objects.select_for_update(of=("self",)).filter(mine).order_by("id"):
         before, linked = payout.status, payout.bank_payout_id == row.id
         moves = bool(step) and PAYOUT.allows(before, step)
-        if linked and not moves:
+        after = PAYOUT.after(before, step) if moves else before
+        waits = _waits_for(row, after, payout.waits_for)
+        if linked and not moves and waits == payout.waits_for:
             continue
-        payout.bank_payout = row
+        payout.bank_payout, payout.status, payout.waits_for = row, after, waits
         if moves:
-            payout.status = PAYOUT.after(before, step)
             payout.paid_at = now if step == "pay" else None
         payout.version += 1
-        payout.save(update_fields=["bank_payout", "status", "paid_at", "version"])
+        payout.save(update_fields=["bank_payout", "status", "paid_at", "waits_for", "version"])
         if moves:
             audit.record(
                 actor=actor,
@@ -322,6 +323,13 @@ def _settle_payouts(row: BankPayout, lines: Sequence[SeenBankPayoutLine], actor:
                 after={"status": payout.status, "bank_payout": row.code},
                 now=now,
             )
+
+
+def _waits_for(row: BankPayout, status: str, said: str) -> str:
+    """What a payout of this status, carried by this bank payout, waits for; `said` is what it was said to wait for."""
+    if status not in SENT:
+        return said
+    return sent_back(failure=row.failure).sentence[:200] if row.status == "failed" else ""
 
 
 def _move(row: BankPayout, action: str, actor: Actor, now: datetime, *, fields: list[str] | None = None) -> None:

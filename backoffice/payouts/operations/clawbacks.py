@@ -116,9 +116,9 @@ def record_clawback(*, clawback_code: str, provider_id: str, amount: Money, acto
         _move(clawback, "succeed", actor, now, fields=["provider_id", "settled_at"])
         payout.reversed_amount += clawback.amount
         if payout.reversed_amount == payout.transfer_amount and PAYOUT.allows(payout.status, "reverse"):
-            payout.status = PAYOUT.after(payout.status, "reverse")
+            payout.status, payout.waits_for = PAYOUT.after(payout.status, "reverse"), ""
         payout.version += 1
-        payout.save(update_fields=["reversed_amount", "status", "version"])
+        payout.save(update_fields=["reversed_amount", "status", "waits_for", "version"])
         _tell_host(clawback, payout, now)
     return clawback
 

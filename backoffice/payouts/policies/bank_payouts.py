@@ -8,6 +8,7 @@ from typing import Final
 
 from backoffice.core.money import Money
 from backoffice.payments.policies.seen_accounts import BankPayoutStatus
+from backoffice.payouts.policies.accounts import Waiting
 
 # Status of the provider -> action of the state table.
 ACTIONS: Final[Mapping[BankPayoutStatus, str]] = {
@@ -52,6 +53,15 @@ class Sweep:
 
     amount: Money
     stays: Mapping[str, Money]
+
+
+def sent_back(*, failure: str) -> Waiting:
+    """Why what was sent to a host is not theirs yet though the provider has it: their bank did not keep it. What the host can
+    do comes first; `failure` is what the bank said, in the provider's words."""
+    said = f" The bank said: {failure}" if failure else ""
+    return Waiting(
+        sentence=f"The bank sent it back. Give the payment provider another bank account, and it is paid out again.{said}"
+    )
 
 
 def earned(*, facts: SweepFacts) -> Money:
