@@ -3,6 +3,7 @@ knows HTTP or exit codes."""
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 
@@ -14,7 +15,12 @@ class StaydeskError(Exception):
 
     def __init__(self, sentence: str = "", /, **facts: Any) -> None:
         self.facts = facts
-        super().__init__(sentence or self.sentence.format_map(_Facts(facts)))
+        super().__init__(sentence or self.sentence.format_map(_Facts({**facts, **self.in_words(facts)})))
+
+    @staticmethod
+    def in_words(facts: dict[str, Any]) -> dict[str, Any]:
+        """Facts that are said otherwise than programs are given them."""
+        return {}
 
 
 class _Facts(dict[str, Any]):
@@ -49,12 +55,18 @@ class NotAllowed(StaydeskError):
     code = "not_allowed"
     sentence = "You may not {verb}."
 
+    @staticmethod
+    def in_words(facts: dict[str, Any]) -> dict[str, Any]:
+        """A verb of the table of grants as it is spoken: "payouts.claw_back" is to claw back payouts."""
+        found = re.fullmatch(r"([a-z_]+)\.([a-z_]+)", str(facts.get("verb", "")))
+        return {"verb": f"{found[2]} {found[1]}".replace("_", " ")} if found else {}
+
 
 class OverLimit(NotAllowed):
     """The actor has the grant, but not for this amount."""
 
     code = "over_limit"
-    sentence = "{amount} is over your limit of {limit} for {verb}; a second person must approve it."
+    sentence = "{amount} is over your limit of {limit} to {verb}; a second person must approve it."
 
 
 class Suspended(NotAllowed):

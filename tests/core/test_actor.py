@@ -35,7 +35,7 @@ def test_limits_are_per_act_and_per_day_and_per_currency(amount: Money, used: in
 
 
 def test_what_is_over_a_limit_says_which() -> None:
-    with pytest.raises(OverLimit, match=r"100\.01 EUR is over your limit of 100\.00 EUR per act for pay"):
+    with pytest.raises(OverLimit, match=r"100\.01 EUR is over your limit of 100\.00 EUR per act to pay"):
         MARA.must("pay", amount=Money(10_001, "EUR"))
     with pytest.raises(OverLimit, match=r"500\.00 EUR per day"):
         MARA.must("pay", amount=Money(10_000, "EUR"), used_today=45_000)

@@ -9,6 +9,8 @@ from backoffice.core.errors import (
     Conflict,
     Invalid,
     NightsTaken,
+    NotAllowed,
+    OverLimit,
     PaymentDeclined,
     ProviderError,
     RefundTooLarge,
@@ -36,6 +38,14 @@ def test_facts_fill_the_sentence_and_are_kept_for_machines() -> None:
     assert str(taken) == "Some of the nights 2027-01-01 to 2027-01-03 are no longer free."
     assert isinstance(taken, Conflict) and taken.facts["check_in"] == "2027-01-01"
     assert "At most 5.00 EUR" in str(RefundTooLarge(maximum="5.00 EUR", amount="6.00 EUR"))
+
+
+def test_a_verb_of_the_table_of_grants_is_spoken_and_kept_as_it_is_for_machines() -> None:
+    refused = NotAllowed(verb="payouts.claw_back")
+    assert str(refused) == "You may not claw back payouts." and refused.facts == {"verb": "payouts.claw_back"}
+    assert str(NotAllowed(verb="lift a hold of 1.50 EUR")) == "You may not lift a hold of 1.50 EUR."
+    over = OverLimit(verb="refunds.request", amount="6.00 EUR", limit="5.00 EUR per act")
+    assert "6.00 EUR is over your limit of 5.00 EUR per act to request refunds;" in str(over)
 
 
 def test_braces_in_a_fact_are_text() -> None:
