@@ -19,7 +19,7 @@ from backoffice.ledger.policies import Line
 from backoffice.notifications.models import Notification
 from backoffice.payments import operations as payments
 from backoffice.payments import queries
-from backoffice.payments.models import Payment, Refund
+from backoffice.payments.models import Refund
 from backoffice.people.models import User
 from backoffice.reporting.queries import health
 from backoffice.workflows import apply_provider_event as events
@@ -27,7 +27,7 @@ from backoffice.workflows import import_balance_transactions, keep_time, refund_
 from tests import factories
 from tests.racing import race
 from tests.stripe_sandbox.server import RunningSandbox
-from tests.workflows.steps import ROOMS, now, paid
+from tests.workflows.steps import ROOMS, asked_back, now, paid
 
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 WORKER = system("worker")
@@ -52,20 +52,7 @@ def returned(sandbox: RunningSandbox, farid: User) -> Refund:
 
 def came_back(sandbox: RunningSandbox, booking: Booking, by: User, *amounts: int) -> list[Refund]:
     """Refunds of a stay that its guest's bank sends back."""
-    refunds = [
-        refund_booking.request(
-            booking_code=booking.code,
-            amount=Money(amount, "EUR"),
-            cause="service_issue",
-            bearer="host",
-            reason="No hot water",
-            idempotency_key=f"refund-{booking.code}-{number}",
-            version=Payment.objects.get(booking=booking).version,
-            actor=factories.acting(by),
-            now=now(),
-        )
-        for number, amount in enumerate(amounts)
-    ]
+    refunds = [asked_back(booking, amount, by=by) for amount in amounts]
     for refund in refunds:
         refund_booking.send(refund_code=refund.code, actor=WORKER, now=now())
     events.poll(now=now())

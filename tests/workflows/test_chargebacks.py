@@ -61,7 +61,7 @@ from tests.racing import race
 from tests.stripe_sandbox.contract import JudgedClient
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.hosts import onboarded
-from tests.workflows.steps import ROOMS, now, paid
+from tests.workflows.steps import ROOMS, asked_back, now, paid
 from tests.workflows.test_release_payouts import stay, until_due
 
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=[*ROOMS, "backoffice.payouts"])
@@ -490,18 +490,7 @@ def test_partly_released_each_part_is_taken_where_it_is(sandbox: RunningSandbox)
 
 def test_a_part_of_a_charge_takes_its_share_and_what_was_refunded_is_not_taken_again(sandbox: RunningSandbox) -> None:
     booking = paid()
-    payment = Payment.objects.get()
-    asked = refund_booking.request(
-        booking_code=booking.code,
-        amount=Money(booking.charge_total // 2, "EUR"),
-        cause="service_issue",
-        bearer="host",
-        reason="No heating",
-        idempotency_key="half",
-        version=payment.version,
-        actor=finance(),
-        now=now(),
-    )
+    asked = asked_back(booking, booking.charge_total // 2)
     refund_booking.send(refund_code=asked.code, actor=ACTOR, now=now())
     left = booking.charge_total - asked.amount
     row = answered(sandbox, told(sandbox, booking), "losing_evidence")
@@ -672,45 +661,31 @@ def test_a_charge_that_the_provider_converts_leaves_no_position(sandbox: Running
 # Refunds and payouts wait --------------------------------------------------------------------------------------------
 
 
-def ask_refund(booking: Booking, amount: int = 1_000, key: str = "k") -> Refund:
-    return refund_booking.request(
-        booking_code=booking.code,
-        amount=Money(amount, "EUR"),
-        cause="service_issue",
-        bearer="host",
-        reason="No hot water",
-        idempotency_key=key,
-        version=Payment.objects.get(booking=booking).version,
-        actor=finance(),
-        now=now(),
-    )
-
-
 def test_nothing_is_refunded_while_a_chargeback_is_open_and_it_says_until_when(sandbox: RunningSandbox) -> None:
     booking = paid()
     row = told(sandbox, booking)
     with pytest.raises(Conflict, match=f"{row.code}.*we answer it by .* UTC.*Nothing can be refunded") as refused:
-        ask_refund(booking)
+        asked_back(booking, 1_000)
     assert refused.value.facts["chargeback"] == row.code
     assert not Refund.objects.exists()
     until = payment_queries.why_payout_waits(payment_id=booking.payment.pk)
     assert until is not None and until[1] == row.due_by
     answered(sandbox, row, "winning_evidence")
     assert payment_queries.why_payout_waits(payment_id=booking.payment.pk) is None
-    assert ask_refund(booking).status == "approved"
+    assert asked_back(booking, 1_000).status == "approved"
 
 
 def test_a_lost_charge_is_never_refunded_on_top(sandbox: RunningSandbox) -> None:
     booking = paid()
     answered(sandbox, told(sandbox, booking), "losing_evidence")
     with pytest.raises(Conflict, match="has this money already"):
-        ask_refund(booking)
+        asked_back(booking, 1_000)
 
 
 def test_an_inquiry_can_be_ended_by_a_refund(sandbox: RunningSandbox) -> None:
     booking = paid()
     row = told(sandbox, booking, kind="inquiry")
-    refund = ask_refund(booking, amount=booking.charge_total)
+    refund = asked_back(booking, booking.charge_total)
     refund_booking.send(refund_code=refund.code, actor=ACTOR, now=now())
     hear(sandbox)
     assert again(row).status == "warning_closed"
@@ -722,21 +697,8 @@ def test_a_refund_that_was_not_sent_yet_is_taken_back_and_the_guest_told(
     sandbox: RunningSandbox, approved: bool
 ) -> None:
     booking = paid()
-    if approved:
-        refund = ask_refund(booking)
-    else:
-        junior = factories.acting(factories.staff("support_l1", now=now()), now=now())
-        refund = refund_booking.request(
-            booking_code=booking.code,
-            amount=Money(15_000, "EUR"),
-            cause="service_issue",
-            bearer="host",
-            reason="No hot water",
-            idempotency_key="waits",
-            version=Payment.objects.get(booking=booking).version,
-            actor=junior,
-            now=now(),
-        )
+    by = factories.staff("finance" if approved else "support_l1", now=now())
+    refund = asked_back(booking, 15_000, by=by)
     assert refund.status == ("approved" if approved else "requested")
     row = told(sandbox, booking)
     refund.refresh_from_db()

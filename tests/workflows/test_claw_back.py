@@ -22,7 +22,6 @@ from backoffice.jobs import operations as jobs
 from backoffice.jobs import queries as job_queries
 from backoffice.ledger import queries as ledger
 from backoffice.notifications.models import Notification, OutboxMessage
-from backoffice.payments.models import Payment
 from backoffice.payouts import queries
 from backoffice.payouts.models import Clawback, Payout
 from backoffice.people.models import User
@@ -35,7 +34,7 @@ from tests.factories import SYSTEM
 from tests.racing import race
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.hosts import onboarded, owes, sent
-from tests.workflows.steps import ROOMS, now, paid
+from tests.workflows.steps import ROOMS, asked_back, now, paid
 
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 
@@ -304,18 +303,7 @@ def test_refunded_after_the_host_was_paid_the_books_explain_every_step(sandbox: 
     sandbox.set_clock(due.timestamp() + 60)
     import_balance_transactions.run(now=now())
     assert release_payouts.run(now=now(), actor=SYSTEM) == {"transferred": 1}
-    refund = refund_booking.request(
-        booking_code=booking.code,
-        amount=eur(10_000),
-        cause="service_issue",
-        bearer="host",
-        reason="No hot water",
-        idempotency_key="r1",
-        version=Payment.objects.get(booking=booking).version,
-        actor=factories.acting(factories.staff("finance", now=now())),
-        now=now(),
-    )
-    refund_booking.send(refund_code=refund.code, actor=SYSTEM, now=now())
+    refund_booking.send(refund_code=asked_back(booking, 10_000).code, actor=SYSTEM, now=now())
     payout = Payout.objects.get(booking=booking)
     debt = balance("1310", host.code)
     assert 0 < debt <= 10_000

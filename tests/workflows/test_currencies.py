@@ -15,14 +15,14 @@ from backoffice.core.actor import system
 from backoffice.core.errors import Invalid
 from backoffice.core.money import Money, minor_digits
 from backoffice.ledger import queries as ledger
-from backoffice.payments.models import BalanceTransaction, Payment
+from backoffice.payments.models import BalanceTransaction
 from backoffice.reconciliation.provider import reconcile
 from backoffice.rulebook import queries as rulebook
 from backoffice.workflows import import_balance_transactions, refund_booking
 from backoffice.workflows.pay_booking import pay
 from tests import factories
 from tests.stripe_sandbox.server import RunningSandbox
-from tests.workflows.steps import now
+from tests.workflows.steps import asked_back, now
 
 pytestmark = pytest.mark.django_db(transaction=True)
 FINANCE = system("finance")
@@ -44,19 +44,7 @@ def paid(home_in: str, nightly: int, charged_in: str | None = None, **options: A
 
 
 def give_back(booking: Booking, amount: int) -> None:
-    finance = factories.acting(factories.staff("finance", now=now()), now=now())
-    asked = refund_booking.request(
-        booking_code=booking.code,
-        amount=Money(amount, booking.charge_currency),
-        cause="service_issue",
-        bearer="host",
-        reason="No hot water",
-        idempotency_key=f"k-{booking.code}",
-        version=Payment.objects.get(booking=booking).version,
-        actor=finance,
-        now=now(),
-    )
-    refund_booking.send(refund_code=asked.code, actor=FINANCE, now=now())
+    refund_booking.send(refund_code=asked_back(booking, amount).code, actor=FINANCE, now=now())
 
 
 def explained(sandbox: RunningSandbox) -> None:

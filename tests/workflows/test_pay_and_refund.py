@@ -50,19 +50,8 @@ def paid(sandbox, **options):
 
 
 def refund(booking, amount: int, *, key="k1", staff=None, version=None, bearer="host"):
-    at = now()
-    staff = staff or factories.staff("finance", now=at)
-    return refund_booking.request(
-        booking_code=booking.code,
-        amount=Money(amount, booking.charge_currency),
-        cause="service_issue",
-        bearer=bearer,
-        reason="No hot water",
-        idempotency_key=key,
-        version=version if version is not None else booking.payment.version,
-        actor=factories.acting(staff, now=at),
-        now=at,
-    )
+    version = version if version is not None else booking.payment.version  # as this page shows it
+    return steps.asked_back(booking, amount, by=staff, idempotency_key=key, version=version, bearer=bearer)
 
 
 def test_a_paid_booking_is_confirmed_posted_and_reconciles(sandbox: RunningSandbox) -> None:

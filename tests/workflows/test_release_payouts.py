@@ -36,7 +36,7 @@ from tests import factories
 from tests.racing import race
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.hosts import onboarded, owes
-from tests.workflows.steps import ROOMS, now, paid
+from tests.workflows.steps import ROOMS, asked_back, now, paid
 
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
 DESK = system("payouts")
@@ -106,19 +106,8 @@ def test_a_host_is_paid_a_day_after_check_in_and_both_sides_agree(sandbox: Runni
     assert released() == {} and len(transfers(sandbox)) == 1
 
 
-def approved(booking: Booking, amount: int, *, currency: str = "EUR", bearer: str = "host", key: str = "r1") -> Refund:
-    booking = Booking.objects.get(id=booking.id)
-    made = refund_booking.request(
-        booking_code=booking.code,
-        amount=Money(amount, currency),
-        cause="service_issue",
-        bearer=bearer,
-        reason="No hot water",
-        idempotency_key=f"{booking.code}-{key}",
-        version=Payment.objects.get(booking=booking).version,
-        actor=factories.acting(factories.staff("finance", now=now())),
-        now=now(),
-    )
+def approved(booking: Booking, amount: int, *, bearer: str = "host", key: str = "r1") -> Refund:
+    made = asked_back(booking, amount, bearer=bearer, idempotency_key=f"{booking.code}-{key}")
     return Refund.objects.get(id=made.id)
 
 
@@ -409,7 +398,7 @@ def test_a_home_in_another_currency_than_the_settlement_is_converted_on_the_day(
     )  # fmt: skip
     assert shown.guest == shown.host + shown.platform + shown.tax == Money(3_000, "JPY")
     assert shown.released is not None and shown.released.host.currency == "EUR"
-    given = refund(booking, 3_000, currency="JPY")
+    given = refund(booking, 3_000)
     assert (
         shown.released.host == Money(balance("1310", booking.host.code, "EUR"), "EUR") and given.status == "succeeded"
     )

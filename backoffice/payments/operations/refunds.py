@@ -22,10 +22,8 @@ from backoffice.core.errors import (
     Invalid,
     KeyReused,
     NotAllowed,
-    NotFound,
     RefundTooLarge,
     Refused,
-    StaleVersion,
 )
 from backoffice.core.money import Money
 from backoffice.ledger import operations as ledger
@@ -38,7 +36,8 @@ from backoffice.payments.models import (
     Refund,
 )
 from backoffice.payments.operations.approvers import check_approver
-from backoffice.payments.operations.attempts import lock_payment, touch
+from backoffice.payments.operations.attempts import touch
+from backoffice.payments.operations.one_refund import lock_refund, move_refund, tell_guest
 from backoffice.payments.operations.repayments import post_repayment
 from backoffice.payments.policies.seen import SeenRefund
 from backoffice.payments.states import BEARERS, REFUND, REFUND_CAUSES, REFUND_COUNTS
@@ -129,7 +128,7 @@ def open_refund(
     if approved and not waits_for:
         _approve(refund, payment, actor, now)
     if waits_for:
-        _tell_guest(refund, "refund_waits", now)
+        tell_guest(refund=refund, topic="refund_waits", now=now)
     touch(payment=payment)  # what a page shows of this money is no longer the present, whoever took of it
     return refund
 
@@ -141,7 +140,8 @@ def approve_refund(*, refund_code: str, version: int, actor: Actor, now: datetim
     The refund is sent to the provider after the commit."""
     actor.must("refunds.approve")
     with transaction.atomic():
-        refund, payment = _lock_refund(refund_code, version)  # two approvers at once: the second finds it approved
+        # Two approvers at once: the second finds it approved.
+        refund, payment = lock_refund(refund_code=refund_code, version=version)
         check_second_person(refund=refund, actor=actor)
         for each in _together(refund):
             _approve(each, payment, actor, now)
@@ -154,10 +154,10 @@ def reject_refund(*, refund_code: str, version: int, reason: str, actor: Actor, 
     if not reason.strip():
         raise Refused(missing="a reason")
     with transaction.atomic():
-        refund, _ = _lock_refund(refund_code, version)
+        refund, _ = lock_refund(refund_code=refund_code, version=version)
         check_second_person(refund=refund, actor=actor)
         for each in _together(refund):
-            _move_refund(each, "reject", actor=actor.because(reason), now=now)
+            move_refund(refund=each, action="reject", actor=actor.because(reason), now=now)
     return refund
 
 
@@ -166,13 +166,13 @@ def cancel_refund(*, refund_code: str, version: int, actor: Actor, now: datetime
     its way and stays so."""
     actor.must("refunds.cancel")
     with transaction.atomic():
-        refund, _ = _lock_refund(refund_code, version)
+        refund, _ = lock_refund(refund_code=refund_code, version=version)
         if refund.status != "requested":
             raise Conflict("This refund is approved already and on its way to the guest.")
         if refund.requested_by_id != actor.id or refund.waits_for:
             raise NotAllowed(verb="take back a refund that somebody else asked for")
         for each in _together(refund):
-            _move_refund(each, "cancel", actor=actor, now=now)
+            move_refund(refund=each, action="cancel", actor=actor, now=now)
     return refund
 
 
@@ -196,11 +196,11 @@ def stop_refund(*, refund: Refund, actor: Actor, now: datetime, tell: bool = Tru
         return
     posted = refund.status == "approved"
     refund.settled_at, refund.waits_for = now, ""
-    _move_refund(refund, "cancel", actor=actor, now=now, fields=["settled_at", "waits_for"])
+    move_refund(refund=refund, action="cancel", actor=actor, now=now, fields=["settled_at", "waits_for"])
     if posted:
         _unpost(refund, f"refund-stopped:{refund.code}", actor.reason, actor, now)
     if tell:
-        _tell_guest(refund, "refund_stopped", now)
+        tell_guest(refund=refund, topic="refund_stopped", now=now)
 
 
 def claim_refund(*, refund_code: str, now: datetime) -> Refund | None:
@@ -233,7 +233,7 @@ def lose_sight_of_refund(*, refund_code: str, now: datetime) -> None:
 def record_refund(*, refund_code: str, seen: SeenRefund, actor: Actor, now: datetime) -> Refund:
     """Take over what the provider shows of a refund; repeating old news changes nothing."""
     with transaction.atomic():
-        refund, _ = _lock_refund(refund_code, None)
+        refund, _ = lock_refund(refund_code=refund_code)
         if seen.amount != Money(refund.amount, refund.currency):
             raise Conflict(f"The provider's refund {seen.id} is not that of {refund.code}.", seen=seen.id)
         if refund.provider_id is None:
@@ -241,8 +241,8 @@ def record_refund(*, refund_code: str, seen: SeenRefund, actor: Actor, now: date
             refund.save(update_fields=["provider_id"])
         if seen.status == "succeeded" and REFUND.allows(refund.status, "succeed"):
             refund.settled_at = now
-            _move_refund(refund, "succeed", actor=actor, now=now, fields=["settled_at"])
-            _tell_guest(refund, "refund_succeeded", now)
+            move_refund(refund=refund, action="succeed", actor=actor, now=now, fields=["settled_at"])
+            tell_guest(refund=refund, topic="refund_succeeded", now=now)
         elif seen.status in {"failed", "cancelled"} and REFUND.allows(refund.status, "fail"):
             _fail(refund, seen.failure_reason or seen.status, at_provider=True, actor=actor, now=now)
     return refund
@@ -254,7 +254,7 @@ def fail_refund(
     """The provider refused a refund. Where no money moved there (`at_provider` False) our posting is reversed; unless the money
     is the guest's all the same: then it stands `aside` for them, to be paid another way."""
     with transaction.atomic():
-        refund, _ = _lock_refund(refund_code, None)
+        refund, _ = lock_refund(refund_code=refund_code)
         if REFUND.allows(refund.status, "fail"):
             _fail(refund, failure, at_provider=at_provider, aside=aside, actor=actor, now=now)
     return refund
@@ -313,7 +313,9 @@ def _approve(refund: Refund, payment: Payment, actor: Actor, now: datetime) -> N
     refund.approved_by_id = actor.id
     refund.approved_at = now
     refund.waits_for = ""
-    _move_refund(refund, "approve", actor=actor, now=now, fields=["approved_by", "approved_at", "waits_for"])
+    move_refund(
+        refund=refund, action="approve", actor=actor, now=now, fields=["approved_by", "approved_at", "waits_for"]
+    )
     if refund.method == "other":
         post_repayment(refund=refund, actor=actor, now=now)
         return
@@ -353,12 +355,14 @@ def _fail(refund: Refund, failure: str, *, at_provider: bool, actor: Actor, now:
     refund.settled_at = now
     # The provider took the money and gives it back, or never took what is the guest's: it stands on 2410 for them.
     refund.unclaimed = at_provider or aside
-    _move_refund(refund, "fail", actor=actor, now=now, fields=["failure_reason", "settled_at", "unclaimed"])
+    move_refund(
+        refund=refund, action="fail", actor=actor, now=now, fields=["failure_reason", "settled_at", "unclaimed"]
+    )
     if aside:
         _set_aside(refund, actor, now)
     elif not at_provider:
         _unpost(refund, f"refund-refused:{refund.code}", f"refused by the provider: {failure}", actor, now)
-    _tell_guest(refund, "refund_failed", now)
+    tell_guest(refund=refund, topic="refund_failed", now=now)
     if refund.unclaimed:
         _tell_finance(refund, now)
 
@@ -385,20 +389,6 @@ def _locked(refund: Refund) -> Refund:
     """The refund as it is now, of a booking and payment that the caller has locked: a worker may be claiming it."""
     rows = Refund.objects.select_for_update(of=("self",)).select_related("payment__booking__guest")
     return rows.get(id=refund.pk)
-
-
-def _lock_refund(refund_code: str, version: int | None) -> tuple[Refund, Payment]:
-    """Lock booking, payment and refund, in the house's order. Raises NotFound, StaleVersion."""
-    found = Refund.objects.select_related("payment__booking").filter(code=refund_code).first()
-    if found is None:
-        raise NotFound(kind="refund")
-    bookings.lock(code=found.payment.booking.code)
-    payment = lock_payment(payment_id=found.payment_id)
-    refund = Refund.objects.select_for_update(of=("self",)).get(id=found.id)
-    if version is not None and refund.version != version:
-        raise StaleVersion(kind="refund")
-    refund.payment = payment
-    return refund, payment
 
 
 def _together(refund: Refund) -> list[Refund]:
@@ -429,41 +419,6 @@ def check_second_person(*, refund: Refund, actor: Actor) -> None:
         amount=queries.amount_asked(refund=refund),
         maker_id=refund.requested_by_id,
         actor=actor,
-    )
-
-
-def _move_refund(
-    refund: Refund, action: str, *, actor: Actor, now: datetime, fields: list[str] | None = None
-) -> Refund:
-    before = refund.status
-    refund.status = REFUND.after(before, action)
-    refund.version += 1
-    refund.save(update_fields=["status", "version", *(fields or [])])
-    audit.record(
-        actor=actor,
-        verb=f"refunds.{action}",
-        kind="refund",
-        id=refund.code,
-        before={"status": before},
-        after={"status": refund.status, "booking": refund.payment.booking.code},
-        now=now,
-    )
-    return refund
-
-
-def _tell_guest(refund: Refund, topic: str, now: datetime) -> None:
-    booking = refund.payment.booking
-    notifications.tell(
-        topic=topic,
-        recipient_id=booking.guest_id,
-        address=booking.guest.email,
-        context={
-            "booking": booking.code,
-            "refund": refund.code,
-            "amount": Money(refund.amount, refund.currency).format(),
-            "reason": refund.failure_reason,
-        },
-        now=now,
     )
 
 

@@ -14,20 +14,19 @@ from datetime import datetime
 from fractions import Fraction
 
 from django.db import transaction
-from django.db.models import QuerySet
 
 from backoffice.audit import operations as audit
 from backoffice.bookings import operations as bookings
 from backoffice.core.actor import Actor
-from backoffice.core.errors import Conflict, Invalid, NotFound, Refused, StaleVersion
+from backoffice.core.errors import Conflict, Invalid, Refused
 from backoffice.core.money import Money
 from backoffice.jobs import queries as jobs
 from backoffice.ledger import operations as ledger
 from backoffice.ledger import queries as ledger_queries
-from backoffice.notifications import operations as notifications
 from backoffice.payments import policies, queries
-from backoffice.payments.models import Payment, Refund
-from backoffice.payments.operations.attempts import lock_payment, touch
+from backoffice.payments.models import Refund
+from backoffice.payments.operations.attempts import touch
+from backoffice.payments.operations.one_refund import lock_refund, move_refund, tell_guest
 from backoffice.payments.policies.postings import FX_POSITION, UNCLAIMED
 from backoffice.payments.policies.postings import REFUND as REFUNDING
 from backoffice.payments.states import REFUND, REFUND_COUNTS, REPAYMENT_GIVEN_UP
@@ -46,7 +45,7 @@ def request_repayment(*, refund_code: str, version: int, reason: str, actor: Act
         raise Refused(missing="a reason")
     with transaction.atomic():
         # Two people with the same returned refund: the second finds the first one's repayment.
-        returned, payment = _lock(Refund.objects.filter(code=refund_code), "refund", version)
+        returned, payment = lock_refund(refund_code=refund_code, version=version)
         amount = check_repayment(refund=returned, actor=actor)
         number = Refund.objects.filter(repays=returned).count() + 1
         refund = Refund.objects.create(
@@ -106,12 +105,12 @@ def note_repayment(*, refund_code: str, reference: str, version: int, actor: Act
             "reference: write the bank's reference of the transfer, at most 80 characters.", field="reference"
         )
     with transaction.atomic():
-        refund, _ = _lock(Refund.objects.filter(code=refund_code, method="other"), "repayment", version)
+        refund, _ = lock_refund(refund_code=refund_code, version=version, another_way=True)
         check_note(refund=refund, actor=actor)
         if Refund.objects.filter(provider_id=reference.strip()).exclude(id=refund.id).exists():
             raise Invalid("reference: another repayment carries it already.", field="reference")
         refund.provider_id, refund.submitted_at = reference.strip(), now
-        return _move(refund, "submit", actor, now, ["provider_id", "submitted_at"])
+        return move_refund(refund=refund, action="submit", actor=actor, now=now, fields=["provider_id", "submitted_at"])
 
 
 def check_note(*, refund: Refund, actor: Actor) -> None:
@@ -135,16 +134,18 @@ def return_repayment(*, refund_code: str, reason: str, version: int, actor: Acto
         raise Refused(missing="a reason")
     with transaction.atomic():
         # The statement may settle it at this moment: one after the other, and either way it is reversed once.
-        refund, _ = _lock(Refund.objects.filter(code=refund_code, method="other"), "repayment", version)
+        refund, _ = lock_refund(refund_code=refund_code, version=version, another_way=True)
         check_return(refund=refund, actor=actor)
         refund.failure_reason, refund.settled_at = reason.strip()[:200], now
         step = "cancel" if refund.status == "approved" else "fail"
-        refund = _move(refund, step, actor.because(reason), now, ["failure_reason", "settled_at"])
+        refund = move_refund(
+            refund=refund, action=step, actor=actor.because(reason), now=now, fields=["failure_reason", "settled_at"]
+        )
         posted = ledger_queries.journals().get(idempotency_key=f"refund:{refund.code}")
         ledger.reverse(
             journal_id=posted.pk, key=f"repayment-returned:{refund.code}", reason=reason, actor=actor, now=now
         )
-        _tell_guest(refund, "refund_failed", now)
+        tell_guest(refund=refund, topic="refund_failed", now=now)
         touch(payment=refund.payment)
     return refund
 
@@ -168,7 +169,7 @@ def settle_repayment(
 
     Raises Conflict when it is not what was approved: then the line stays for a person to identify."""
     with transaction.atomic():
-        refund, _ = _lock(Refund.objects.filter(code=refund_code, method="other"), "repayment", None)
+        refund, _ = lock_refund(refund_code=refund_code, another_way=True)
         if refund.status == "succeeded":
             return refund
         lines = policies.repaid_from_bank(refund=refund.code, bank=bank, amount=amount, suspense=suspense)
@@ -178,9 +179,9 @@ def settle_repayment(
         refund.settled_at = now
         if refund.status == "approved":  # the statement was quicker than whoever sent it
             refund.submitted_at = now
-            _move(refund, "submit", actor, now, ["submitted_at"])
-        refund = _move(refund, "succeed", actor, now, ["settled_at"])
-        _tell_guest(refund, "refund_succeeded", now)
+            move_refund(refund=refund, action="submit", actor=actor, now=now, fields=["submitted_at"])
+        refund = move_refund(refund=refund, action="succeed", actor=actor, now=now, fields=["settled_at"])
+        tell_guest(refund=refund, topic="refund_succeeded", now=now)
         return refund
 
 
@@ -202,7 +203,7 @@ def bring_back_repayment(
     Repeating it changes nothing, unless a person says so (`check_back_less`). Raises Conflict when nobody has recorded it, or
     it is another amount."""
     with transaction.atomic():
-        refund, _ = _lock(Refund.objects.filter(code=refund_code, method="other"), "repayment", None)
+        refund, _ = lock_refund(refund_code=refund_code, another_way=True)
         _check_given_up(refund)
         if less:
             check_back_less(refund=refund, actor=actor)
@@ -340,51 +341,3 @@ def _standing(returned: Refund) -> Money:
     if len(standing) > 1 or standing[0].amount < 0:
         raise Conflict(f"What stands aside of {returned.code} is not one amount; look at account 2410 first.")
     return standing[0]
-
-
-def _tell_guest(refund: Refund, topic: str, now: datetime) -> None:
-    guest = refund.payment.booking.guest
-    notifications.tell(
-        topic=topic,
-        recipient_id=guest.id,
-        address=guest.email,
-        context={
-            "booking": refund.payment.booking.code,
-            "refund": refund.code,
-            "amount": Money(refund.amount, refund.currency).format(),
-            "reason": refund.failure_reason,
-        },
-        now=now,
-    )
-
-
-def _lock(wanted: QuerySet[Refund], kind: str, version: int | None) -> tuple[Refund, Payment]:
-    """Lock booking, payment and refund, in the house's order. Raises NotFound, StaleVersion."""
-    found = wanted.select_related("payment__booking").first()
-    if found is None:
-        raise NotFound(kind=kind)
-    booking = bookings.lock(code=found.payment.booking.code)
-    payment = lock_payment(payment_id=found.payment_id)
-    refund = Refund.objects.select_for_update(of=("self",)).get(id=found.id)
-    if version is not None and refund.version != version:
-        raise StaleVersion(kind=kind)
-    payment.booking = booking
-    refund.payment = payment
-    return refund, payment
-
-
-def _move(refund: Refund, action: str, actor: Actor, now: datetime, fields: list[str]) -> Refund:
-    before = refund.status
-    refund.status = REFUND.after(before, action)
-    refund.version += 1
-    refund.save(update_fields=["status", "version", *fields])
-    audit.record(
-        actor=actor,
-        verb=f"refunds.{action}",
-        kind="refund",
-        id=refund.code,
-        before={"status": before},
-        after={"status": refund.status, "booking": refund.payment.booking.code},
-        now=now,
-    )
-    return refund
