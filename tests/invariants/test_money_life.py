@@ -660,6 +660,8 @@ class MoneyLife(RuleBasedStateMachine):
         assert [(row.code, row.status, row.waits_for) for row in left] == []
         assert list(ledger.balances(code="2100", open_only=True)) == []
         self._nobody_is_left_paying_for_nothing()
+        self._what_the_policy_gave_is_with_its_guest()
+        self._nobody_is_owed_what_their_bank_gave_them()
 
     def _jobs_run(self) -> None:
         """What beat does, in the order of a bad day."""
@@ -727,6 +729,27 @@ class MoneyLife(RuleBasedStateMachine):
                 # The guest has it, once: by the last refund, or because their bank took the very charge back.
                 lost = Chargeback.objects.filter(charge_id=payment.charge_id, status="lost").exists()
                 assert given.count(True) == (0 if lost and not given[-1] else 1) and (given[-1] or lost)
+
+    def _what_the_policy_gave_is_with_its_guest(self) -> None:
+        """Sent, or aside for them, or the very charge was given them by their bank: never with the host."""
+        latest: dict[tuple[int, int | None], Refund] = {}
+        for row in Refund.objects.filter(by_rule=True, cause="guest_cancellation").order_by("id"):
+            latest[row.payment_id, row.charge_id] = row
+        for row in latest.values():
+            lost = Chargeback.objects.filter(charge_id=payment_queries.charge_of(refund=row), status="lost").exists()
+            assert row.status == "succeeded" or row.unclaimed or lost, (row.code, row.status)
+
+    def _nobody_is_owed_what_their_bank_gave_them(self) -> None:
+        """What stands aside of a refund that came back, refunds that arrived and what a network took are no more than the
+        charge; and where it took nothing, all that came back stands aside."""
+        for row in Refund.objects.filter(unclaimed=True).select_related("payment", "charge"):
+            charge_id, whole = payment_queries.charge_of(refund=row), (row.charge or row.payment).amount
+            taken = Chargeback.objects.filter(charge_id=charge_id, status="lost").values_list("amount", flat=True)
+            sent = row.payment.refunds.filter(charge=row.charge_id, status="succeeded").values_list("amount", flat=True)
+            standing = ledger.standing(account="2410", key=row.code)
+            self.reached[f"came back, {'lost' if taken else 'not lost'}, {'aside' if standing else 'given'}"] += 1
+            assert standing or taken, row.code
+            assert not standing or sum(taken) + sum(sent) < whole, (row.code, standing, whole, list(taken), list(sent))
 
     @contextmanager
     def _mishap(self, mishap: str | None, path: str) -> Iterator[None]:
