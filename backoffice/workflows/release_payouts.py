@@ -232,5 +232,5 @@ _WAITING: Final = frozenset({"scheduled", "held", "releasable", "failed"})
 
 def _forecast(now: datetime, limit: int | None) -> dict[str, int]:
     planned = queries.plan(now=now, limit=limit)
-    waiting = sum(1 for one in planned if one.waits is not None)
-    return {"release": len(planned) - waiting, "waiting": waiting, "scheduled": len(queries.unscheduled())}
+    sends = sum(1 for one in planned if one.sends)
+    return {"release": sends, "waiting": len(planned) - sends, "scheduled": len(queries.unscheduled())}

@@ -27,6 +27,7 @@ PLAN: Final = (
     Column("due_at", "Due"),
     Column("waits_for", "Waits for"),
     Column("waits_until", "Until"),
+    Column("sends"),
 )
 LIST: Final = (
     Column("code", "Payout"),
@@ -121,13 +122,13 @@ def plan(actor: Actor, limit: int) -> Result:
 
     actor.must("payouts.view")
     now = clock.now()
-    rows = [_planned(one) for one in queries.plan(now=now, limit=limit)]
-    waiting = sum(1 for row in rows if row["waits_for"])
+    planned = queries.plan(now=now, limit=limit)
+    rows, ready = [_planned(one) for one in planned], sum(1 for one in planned if one.sends)
     counts = queries.counts(now=now)
     in_all = counts["due"] + counts["failed"]  # a refused one is due until it was sent
     return Result(
         rows=rows,
-        summary={"due": in_all, "shown": len(rows), "ready": len(rows) - waiting, "waiting": waiting},
+        summary={"due": in_all, "shown": len(rows), "ready": ready, "waiting": len(rows) - ready},
     )
 
 
@@ -572,6 +573,7 @@ def _planned(one: Any) -> dict[str, Any]:
         "due_at": one.due_at,
         "waits_for": one.waits.sentence if one.waits else None,
         "waits_until": one.waits.until if one.waits else None,
+        "sends": one.sends,
     }
 
 

@@ -14,6 +14,7 @@ from backoffice.payments.policies.seen_accounts import SeenAccount
 from backoffice.payouts import operations, queries
 from backoffice.payouts.models import HostAccount, Payout
 from backoffice.rulebook import queries as rulebook
+from backoffice.workflows import release_payouts
 from tests import factories
 from tests.factories import NOW, SYSTEM
 from tests.payouts.stays import host, paid_stay, refund, release_all
@@ -78,13 +79,26 @@ def test_a_hold_is_a_line_until_it_ends() -> None:
     said = queries.explain(code=payout.code, now=payout.due_at)
     assert said.adds_up and said.lines[-1].label == "Held back for now" and said.lines[-1].amount.amount == -5_000
     assert said.waits is not None and said.waits.until == hold.expires_at
+    (part,) = queries.plan(now=payout.due_at)
+    assert part.sends and part.waits == said.waits, "the rest of it is sent"
+    forecast = release_payouts.run(now=payout.due_at, actor=release_payouts.ACTOR, dry_run=True)
+    assert (forecast["release"], forecast["waiting"]) == (1, 0)
     release_all(now=payout.due_at)
     rest = Payout.objects.get(remainder_of=payout)
     (planned,), waits = queries.plan(now=payout.due_at), queries.explain(code=rest.code, now=payout.due_at).waits
     assert waits is not None and rest.waits_for == waits.sentence == "It is held back while we look into something."
-    assert (planned.amount, planned.waits) == (Money(5_000, "EUR"), waits)
+    assert (planned.amount, planned.waits, planned.sends) == (Money(5_000, "EUR"), waits, False)
     for code in (payout.code, rest.code):
         assert queries.explain(code=code, now=payout.due_at).adds_up
+
+
+def test_one_that_the_provider_has_not_answered_says_so_after_a_minute() -> None:
+    booking = paid_stay()
+    payout, at = Payout.objects.get(booking=booking), booking.check_in_at + 2 * DAY
+    assert operations.release(payout_code=payout.code, actor=SYSTEM, now=at).claimed
+    assert queries.explain(code=payout.code, now=at).waits is None
+    waits = queries.explain(code=payout.code, now=at + timedelta(seconds=61)).waits
+    assert waits is not None and "asked again by itself" in waits.sentence and waits.until is None
 
 
 def test_a_host_reads_only_their_own() -> None:
@@ -99,7 +113,7 @@ def test_the_plan_names_what_a_run_would_send_and_what_waits_for_what() -> None:
     ready, not_yet = paid_stay(), paid_stay(of=host(ready=False))
     at = ready.check_in_at + 2 * DAY
     planned = {one.booking: one for one in queries.plan(now=at)}
-    assert planned[ready.code].waits is None
+    assert planned[ready.code].waits is None and planned[ready.code].sends and not planned[not_yet.code].sends
     assert planned[ready.code].amount.amount == ready.host_price - ready.host_fee
     waits = planned[not_yet.code].waits
     assert waits is not None and "not set up" in waits.sentence

@@ -476,7 +476,7 @@ class PayoutAdmin(StaffAdmin):
                                 _planned(each),
                                 cells.of(each.amount),
                             ),
-                            quiet=each.waits is not None and not each.amount,
+                            quiet=not each.sends,
                         )
                         for each in planned
                     ],

@@ -16,6 +16,7 @@ HELD: Final = "It is held back while we look into something."
 FUNDS: Final = (
     "It waits for funds: the payment provider holds less than this available for us. It is tried again by itself."
 )
+UNANSWERED: Final = "The payment provider has not answered yet; it is asked again by itself."
 # So much of the provider's words fits into the reason of a wait.
 LONGEST_WORDS: Final = 140
 

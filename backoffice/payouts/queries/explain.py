@@ -17,8 +17,9 @@ from backoffice.payments import queries as payments
 from backoffice.payouts.models import Payout
 from backoffice.payouts.policies.accounts import Waiting
 from backoffice.payouts.policies.bank_payouts import sent_back
+from backoffice.payouts.policies.release import UNANSWERED
+from backoffice.payouts.queries.payouts import LOST_AFTER, payouts_of_booking, share_of, waits, why_not_all
 from backoffice.payouts.queries.payouts import payout as payout_of
-from backoffice.payouts.queries.payouts import payouts_of_booking, share_of, waits, why_not_all
 from backoffice.payouts.states import SENT, UNRELEASED
 
 _HELD: Final = "2100"
@@ -120,6 +121,8 @@ def _explained(row: Payout, now: datetime) -> Explanation:
         reason = why_not_all(payout=row, part=share_of(payout=row, now=now), now=now)
     elif row.status == "failed":
         reason = waits(payout=row, now=now)
+    elif row.status == "in_transfer" and row.submitted_at is not None and now - row.submitted_at > LOST_AFTER:
+        reason = Waiting(sentence=UNANSWERED)
     elif row.status in SENT and row.bank_payout is not None and row.bank_payout.status == "failed":
         reason = sent_back(failure=row.bank_payout.failure)
     settled, netted, amount = _sent(row, share, is_open and row.weight > 0)

@@ -287,10 +287,14 @@ def _short(payout: Payout, available: Mapping[str, Money] | None) -> bool:
 
 def why_not_all(*, payout: Payout, part: Share, now: datetime) -> Waiting | None:
     """Why a release would send nothing of this payout now, or not all of it (`part` is its share); None when all of it."""
+    return _why_nothing(payout, part, now) or part.waits
+
+
+def _why_nothing(payout: Payout, part: Share, now: datetime) -> Waiting | None:
     waiting = waits(payout=payout, now=now)
     if waiting is None and part.released.held and payout.weight:
         waiting = _too_little(payout, part.released.held, now)
-    return waiting or part.waits
+    return waiting
 
 
 def charges_left(*, booking: Booking) -> list[tuple[str, Money]]:
@@ -313,7 +317,7 @@ def charges_left(*, booking: Booking) -> list[tuple[str, Money]]:
 class Planned:
     """One line of the plan: what a run at this instant would do with a payout. `amount` is what it would release of the host's
     share (the booking's currency, before netting), or where a hold keeps all of it, what waits; `waits` says why nothing is
-    sent, or why not all of it."""
+    sent, or why not all of it, and `sends` whether anything is."""
 
     payout: str
     booking: str
@@ -322,6 +326,7 @@ class Planned:
     amount: Money
     due_at: datetime
     waits: Waiting | None
+    sends: bool
 
 
 def plan(*, now: datetime, limit: int | None = None, codes: Sequence[str] | None = None) -> list[Planned]:
@@ -333,13 +338,15 @@ def plan(*, now: datetime, limit: int | None = None, codes: Sequence[str] | None
         row = payout(code=code)
         if row.status == "failed" or row.weight == 0:
             amount, reason = Money(row.transfer_amount, row.transfer_currency), waits(payout=row, now=now)
+            sends = reason is None
         else:
             try:
                 part = share_of(payout=row, now=now)
             except StaleVersion:  # a run beside us has just released it
                 continue
             amount = part.released.held or part.kept.held
-            reason = why_not_all(payout=row, part=part, now=now)
+            nothing = _why_nothing(row, part, now)
+            reason, sends = nothing or part.waits, nothing is None and not (part.waits and not part.released.held)
         found.append(
             Planned(
                 payout=row.code,
@@ -349,6 +356,7 @@ def plan(*, now: datetime, limit: int | None = None, codes: Sequence[str] | None
                 amount=amount,
                 due_at=row.due_at,
                 waits=reason,
+                sends=sends,
             )
         )
     return found
