@@ -193,13 +193,18 @@ def test_earnings_are_what_the_ledger_holds_for_the_host(sandbox: RunningSandbox
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_refund_that_the_provider_refused_takes_nothing_from_the_host(sandbox: RunningSandbox) -> None:
+@pytest.mark.parametrize("end", ["refused by the provider", "taken back for a chargeback"])
+def test_a_refund_that_was_not_carried_out_takes_nothing_from_the_host(sandbox: RunningSandbox, end: str) -> None:
     from backoffice.payments import operations as payments
 
     booking = paid(sandbox)
     asked = refund(booking, 5_000)
-    payments.claim_refund(refund_code=asked.code, now=now())
-    payments.fail_refund(refund_code=asked.code, failure="card closed", at_provider=False, actor=ROBOT, now=now())
+    if end == "refused by the provider":
+        payments.claim_refund(refund_code=asked.code, now=now())
+        payments.fail_refund(refund_code=asked.code, failure="card closed", at_provider=False, actor=ROBOT, now=now())
+    else:
+        with transaction.atomic():
+            payments.stop_refund(refund=asked, actor=ROBOT.because("a network has taken it"), now=now())
     (row,) = queries.earnings(
         host_id=booking.host_id, since=booking.check_in, until=booking.check_in + timedelta(days=1)
     )

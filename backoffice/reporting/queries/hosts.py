@@ -190,10 +190,11 @@ def _instalments(host_id: int, since: date, until: date) -> QuerySet[Any]:
 
 
 def _refunded(host_id: int, since: date, until: date) -> QuerySet[Any]:
-    """What was approved and not refused by the provider; what a bank sent back stands aside for the guest all the same, and
-    what is owed by rule is theirs while it waits. Damage that was paid too late was never the host's."""
+    """What was approved, not refused by the provider and not taken back for a chargeback; what a bank sent back stands aside
+    for the guest all the same, and what is owed by rule is theirs while it waits. Damage that was paid too late was never the
+    host's."""
     owed = Refund.objects.filter(Q(approved_at__isnull=False) | ~Q(waits_for="")).exclude(charge__kind="damage")
-    approved = owed.exclude(status="failed", unclaimed=False)
+    approved = owed.exclude(Q(status="failed", unclaimed=False) | Q(status="cancelled"))
     return _of_host(approved, "payment__booking__", host_id, since, until)
 
 
