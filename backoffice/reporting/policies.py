@@ -60,13 +60,15 @@ def refund_story(
     method: str,
     refused: bool = False,
     by_network: bool = False,
+    stopped: str = "",
     disputed: bool = False,
     answered_by: date | None = None,
 ) -> RefundStory:
     """What a guest is told of one refund. `sent_on` is the day on which the provider took it; `repaid` the status of the
     repayment of one that did not reach them: their bank sent it back, or the provider never sent it (`refused`); `by_network`
-    says that their bank has given them this very money since, as they had questioned the payment; `disputed`
-    says that it is theirs and waits for their bank's own questions, which we answer by `answered_by`."""
+    says that their bank has given them this very money since, as they had questioned the payment; `stopped` is why all refunds
+    are stopped, while one is not sent yet; `disputed` says that it is theirs and waits for their bank's own questions, which we
+    answer by `answered_by`."""
     first, last = (business_days_after(sent_on, days) if sent_on else None for days in REFUND_ARRIVES_AFTER)
     to = "your bank account" if method == "other" else "your card"
     if status == "requested" and disputed:
@@ -78,6 +80,11 @@ def refund_story(
         )
     if status == "requested":
         return RefundStory("waiting", "We are looking at this refund; you will hear from us.")
+    if status == "approved" and stopped:
+        return RefundStory(
+            "waiting",
+            f"This refund is yours. All refunds are stopped for now: {stopped}. It is sent as soon as they go on.",
+        )
     if status in {"approved", "submitted", "indeterminate"}:
         return RefundStory("on_its_way", f"This refund is on its way to {to}.", first, last)
     if status == "succeeded":

@@ -69,8 +69,8 @@ def refunds() -> None:
 @renders("refunds.list", LIST)
 @reads
 def list_refunds(actor: Actor, status: str | None, booking: str | None, open_only: bool, limit: int) -> Result:
-    """List refunds, newest first. One that waits says for what: a second person, the end of a chargeback, or, where it did
-    not reach its guest, to be paid another way.
+    """List refunds, newest first. One that waits says for what: a second person, the end of a chargeback or of a stop, or,
+    where it did not reach its guest, to be paid another way.
 
     \b
     Example:
@@ -90,8 +90,8 @@ def list_refunds(actor: Actor, status: str | None, booking: str | None, open_onl
         found = found.filter(status__in=["requested", "approved", "submitted", "indeterminate"])
     now = clock.now()
     shown = list(found[:limit])
-    waits, aside = queries.refund_waits(refunds=shown), queries.refunds_aside(refunds=shown)
-    rows = [_row(one, now, waits.get(one.pk), aside.get(one.pk)) for one in shown]
+    waits, kept = queries.refund_waits(refunds=shown), _kept(shown)
+    rows = [_row(one, now, waits.get(one.pk), kept.get(one.pk)) for one in shown]
     return Result(rows=rows, summary={"in_all": found.count()})
 
 
@@ -115,7 +115,7 @@ def show(actor: Actor, code: str) -> Result:
     own = found.payment.booking.currency
     wait = queries.why_refund_waits(refund=found)
     facts: dict[str, Any] = {
-        **_row(found, clock.now(), wait, queries.refunds_aside(refunds=[found]).get(found.pk)),
+        **_row(found, clock.now(), wait, _kept([found]).get(found.pk)),
         "waits_until": wait.until if wait is not None else None,
         "amount": str(Money(found.amount, found.currency)),
         "parts": {part: str(Money(amount, own)) for part, amount in found.parts.items() if amount},
@@ -125,6 +125,7 @@ def show(actor: Actor, code: str) -> Result:
         "instalment": found.charge.code if found.charge is not None else None,
         "asked_with": [one.code for one in queries.asked_together(refund=found) if one.pk != found.pk],
         "repays": found.repays.code if found.repays is not None else None,
+        "by_rule": found.by_rule,
         "reason": found.reason,
         "provider_id": found.provider_id,
         "requested_at": found.requested_at,
@@ -499,7 +500,9 @@ def _rows(code: str, now: datetime) -> list[dict[str, Any]]:
     """A refund and what was asked for with it: a stay paid in instalments gives back through each charge, decided as one."""
     from backoffice.payments import queries
 
-    return [_row(one, now) for one in queries.asked_together(refund=_again(code))]
+    together = list(queries.asked_together(refund=_again(code)))
+    kept = _kept(together)
+    return [_row(one, now, kept=kept.get(one.pk)) for one in together]
 
 
 def _again(code: str) -> Any:
@@ -508,10 +511,18 @@ def _again(code: str) -> Any:
     return queries.refund(code=code)
 
 
-def _row(refund: Any, now: datetime, wait: RefundWait | None = None, aside: str | None = None) -> dict[str, Any]:
-    """One line; `wait` says why one waits that is owed by rule, which nobody decides, `aside` what is to be done about one that
-    did not reach its guest."""
-    second = "It waits for a second person." if refund.status == "requested" else aside
+def _kept(refunds: list[Any]) -> dict[int, str]:
+    """Of refunds that did not reach their guest what is to be done, of those that are not sent why, by id."""
+    from backoffice.payments import queries
+
+    stopped = queries.refunds_stopped(refunds=refunds)
+    said = {key: f"All refunds are stopped for now: {reason}" for key, reason in stopped.items()}
+    return {**said, **queries.refunds_aside(refunds=refunds)}
+
+
+def _row(refund: Any, now: datetime, wait: RefundWait | None = None, kept: str | None = None) -> dict[str, Any]:
+    """One line; `wait` says why one waits that is owed by rule, which nobody decides, `kept` what `_kept` says of it."""
+    second = "It waits for a second person." if refund.status == "requested" else kept
     return {
         "code": refund.code,
         "booking": refund.payment.booking.code,

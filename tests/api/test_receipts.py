@@ -11,7 +11,9 @@ import pytest
 from pypdf import PdfReader
 
 from backoffice.core.money import Money
+from backoffice.jobs import operations as jobs
 from backoffice.ledger import queries as ledger
+from backoffice.payments import operations as payments_operations
 from backoffice.payments import queries as payments
 from backoffice.reporting.policies import business_days_after, refund_story
 from backoffice.workflows import refund_booking
@@ -50,6 +52,26 @@ def test_the_receipt_adds_up_and_is_what_the_ledger_was_told(booking: Any) -> No
     assert said["rate"]["quote"] == booking.charge_currency and said["guest"] == NAME
     posted = ledger.trace(booking.code)[0].lines.filter(account__code="1150").get()
     assert (posted.amount, posted.currency) == (said["charged"]["amount"], said["charged"]["currency"])
+
+
+def test_while_refunds_are_stopped_its_guest_reads_why_and_not_that_it_is_on_its_way(
+    sandbox: RunningSandbox, transactional_db: None
+) -> None:
+    booking = paid(sandbox)
+    asked = refund(booking, 5_000)
+    jobs.stop(scope="refunds", reason="The bank asked us to wait.", actor=factories.SYSTEM, now=now())
+    guest = signed_in(booking.guest)
+    (told,) = guest.get(f"bookings/{booking.code}/refunds").body["results"]
+    assert told["state"] == "waiting" and "stopped for now: The bank asked us to wait. It is sent" in told["message"]
+    receipt = guest.get(f"bookings/{booking.code}/receipt").body
+    assert (receipt["refunds_pending"]["amount"], receipt["refunded"]["amount"]) == (5_000, 0)
+    jobs.resume(scope="refunds", reason="they answered", actor=factories.SYSTEM, now=now())
+    (told,) = guest.get(f"bookings/{booking.code}/refunds").body["results"]
+    assert (told["state"], told["message"]) == ("on_its_way", "This refund is on its way to your card.")
+    jobs.stop(scope="refunds", reason="again", actor=factories.SYSTEM, now=now())
+    payments_operations.claim_refund(refund_code=asked.code, now=now())
+    (told,) = guest.get(f"bookings/{booking.code}/refunds").body["results"]
+    assert told["state"] == "on_its_way", "what the provider was asked for goes on"
 
 
 def test_refunds_are_on_it_with_where_they_are_and_when_to_expect_them(booking: Any) -> None:

@@ -6,12 +6,15 @@ import pytest
 from django.urls import reverse
 
 from backoffice.audit.models import AuditEntry
+from backoffice.console import cells
 from backoffice.jobs.models import Stop
 from backoffice.jobs.states import STOP_SCOPES
 from backoffice.people.policies import STAFF_VERBS
+from tests import factories
 from tests.console.test_dialogs import answers, messages_of
 from tests.console.test_pages import text_of
-from tests.console.world import ROLES, World, addresses, stopped
+from tests.console.test_payouts import seated
+from tests.console.world import ROLES, World, addresses, now, paid, refund, stopped
 
 
 def switch(scope: str) -> str:
@@ -29,6 +32,14 @@ def test_what_is_stopped_stands_on_every_page_for_everybody(world: World) -> Non
             shown = text_of(response)
             assert "Payouts are stopped. “Cards are charged twice” Otto On-call, since" in shown, address
             assert f'href="{switch("payouts")}"' in response.content.decode()
+
+
+def test_a_refund_that_is_approved_says_that_it_waits_for_the_end_of_the_stop(db: None) -> None:
+    asked = refund(paid(), 5_000, factories.staff("finance", now=now()))
+    client, sentence = seated("support_l1"), "sent as soon as refunds are no longer stopped"
+    assert sentence not in text_of(client.get(cells.address_of(asked)))
+    stopped("refunds")
+    assert sentence in text_of(client.get(cells.address_of(asked)))
 
 
 def test_nothing_is_said_while_nothing_is_stopped(world: World) -> None:

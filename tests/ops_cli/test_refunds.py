@@ -52,6 +52,16 @@ def test_the_preview_is_the_same_three_ways_and_changes_nothing(ops: Ops, bookin
     assert not Refund.objects.exists()
 
 
+def test_what_is_approved_while_refunds_are_stopped_says_why_it_waits(ops: Ops, ops_as, booking) -> None:
+    sam = factories.staff("support_l1", now=now())
+    (row,) = ops_as(sam, "refunds", "request", booking.code, "--amount", "50.00", "--reason", "no hot water").rows
+    assert (row["status"], row["waits"]) == ("approved", None)
+    jobs.stop(scope="refunds", reason="the bank asked us to wait", actor=factories.SYSTEM, now=now())
+    (listed,) = ops("refunds", "list").rows
+    shown = {fact["fact"]: fact["value"] for fact in ops("refunds", "show", row["code"]).rows}
+    assert listed["waits"] == shown["waits"] == "All refunds are stopped for now: the bank asked us to wait"
+
+
 def test_of_what_has_gone_back_all_that_is_left_is_nothing_and_is_said_so(ops: Ops, ops_as, booking) -> None:
     finance = factories.staff("finance", now=now())
     assert ops_as(finance, "refunds", "request", booking.code, "--reason", "all of it").code == Exit.DONE

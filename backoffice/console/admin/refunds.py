@@ -522,6 +522,8 @@ class RefundAdmin(StaffAdmin):
         aside = refund_queries.refunds_aside(refunds=[row]).get(row.pk)
         if aside is not None:
             waiting = (*waiting, aside)
+        if row.pk in refund_queries.refunds_stopped(refunds=[row]):
+            waiting = (*waiting, "It is approved, and is sent as soon as refunds are no longer stopped.")
         others = [one for one in refund_queries.asked_together(refund=row) if one.pk != row.pk]
         if others and row.status == "requested":
             together = refund_queries.amount_asked(refund=row)
@@ -539,6 +541,7 @@ class RefundAdmin(StaffAdmin):
                 Fact("Guest", cells.link(booking.guest, booking.guest.name)),
                 Fact("Cause", cells.words(row.cause).capitalize()),
                 Fact("Borne by", row.bearer.capitalize()),
+                Fact("Owed by rule", "yes: it is the guest’s whoever decides what" if row.by_rule else ""),
                 Fact("Reason", row.reason),
                 Fact("Asked for by", _by(row.requested_by, row.requested_at)),
                 Fact("Approved by", _by(row.approved_by, row.approved_at)),

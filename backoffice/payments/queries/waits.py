@@ -12,6 +12,7 @@ from django.db.models import Q, QuerySet, Sum
 
 from backoffice.bookings.models import Booking
 from backoffice.core.money import Money
+from backoffice.jobs import queries as jobs
 from backoffice.payments import policies
 from backoffice.payments.models import PARTS, Chargeback, ExtraCharge, Payment, Refund
 from backoffice.payments.policies import chargebacks as rules
@@ -108,6 +109,14 @@ def refunds_aside(*, refunds: Iterable[Refund]) -> dict[int, str]:
         if keeping[refund.pk]:
             said[refund.pk] = _DO_NOT_SEND.format(code=keeping[refund.pk][-1].code)
     return said
+
+
+def refunds_stopped(*, refunds: Iterable[Refund]) -> dict[int, str]:
+    """Why refunds are stopped for now, for each of these that is approved and would be sent to the card, by id. What the
+    provider has been asked for goes on."""
+    to_send = [refund for refund in refunds if refund.status == "approved" and refund.method == "card"]
+    stop = jobs.stops().filter(scope="refunds").first() if to_send else None
+    return {refund.pk: stop.reason for refund in to_send} if stop is not None else {}
 
 
 def left_of(*, payment: Payment, charge: ExtraCharge | None) -> policies.RefundLimits:

@@ -151,6 +151,7 @@ def _refunds(booking: Booking) -> tuple[ReceiptRefund, ...]:
     repayments = {row.repays_id: row for row in found if row.repays_id is not None}
     codes = {row.id: row.code for row in found}
     waits, given = payments.refund_waits(refunds=found), payments.given_by_network(refunds=found)
+    stopped = payments.refunds_stopped(refunds=found)
     return tuple(
         ReceiptRefund(
             code=row.code,
@@ -159,13 +160,21 @@ def _refunds(booking: Booking) -> tuple[ReceiptRefund, ...]:
             asked_at=row.requested_at,
             sent_at=row.submitted_at,
             repays=codes.get(row.repays_id or 0, ""),
-            story=_story(row, repayments.get(row.id), waits.get(row.id), by_network=row.id in given),
+            story=_story(
+                row,
+                repayments.get(row.id),
+                waits.get(row.id),
+                by_network=row.id in given,
+                stopped=stopped.get(row.id, ""),
+            ),
         )
         for row in found
     )
 
 
-def _story(row: Refund, repayment: Refund | None, wait: payments.RefundWait | None, *, by_network: bool) -> RefundStory:
+def _story(
+    row: Refund, repayment: Refund | None, wait: payments.RefundWait | None, *, by_network: bool, stopped: str
+) -> RefundStory:
     return refund_story(
         status=row.status,
         sent_on=row.submitted_at.astimezone(UTC).date() if row.submitted_at else None,
@@ -174,6 +183,7 @@ def _story(row: Refund, repayment: Refund | None, wait: payments.RefundWait | No
         repaid=repayment.status if repayment is not None else "",
         method=row.method,
         by_network=by_network,
+        stopped=stopped.rstrip("."),
         disputed=wait is not None,
         answered_by=wait.until.astimezone(UTC).date() if wait is not None and wait.until is not None else None,
     )
