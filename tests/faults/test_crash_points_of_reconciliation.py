@@ -198,6 +198,46 @@ def _confirm(case: Case) -> None:
     compared("bank", now=case.later)
 
 
+def _less_a_fee() -> Case:
+    """A payout of which the bank has kept something, under no name."""
+    case = _case()
+    swept(case.summed, 10_000, at=case.at)
+    arrived(bank(9_800, on=case.booked_on, reference=f"{case.number}-less", text="incoming"), now=case.later)
+    compared("bank", now=case.later)
+    return case
+
+
+def _say(case: Case) -> None:
+    """One says which line it is; what is left is written off by two."""
+    found = Break.objects.get(key=f"1160 {case.summed}")
+    line = StatementLine.objects.get(reference=f"{case.number}-less")
+    if _standing("1160", case.summed) == 10_000:  # else it was said before the power went
+        operations.say_line(
+            code=found.code,
+            line_code=line.code,
+            reason="The bank kept 2.00",
+            version=found.version,
+            actor=_person("Mia"),
+            now=case.later,
+        )
+    compared("bank", now=case.later)
+    found.refresh_from_db()
+    if found.status == "open":
+        found = operations.propose_write_off(
+            code=found.code, reason="Kept by the bank", actor=_person("Mia"), now=case.later
+        )
+    if found.status == "proposed":
+        operations.decide_write_off(
+            code=found.code,
+            approve=True,
+            reason="Agreed",
+            version=found.version,
+            actor=_person("Chad"),
+            now=case.later,
+        )
+    compared("bank", now=case.later)
+
+
 def _confirmed(case: Case) -> dict[str, Any]:
     lines = StatementLine.objects.filter(reference__startswith=f"{case.number}-")
     codes = list(lines.values_list("code", flat=True))
@@ -296,6 +336,7 @@ STORIES: dict[str, Story] = {
     "a statement is read, and the run gone on with": (_two_payouts, _take_in(_csv), _go_on, _taken_in),
     "a break is put right": (_lost, _put_right, lambda: None, _written_off),
     "a break is lived with for a while": (_lost, _accept, lambda: None, _lived_with),
+    "a person says which line a payout is, less a fee": (_less_a_fee, _say, lambda: None, _confirmed),
 }
 
 
