@@ -71,9 +71,10 @@ def _open_planned(ctx: Context, charge_id: str) -> None:
 
 
 def start(ctx: Context, charge: Record, *, kind: Kind, reason: str, amount: int | None = None) -> Record:
-    """Open a dispute of ``amount`` (what has not been refunded by default, minor units of the charge)."""
+    """Open a dispute of ``amount``, by default what has neither been refunded nor disputed (minor units of the charge): an
+    issuer gives no cardholder more than they paid."""
     doc = charge.doc
-    disputed = min(doc["amount"] - doc["amount_refunded"], amount or doc["amount"])
+    disputed = min(doc["amount"] - doc["amount_refunded"] - _disputed(ctx, charge), amount or doc["amount"])
     if not doc["captured"] or disputed < 1:
         raise ApiError(400, f"There is nothing to dispute in {charge.id}.", param="charge")
     if reason not in REASONS:
@@ -116,6 +117,16 @@ def start(ctx: Context, charge: Record, *, kind: Kind, reason: str, amount: int 
     if kind == "chargeback":
         emit(ctx, "charge.dispute.funds_withdrawn", record.doc)
     return record
+
+
+def _disputed(ctx: Context, charge: Record) -> int:
+    """What other disputes of a charge have taken, or ask about."""
+    found = ctx.tx.value(
+        "SELECT sum(doc ->> '$.amount') FROM objects WHERE kind = 'dispute' AND doc ->> '$.charge' = ? "
+        "AND doc ->> '$.status' NOT IN ('won', 'warning_closed')",
+        charge.id,
+    )
+    return int(found or 0)
 
 
 def stage(ctx: Context, record: Record, evidence: Json, *, submit: bool) -> Record:

@@ -169,6 +169,19 @@ def test_accepting(sandbox: RunningSandbox, client: stripe.StripeClient, pay: Pa
         client.v1.disputes.close(dispute.id)
 
 
+def test_no_more_of_a_charge_is_disputed_than_was_paid(
+    sandbox: RunningSandbox, client: stripe.StripeClient, pay: Pay
+) -> None:
+    charge = str(pay(amount=10_000).latest_charge)
+    first = sandbox.control("POST", "/_sim/disputes", {"charge": charge, "amount": 7_000})
+    second = sandbox.control("POST", "/_sim/disputes", {"charge": charge})
+    assert [first["amount"], second["amount"]] == [7_000, 3_000]
+    with pytest.raises(ControlError, match="nothing to dispute"):
+        sandbox.control("POST", "/_sim/disputes", {"charge": charge})
+    sandbox.control("POST", f"/_sim/disputes/{second['id']}", {"status": "won"})
+    assert sandbox.control("POST", "/_sim/disputes", {"charge": charge})["amount"] == 3_000
+
+
 def test_one_charge_disputed_twice(sandbox: RunningSandbox, client: stripe.StripeClient, pay: Pay) -> None:
     intent = pay(amount=50_000, card="pm_card_createMultipleDisputes")
     sandbox.advance(2)
