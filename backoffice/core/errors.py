@@ -184,7 +184,14 @@ class PaymentDeclined(ProviderError):
     """The guest's bank or the provider declined this attempt; another card may work."""
 
     code = "payment_declined"
-    sentence = "The payment was declined ({decline_code}); try another card."
+    sentence = "The payment was declined{why}; try another card."
+
+    @staticmethod
+    def in_words(facts: dict[str, Any]) -> dict[str, Any]:
+        """The reason in words, where the code is more than the no itself."""
+        code = str(facts.get("decline_code", ""))
+        plain = code in {"", "declined", "generic_decline", "card_declined"}
+        return {"why": "" if plain else f" ({code.replace('_', ' ')})"}
 
 
 class UpstreamUnavailable(StaydeskError):

@@ -19,6 +19,7 @@ from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway import submit
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import ExtraCharge
+from backoffice.payments.policies.charges import told_to_guest
 from backoffice.payments.policies.seen import SeenPayment
 from backoffice.payouts import operations as payouts
 from backoffice.workflows import charge_later
@@ -53,7 +54,7 @@ def pay(*, charge_code: str, payment_method: str, actor: Actor, now: datetime) -
     )
     seen = _submit(payment_queries.extra_charge(code=charge_code), actor, now)
     if seen.status == "requires_payment":
-        raise PaymentDeclined(decline_code=seen.error_code or "declined", charge=charge_code)
+        raise PaymentDeclined(decline_code=told_to_guest(decline_code=seen.error_code), charge=charge_code)
     return payment_queries.extra_charge(code=charge_code)
 
 

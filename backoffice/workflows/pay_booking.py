@@ -16,6 +16,7 @@ from backoffice.payments import queries as payment_queries
 from backoffice.payments.gateway import submit
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import Payment, PaymentAttempt
+from backoffice.payments.policies.charges import told_to_guest
 from backoffice.payments.policies.seen import SeenPayment, SeenSetup
 from backoffice.workflows.settle_payment import settle, settle_setup
 
@@ -38,7 +39,7 @@ def pay(*, booking_code: str, payment_method: str, actor: Actor, now: datetime) 
         attempt = payments.begin_attempt(booking=booking, payment_method=payment_method, actor=actor, now=now)
     seen, payment = carry_out(attempt_id=attempt.id, booking_code=booking_code, actor=actor, now=now)
     if seen.status == "requires_payment":
-        raise PaymentDeclined(decline_code=seen.error_code or "declined", payment=payment.code)
+        raise PaymentDeclined(decline_code=told_to_guest(decline_code=seen.error_code), payment=payment.code)
     return payment
 
 

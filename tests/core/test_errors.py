@@ -58,7 +58,8 @@ def test_braces_in_a_fact_are_text() -> None:
         (ProviderError(message="Your card was declined."), "Your card was declined."),
         (ProviderError(message="No such destination"), "No such destination."),
         (ProviderError("PO-1 is not sent. It said so.", message="No such destination"), "No such destination."),
-        (PaymentDeclined(decline_code="lost_card"), "The payment was declined (lost_card); try another card."),
+        (PaymentDeclined(decline_code="expired_card"), "The payment was declined (expired card); try another card."),
+        (PaymentDeclined(decline_code="declined"), "The payment was declined; try another card."),
     ],
 )
 def test_what_is_kept_of_a_refusal_is_the_provider_s_own_sentence(refusal: ProviderError, words: str) -> None:

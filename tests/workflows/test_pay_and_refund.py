@@ -162,6 +162,22 @@ def test_a_declined_card_leaves_the_booking_waiting_and_another_card_pays_it(san
     assert payment.status == "captured" and payment.attempts.count() == 2
 
 
+def test_whoever_tries_a_card_that_is_reported_stolen_is_told_no_more_than_that_it_was_declined(
+    sandbox: RunningSandbox,
+) -> None:
+    guest = factories.person("Alice", now=now())
+    booking = factories.booking(guest=guest, now=now())
+    with pytest.raises(PaymentDeclined) as declined:
+        pay(
+            booking_code=booking.code,
+            payment_method="pm_card_visa_chargeDeclinedStolenCard",
+            actor=factories.acting(guest, now=now()),
+            now=now(),
+        )
+    assert declined.value.facts["decline_code"] == "declined" and "stolen" not in str(declined.value)
+    assert booking.payment.attempts.get().error_code == "stolen_card", "staff see what it was"
+
+
 def test_nobody_pays_for_anothers_booking(sandbox: RunningSandbox) -> None:
     booking = factories.booking(now=now())
     with pytest.raises(NotFound):

@@ -19,6 +19,13 @@ from backoffice.rulebook.policies import CollectionRules, TimingRules
 PAGE_STAYS_OPEN: Final = timedelta(hours=6)
 # What a bank answers that wants to see the guest before it pays from a saved card.
 GUEST_MUST_ACT: Final = "authentication_required"
+# Whoever tries a card that is not theirs is not to learn what its bank knows (https://docs.stripe.com/declines/codes).
+_NOT_TOLD: Final = frozenset({"fraudulent", "lost_card", "merchant_blacklist", "stolen_card"})
+
+
+def told_to_guest(*, decline_code: str) -> str:
+    """Why a card was declined, as its guest is told: the provider's word, or no more than that it was."""
+    return "declined" if not decline_code or decline_code in _NOT_TOLD else decline_code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
