@@ -55,21 +55,29 @@ ON CONFLICT (run_id, leg, key, currency) DO UPDATE
 SET hits = known.hits || excluded.hits, difference = known.difference + excluded.difference,
     at_risk = greatest(known.at_risk, excluded.at_risk), detail = excluded.detail || known.detail
 """
-# Equal movements are kept as matches, once; one that no longer agrees is none any more. Loops are off where there may be a
-# million: when a statement is planned the matches may still be none.
-_PAIR: Final = "CREATE TEMPORARY TABLE reconciliation_pair ON COMMIT DROP AS {pairs}"
+# In one pass over all pairs: the equal ones are kept as matches, once, the others laid aside to be looked at closely. One that
+# no longer agrees is none any more. How many have a movement of ours is what comes back.
 _UNEQUAL: Final = """
-CREATE TEMPORARY TABLE reconciliation_unequal ON COMMIT DROP AS
-SELECT line_id, movement_id, journal_id, our_net, our_currency FROM reconciliation_pair WHERE equal IS NOT TRUE
+CREATE TEMPORARY TABLE reconciliation_unequal (
+    line_id bigint, movement_id bigint, journal_id bigint, our_net bigint, our_currency varchar(3)
+) ON COMMIT DROP
 """
-_MATCH: Final = """
-INSERT INTO reconciliation_match (movement_id, journal_id, run_id)
-SELECT movement_id, journal_id, %(run)s FROM reconciliation_pair pair WHERE equal
+_PAIR: Final = """
+WITH pairs AS MATERIALIZED (
+    {pairs}
+), matched AS (
+    INSERT INTO reconciliation_match (movement_id, journal_id, run_id)
+    SELECT movement_id, journal_id, %(run)s FROM pairs WHERE equal {unless}
+), differing AS (
+    INSERT INTO reconciliation_unequal
+    SELECT line_id, movement_id, journal_id, our_net, our_currency FROM pairs WHERE equal IS NOT TRUE
+)
+SELECT count(movement_id) FROM pairs
 """
-_MANY_MATCHES: Final = f"""
-{_MATCH} AND NOT EXISTS (SELECT FROM reconciliation_match known WHERE known.movement_id = pair.movement_id)
+_KNOWN_ONE_BY_ONE: Final = "ON CONFLICT DO NOTHING"
+_KNOWN_AT_ONCE: Final = """
+AND NOT EXISTS (SELECT FROM reconciliation_match known WHERE known.movement_id = pairs.movement_id)
 """
-_FEW_MATCHES: Final = f"{_MATCH} ON CONFLICT DO NOTHING"
 _NO_MATCH_ANY_MORE: Final = """
 DELETE FROM reconciliation_match known USING reconciliation_unequal differing
 WHERE known.movement_id = differing.movement_id
@@ -127,7 +135,7 @@ SELECT (SELECT max(id) FROM ledger_journal), (SELECT max(id) FROM payments_balan
 
 
 class _TakenBack(Exception):
-    """Rolls a trial back, once it has been seen what comes of it."""
+    """Rolls back to before a trial, once it has been seen what comes of it."""
 
 
 def begin(
@@ -437,13 +445,13 @@ def _compare_standing(
 def _compare_lines(cursor: CursorWrapper, run: Run, ours: queries.Mirror, values: Mapping[str, Any]) -> None:
     """Pair every movement, keep the equal ones as matches, and look closely at the others."""
     few = legs.few(lines=run.lines)
+    # Loops are off where there may be a million: when a statement is planned the matches may still be none.
     cursor.execute("SET LOCAL enable_nestloop = %s", ["on" if few else "off"])
-    pairs = _pair(cursor, "lookup" if few else "lines", values)
-    if not few and pairs != ours.movements:
-        cursor.execute("DROP TABLE reconciliation_pair, reconciliation_unequal")
-        _pair(cursor, "sums", values)
-    cursor.execute(_FEW_MATCHES if few else _MANY_MATCHES, values)
-    cursor.execute("DROP TABLE reconciliation_pair")
+    cursor.execute(_UNEQUAL)
+    if few:
+        _pair(cursor, "lookup", _KNOWN_ONE_BY_ONE, values)
+    elif not _paired_by_line(cursor, ours.movements, values):
+        _pair(cursor, "sums", _KNOWN_AT_ONCE, values)
     cursor.execute("SET LOCAL enable_nestloop = on")
     cursor.execute("ANALYZE reconciliation_unequal")
     cursor.execute(_NO_MATCH_ANY_MORE)
@@ -477,13 +485,20 @@ def _references(wanted: Sequence[tuple[date, str, str]]) -> dict[str, list[Any]]
     return rates
 
 
-def _pair(cursor: CursorWrapper, mirror: str, values: Mapping[str, Any]) -> int:
-    """Lay down the pairs, and those that are unequal; returns how many of them have a movement of ours."""
-    cursor.execute(_PAIR.format(pairs=legs.pairs(mirror=mirror)), values)
-    pairs = cursor.rowcount
-    cursor.execute(_UNEQUAL)
-    cursor.execute("SELECT count(*) FROM reconciliation_unequal WHERE movement_id IS NULL")
-    return int(pairs - cursor.fetchone()[0])
+def _paired_by_line(cursor: CursorWrapper, movements: int, values: Mapping[str, Any]) -> bool:
+    """Pair line by line, and take it back where a journal has not the one line on the mirror that this counts on."""
+    with suppress(_TakenBack), transaction.atomic():
+        if _pair(cursor, "lines", _KNOWN_AT_ONCE, values) != movements:
+            raise _TakenBack
+        return True
+    return False
+
+
+def _pair(cursor: CursorWrapper, mirror: str, unless: str, values: Mapping[str, Any]) -> int:
+    """Keep the equal pairs and lay the others aside; returns how many have a movement of ours."""
+    cursor.execute(_PAIR.format(pairs=legs.pairs(mirror=mirror), unless=unless), values)
+    (count,) = cursor.fetchone()
+    return int(count)
 
 
 def _explain(run: Run, ours: Mapping[str, int], now: datetime, lines_compared: bool) -> dict[str, dict[str, int]]:
