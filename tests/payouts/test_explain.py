@@ -6,10 +6,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
+from django.db import transaction
 
 from backoffice.core.errors import Invalid, NotFound
 from backoffice.core.money import Money
 from backoffice.jobs import operations as jobs
+from backoffice.ledger import operations as ledger
+from backoffice.ledger.policies import Line
 from backoffice.payments.policies.seen_accounts import SeenAccount
 from backoffice.payouts import operations, queries
 from backoffice.payouts.models import HostAccount, Payout
@@ -90,6 +93,16 @@ def test_a_hold_is_a_line_until_it_ends() -> None:
     assert (planned.amount, planned.waits, planned.sends) == (Money(5_000, "EUR"), waits, False)
     for code in (payout.code, rest.code):
         assert queries.explain(code=code, now=payout.due_at).adds_up
+
+
+def test_what_a_lost_chargeback_took_is_told_in_a_hosts_words() -> None:
+    booking = paid_stay()
+    with transaction.atomic():
+        ledger.post(
+            key="lost", kind="dispute-lost", subject=booking.code, reference="dp_1", actor=SYSTEM, effective_at=NOW, now=NOW,
+            lines=(Line.of("2100", booking.code, Money(1_000, "EUR")), Line.of("1320", "dp_1", Money(-1_000, "EUR"))),
+        )  # fmt: skip
+    assert ("Chargeback by the guest's bank", -1_000) in lines(Payout.objects.get(booking=booking).code)
 
 
 def test_one_that_the_provider_has_not_answered_says_so_after_a_minute() -> None:

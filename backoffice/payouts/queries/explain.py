@@ -28,6 +28,7 @@ _LABELS: Final[Mapping[str, str]] = {
     "refund": "Refunded to the guest",
     "reversal": "A refund that was not carried out",
     "release": "Sent with another payout of this stay",
+    "dispute-lost": "Chargeback by the guest's bank",
 }
 
 _PAYABLE: Final[Mapping[str, str]] = {
