@@ -15,6 +15,7 @@ import pytest
 from django.db import connection
 
 from backoffice.core.money import Money
+from backoffice.ledger import queries as ledger
 from backoffice.payments.models import Chargeback, ExtraCharge, Payment, Refund
 from backoffice.payments.policies.seen import SeenBalanceTransaction
 from backoffice.payouts.models import BankPayout
@@ -411,6 +412,9 @@ def test_a_class_alone_is_found_once_with_its_amount_age_and_advice(
         cls=cls, code=row.code, key=row.key, fact=row.fact, subject=row.subject, occurred_at=row.occurred_at
     )
     assert policies.advice(cls).action and helps.startswith("ops ")
+    assert "breaks show" not in helps, "whoever reads it is looking at the break"
+    if helps.startswith("ops ledger trace") and cls != "over_refund":  # whose refunds are rows alone here
+        assert ledger.concerning(shlex.split(helps)[-1], limit=1), helps
     (tmp_path / "statement.xml").touch()  # the bank's, which is asked for
     monkeypatch.chdir(tmp_path)
     understood(helps)

@@ -60,7 +60,7 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "high", "Ask the provider for the object; if it failed, reverse our expectation.", "ops ledger trace {subject}"
     ),
     "amount_mismatch": Advice(
-        "high", "Compare with the provider's object; post a correcting journal.", "ops breaks show {code}"
+        "high", "Compare with the provider's object; post a correcting journal.", "ops ledger trace {subject}"
     ),
     "over_refund": Advice(
         "high", "Refund nothing more of this booking; find out who got too much.", "ops ledger trace {subject}"
@@ -84,15 +84,15 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "bank_unidentified": Advice(
         "medium",
         "Find out whose it is within five business days; confirm the proposal if it fits.",
-        "ops breaks show {code}",
+        "ops breaks confirm {code} --reason …",
     ),
-    "payout_returned": Advice("high", "Ask for a new bank account, then pay out again.", "ops breaks show {code}"),
+    "payout_returned": Advice("high", "Ask for a new bank account, then pay out again.", "ops ledger trace {subject}"),
     "status_mismatch": Advice(
         "medium",
         "Refresh the object from the provider.",
         "ops webhooks replay --type {events} --since {day} --reason …",
     ),
-    "fee_mismatch": Advice("medium", "Book the provider's real fee.", "ops breaks show {code}"),
+    "fee_mismatch": Advice("medium", "Book the provider's real fee.", "ops ledger trace {subject}"),
     "fx_mismatch": Advice(
         "medium", "Compare the rates on quote and movement; realise the difference.", "ops ledger trace {subject}"
     ),
@@ -100,7 +100,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "medium", "Trace the key: something has not come to its end in time.", "ops ledger trace {subject}"
     ),
     "unknown_type": Advice(
-        "high", "Add a posting rule for this category; the money waits in suspense (9900).", "ops breaks show {code}"
+        "high",
+        "Add a posting rule for this category; the money waits in suspense (9900).",
+        "ops ledger trace {subject}",
     ),
     "late": Advice("info", "Wait: it is within the time the provider takes.", "ops reconcile all"),
 }
