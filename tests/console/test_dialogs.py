@@ -13,11 +13,12 @@ from django.urls import reverse
 
 from backoffice.audit.models import AuditEntry
 from backoffice.bookings.models import Booking
-from backoffice.payments.models import Payment, Refund, WebhookEvent
+from backoffice.core.money import Money
+from backoffice.payments.models import ExtraCharge, Payment, Refund, WebhookEvent
 from backoffice.people.models import User
 from backoffice.reconciliation.models import Break
 from tests import factories
-from tests.console.world import World, build, chargeback, paid, refund
+from tests.console.world import World, build, chargeback, now, paid, refund
 
 
 def refund_path(booking: Booking) -> str:
@@ -276,6 +277,22 @@ def test_what_a_card_network_holds_of_a_stay_that_its_host_cancels_is_said_to_go
     made = Refund.objects.get(payment__booking=booking)
     assert (made.waits_for, made.amount) == ("chargeback", booking.charge_total)
     assert "once no chargeback holds it" in messages_of(client, response)
+
+
+def test_what_every_charge_of_a_long_stay_gives_back_is_said_in_one(world: World) -> None:
+    client, booking = world.client("finance"), paid()
+    ExtraCharge.objects.create(
+        booking=booking, kind="instalment", number=2, status="captured", amount=8_000, currency="EUR", held=8_000,
+        charge_id="ch_second", due_at=now(), captured_at=now(), created_at=now(),
+    )  # fmt: skip
+    path = reverse("admin:bookings_booking_cancel", args=[booking.code])
+    sent = answers(client, path, reason="Burst pipe", on_behalf_of="host")
+    response = client.post(path, sent)
+    sent |= {"seen": response.context["seen"], "token": response.context["token"]}
+    told = messages_of(client, client.post(path, sent))
+    given = Refund.objects.filter(by_rule=True).values_list("amount", flat=True)
+    assert set(given) == {8_000, booking.charge_total - 8_000}, "the price, from the last that was paid first"
+    assert str(Money(booking.charge_total, "EUR")) in told
 
 
 def test_terms_that_changed_meanwhile_are_shown_again(world: World) -> None:

@@ -236,6 +236,7 @@ def test_one_that_is_owed_by_rule_says_why_it_waits_and_offers_no_decision(world
     for shown in (row, booking):
         page = finance.get(cells.address_of(shown)).content.decode()
         assert "by rule" in page and held_by.code in page and until in page
+        assert ("Owed by rule" in page) is (shown is row)
     for address in (reverse("admin:payments_refund_changelist"), cells.address_of(booking)):
         assert "Waits for the end of a chargeback" in finance.get(address).content.decode()
     assert row.code in finance.get(cells.address_of(held_by)).content.decode()

@@ -256,6 +256,7 @@ def test_what_is_owed_by_rule_says_why_it_waits_and_nobody_decides_it(ops_as, op
     assert held_by.code in listed["waits"] and f"{held_by.due_by:%d %b %Y}" in listed["waits"]
     shown = {fact["fact"]: fact["value"] for fact in ops("refunds", "show", row.code).rows}
     assert (shown["waits"], shown["waits_until"][:10]) == (listed["waits"], f"{held_by.due_by:%Y-%m-%d}")
+    assert shown["by_rule"] is True
     said = ops_as(factories.staff("finance", now=now()), "refunds", "approve", row.code, "--reason", "now")
     assert said.code != Exit.DONE and "by rule" in said.said
 
