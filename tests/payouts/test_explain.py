@@ -51,6 +51,7 @@ def test_refunds_debts_and_other_payouts_are_lines_of_it() -> None:
     owes(bob, Money(4_000, "EUR"), at=NOW)
     first, second = Payout.objects.filter(booking=booking).order_by("number")
     at = first.due_at
+    assert queries.explain(code=second.code, now=at).netted == Money(0, "EUR"), "the first will have kept it"
     before = queries.explain(code=first.code, now=at)
     assert before.adds_up and before.netted == Money(4_000, "EUR") and before.waits is None
     assert ("Refunded to the guest", -given.amount) in lines(first.code, now=at)

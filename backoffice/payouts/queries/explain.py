@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from django.db.models import Q
+
 from backoffice.bookings.models import Booking
 from backoffice.core.actor import Actor
 from backoffice.core.errors import StaleVersion
@@ -268,9 +270,18 @@ def _sent(row: Payout, share: Money, is_open: bool) -> tuple[Money | None, Money
     payment = payments.payment_of(booking=row.booking)
     if payment is None or payments.settlement_currency(payment=payment) != share.currency:
         return None, None, None
-    owed = Money(ledger.balance(account="1310", key=row.host.code, currency=share.currency), share.currency)
-    netted = max(min(owed, share), Money.zero(share.currency))
+    netted = max(min(_owed_by_then(row, share.currency), share), Money.zero(share.currency))
     return share, netted, share - netted
+
+
+def _owed_by_then(row: Payout, currency: str) -> Money:
+    """What the host owes, less what the payouts that are due before this one will have kept of it."""
+    owed = Money(ledger.balance(account="1310", key=row.host.code, currency=currency), currency)
+    if owed.amount <= 0:
+        return owed
+    before = Q(due_at__lt=row.due_at) | Q(due_at=row.due_at, id__lt=row.pk)
+    sooner = Payout.objects.filter(before, host_id=row.host_id, status__in=UNRELEASED)
+    return owed - Money.sum((one.share for one in sooner if one.share.currency == currency), currency)
 
 
 def _postings(row: Payout, journals: Iterable[Journal]) -> tuple[Posting, ...]:
