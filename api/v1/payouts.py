@@ -119,7 +119,7 @@ class PayoutOut(serializers.Serializer[Any]):
     fee = MoneyOf("host_fee")
     due_at = serializers.DateTimeField()
     waits_for = serializers.CharField(
-        help_text="why it is not sent though due, in words; empty when nothing is in its way"
+        help_text="why it is not sent though due, or has not arrived, in words; empty when nothing is in its way"
     )
     waits_until = serializers.DateTimeField(allow_null=True)
     sent = serializers.SerializerMethodField()
