@@ -11,6 +11,7 @@ import pytest
 from backoffice.bookings.models import Booking
 from backoffice.core.errors import Conflict
 from backoffice.core.money import Money
+from backoffice.ledger import queries as ledger
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.models import Chargeback, Refund
@@ -133,6 +134,29 @@ def test_lost_it_is_no_longer_the_guest_s_and_no_loss_of_ours(
     before = row.version
     work_chargebacks.run(now=now())
     assert again(row).version == before, "it is drawn once"
+
+
+@pytest.mark.parametrize("home", ["EUR", "JPY"])
+def test_where_the_provider_converts_a_rate_that_moved_is_gain_or_loss(
+    sandbox: RunningSandbox, farid: User, home: str
+) -> None:
+    """The charge is in yen, which the provider turns into euros, at the rate of each day."""
+    where = {"city": "Kyoto", "country": "JP"} if home == "JPY" else {}
+    listing = factories.listing(now=now(), currency=home, nightly_price=10_000, **where)
+    booking = paid(home=listing, payment_method="pm_card_refundFail", currency="JPY")
+    refund = sent(sandbox, booking, farid)
+    sandbox.advance(8 * 86_400)
+    hear(sandbox)
+    assert (refund.currency, stands("2410", refund.code, "JPY")) == ("JPY", 0) and aside(refund) > 0
+    row = ended(sandbox, told(sandbox, booking), "lost")
+    assert row.amount == booking.charge_total
+    for account, key in (("2410", refund.code), ("1320", row.provider_id), ("3900", row.charge_id)):
+        assert ledger.standing(account=account, key=key) == []
+    assert (ours(row), stands("2100", booking.code, home)) == (0, 0)
+    clean()
+    row = ended(sandbox, ended(sandbox, row, "appeal_under_review"), "won")
+    assert aside(refund) > 0 and ours(row) == 0
+    clean()
 
 
 def test_given_back_by_an_appeal_it_stands_aside_again(
