@@ -28,8 +28,9 @@ PERIOD = [
 
 
 class EarningsRowOut(serializers.Serializer[Any]):
-    """Stays that begin in one month, in one currency: gross − refunds − fees − chargebacks = net. `scheduled` is still to
-    become due, with instalments that guests have yet to pay; `released` has."""
+    """Stays that begin in one month, in one currency: gross − refunds − fees − chargebacks = net, of what guests have paid.
+    `scheduled` is still to become due, with what guests have yet to pay (instalments, a saved card that is charged later);
+    `released` has."""
 
     month = serializers.CharField(help_text="2026-11")
     currency = serializers.CharField()

@@ -232,6 +232,18 @@ def test_what_a_lost_chargeback_took_is_no_longer_earned_until_it_comes_back(san
     assert (row().chargebacks, row().net, row().scheduled) == (eur(0), share, share)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_stay_whose_saved_card_is_charged_later_is_one_that_is_to_come(sandbox: RunningSandbox) -> None:
+    from tests.workflows.test_saved_cards import far
+
+    booking = far()
+    (row,) = queries.earnings(
+        host_id=booking.host_id, since=booking.check_in, until=booking.check_in + timedelta(days=1)
+    )
+    assert (row.stays, row.scheduled) == (1, eur(booking.host_price - booking.host_fee))
+    assert (row.gross, row.net, row.released) == (eur(0), eur(0), eur(0)), "nobody has paid yet"
+
+
 def test_earnings_of_no_days_are_refused(host: Any) -> None:
     with pytest.raises(Invalid, match="until"):
         queries.earnings(host_id=host.pk, since=NOW.date(), until=NOW.date())

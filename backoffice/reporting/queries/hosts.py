@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from typing import Any, Final
 
-from django.db.models import F, Q, QuerySet, Sum
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 from django.db.models.functions import TruncMonth
 
 from backoffice.bookings.models import Booking
@@ -78,8 +78,8 @@ class EarningsRow:
     it went back to them, `fees` our share of the rest, `chargebacks` what of the host's share a network took for good:
     gross − refunds − fees − chargebacks = `net`, the host's.
 
-    `scheduled` is still to become due, instalments that a guest has yet to pay included; `released` has (and was sent, or
-    kept for what the host owed)."""
+    `scheduled` is still to become due, what a guest has yet to pay included (instalments, a saved card that is charged later);
+    `released` has (and was sent, or kept for what the host owed). `stays` are those that were paid for or are to be."""
 
     month: str
     currency: str
@@ -206,10 +206,9 @@ def _of_host(rows: QuerySet[Any], path: str, host_id: int, since: date, until: d
 
 def _stays(host_id: int, since: date, until: date) -> Mapping[tuple[str, str], int]:
     counted: dict[tuple[str, str], int] = defaultdict(int)
-    paid = Booking.objects.filter(
-        host_id=host_id, check_in__gte=since, check_in__lt=until, payment__status="captured"
-    ).values_list("check_in", "currency")
-    for check_in, currency in paid:
+    mine = Booking.objects.filter(host_id=host_id, check_in__gte=since, check_in__lt=until)
+    to_come = Exists(Payout.objects.filter(booking=OuterRef("pk"), status__in=UNRELEASED))
+    for check_in, currency in mine.filter(Q(payment__status="captured") | to_come).values_list("check_in", "currency"):
         counted[f"{check_in:%Y-%m}", currency] += 1
     return counted
 
