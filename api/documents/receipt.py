@@ -22,7 +22,10 @@ def receipt_pdf(receipt: Receipt) -> bytes:
             ("Guest", receipt.guest),
             ("Home", f"{receipt.listing}, {receipt.place}"),
             ("Host", receipt.host),
-            ("Stay", f"{receipt.check_in} to {receipt.check_out}, {receipt.nights} nights, {receipt.guests} guests"),
+            (
+                "Stay",
+                f"{receipt.check_in} to {receipt.check_out}, {_of(receipt.nights, 'night')}, {_of(receipt.guests, 'guest')}",
+            ),
             ("Issued", f"{receipt.issued_at:%Y-%m-%d %H:%M} UTC"),
         ]
     )
@@ -40,6 +43,10 @@ def receipt_pdf(receipt: Receipt) -> bytes:
         ]
     )
     return paper.pdf(foot=f"Receipt {receipt.number} for booking {receipt.booking}")
+
+
+def _of(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _price(paper: Paper, receipt: Receipt) -> None:

@@ -122,6 +122,8 @@ def test_the_same_facts_are_the_same_bytes(booking: Any) -> None:
     assert receipt_pdf(found) == receipt_pdf(found)
     longer = replace(found, lines=found.lines * 60)
     assert len(PdfReader(io.BytesIO(receipt_pdf(longer))).pages) > 1
+    for nights, guests, said in ((1, 1, "1 night, 1 guest\n"), (2, 3, "2 nights, 3 guests\n")):
+        assert said in read_pdf(receipt_pdf(replace(found, nights=nights, guests=guests)))
 
 
 def test_only_its_guest_and_staff_read_it(booking: Any) -> None:
