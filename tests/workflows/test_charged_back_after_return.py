@@ -123,7 +123,8 @@ def test_lost_it_is_no_longer_the_guest_s_and_no_loss_of_ours(
     assert (aside(returned), ours(row), stands("2100", booking.code)) == (0, 0, 0)
     with pytest.raises(Conflict, match="has this money already"):
         repay(returned, farid)
-    assert payment_queries.refunds_aside(refunds=[returned]) == {}
+    (said,) = payment_queries.refunds_aside(refunds=[returned]).values()
+    assert "gave them the charge" in said and row.code in said and "repay" not in said
     assert payment_queries.given_by_network(refunds=[returned]) == {returned.pk: row.code}
     assert (story(booking).state, "given you this money" in story(booking).sentence) == ("sent", True)
     money = payment_queries.money_of(booking=booking)

@@ -22,6 +22,10 @@ from backoffice.payments.states import REFUND_COUNTS
 _REFUSED: Final = "The provider refused to send it, and the money stands aside for the guest (2410). "
 _SENT_BACK: Final = "The guest's bank sent it back, and the money stands aside for them (2410). "
 _WAITS: Final = "It waits for the end of chargeback {code}: won, it is paid another way; lost, the guest has it."
+_GIVEN: Final = (
+    "The guest's bank sent it back, and then the card network gave them the charge itself (chargeback {code}): nothing of it is "
+    "owed to them, unless an appeal brings it back to us."
+)
 _DO_NOT_SEND: Final = (
     "Do not send it at the bank any more: chargeback {code} has taken this charge, and the guest would have it twice. If it was "
     "not sent, say so (“The bank refused it”, ops refunds returned)."
@@ -89,8 +93,8 @@ def was_refused(*, refund: Refund) -> bool:
 
 
 def refunds_aside(*, refunds: Iterable[Refund]) -> dict[int, str]:
-    """Why the money of each of these refunds stands aside and what is to be done, by id; those that nobody has to do anything
-    about, or that are being paid another way, are not among them, unless that should be stopped. A few statements for all."""
+    """What became of those of these refunds that did not reach their guest, and what is to be done, by id; those that are being
+    paid another way are not among them, unless that should be stopped. A few statements for all."""
     shown = list(refunds)
     aside = [refund for refund in shown if stands_aside(refund=refund)]
     to_send = [refund for refund in shown if refund.method == "other" and refund.status == "approved"]
@@ -105,6 +109,8 @@ def refunds_aside(*, refunds: Iterable[Refund]) -> dict[int, str]:
             what = _REFUSED if was_refused(refund=refund) else _SENT_BACK
             waits = [row.code for row in keeping[refund.pk] if row.status != "lost" or row.loss_posted_at is None]
             said[refund.pk] = what + (_WAITS.format(code=waits[-1]) if waits else _REMEDY)
+        elif refund.pk in given:
+            said[refund.pk] = _GIVEN.format(code=given[refund.pk])
     for refund in to_send:
         if keeping[refund.pk]:
             said[refund.pk] = _DO_NOT_SEND.format(code=keeping[refund.pk][-1].code)
