@@ -39,6 +39,8 @@ ACTOR: Final = system("sweep")
 JOB: Final = "payouts.sweep"
 # The provider lists by its own clock, to the second.
 _A_MOMENT: Final = timedelta(minutes=5)
+# A provider that keeps answering a call with the failure it saved under the key never carried it out.
+GIVE_UP_AFTER: Final = timedelta(minutes=10)
 # The job looks every hour, so that a tick that was missed costs an hour; it sweeps a currency once a day.
 _ONCE_IN: Final = timedelta(hours=20)
 
@@ -97,19 +99,29 @@ def sweep(*, currency: str, actor: Actor, reason: str, now: datetime, at_least: 
 
 def settle(*, code: str, actor: Actor, now: datetime) -> BankPayout:
     """Find out what became of a sweep that was not answered: it is looked for by our code, else asked again with the same
-    key. One that was never sent waits while payouts are stopped (raises Stopped). Raises NotFound, ProviderError,
-    Indeterminate."""
+    key, and given up where the provider only repeats its failure: what is earned is decided anew, not sent a day later.
+
+    One that was never sent waits while payouts are stopped (raises Stopped). Raises NotFound, ProviderError, Indeterminate."""
     row = payout_queries.bank_payouts().filter(code=code, account="").first()
     if row is None:
         raise NotFound(kind="sweep")
     if row.status not in {"requested", "indeterminate"}:
         return row
-    found = gateway().find_bank_payout(reference=code, since=row.created_at - _A_MOMENT)
+    found = _found(row, actor, now)
     if found is not None:
-        return payouts.record_bank_payout(seen=found, actor=actor, now=now)
+        return found
     if row.status == "requested":  # it was never sent, so that a stop holds it like any other
         jobs_queries.assert_not_stopped(scope="payouts")
-    return _send(row, actor, now)
+    try:
+        return _send(row, actor, now)
+    except Indeterminate as lost:
+        # Only a failure that the provider keeps answering with: where no answer came, this very call may have been carried
+        # out, and another key would pay a second time.
+        if not lost.facts.get("answered", False) or now - row.created_at <= GIVE_UP_AFTER:
+            raise
+        return _found(row, actor, now) or payouts.refuse_sweep(
+            code=code, failure="The payout was never carried out.", actor=actor, now=now
+        )
 
 
 def resolve(*, now: datetime, older_than: timedelta = timedelta(seconds=60)) -> int:
@@ -151,6 +163,12 @@ def run(*, now: datetime, actor: Actor = ACTOR) -> dict[str, int]:
 
 
 # Private --------------------------------------------------------------------------------------------------------------
+
+
+def _found(row: BankPayout, actor: Actor, now: datetime) -> BankPayout | None:
+    """The sweep, recorded, where the provider has it."""
+    seen = gateway().find_bank_payout(reference=row.code, since=row.created_at - _A_MOMENT)
+    return payouts.record_bank_payout(seen=seen, actor=actor, now=now) if seen is not None else None
 
 
 def _send(row: BankPayout, actor: Actor, now: datetime) -> BankPayout:

@@ -222,6 +222,25 @@ def test_a_lost_answer_is_looked_for_and_never_paid_twice(sandbox: RunningSandbo
     assert row.status == "pending" and line_sum(row) == row.amount and len(payouts_there(sandbox)) == 1
 
 
+def test_one_that_was_never_carried_out_is_given_up_and_what_is_earned_decided_anew(
+    sandbox: RunningSandbox, host: User
+) -> None:
+    sent(sandbox, host)
+    sandbox.fault("error_500_before_commit", method="POST", path="/v1/payouts", times=3)
+    with pytest.raises(Indeterminate):
+        swept()
+    row = BankPayout.objects.get()
+    sandbox.clear_faults()
+    sandbox.advance(5 * 60)
+    assert sweep_earnings.resolve(now=now()) == 0 and payouts_there(sandbox) == [], "it may yet come"
+    sandbox.advance(6 * 60)
+    assert sweep_earnings.resolve(now=now()) == 1
+    row.refresh_from_db()
+    assert (row.status, row.provider_id) == ("failed", None) and "never carried out" in row.failure
+    again = swept()
+    assert [one.amount for one in payouts_there(sandbox)] == [again.amount] == [line_sum(again)]
+
+
 def test_the_next_sweep_settles_the_one_before_it_first(
     sandbox: RunningSandbox, host: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
