@@ -170,7 +170,12 @@ def _check_hours(hours: int, actor: Actor, now: datetime) -> None:
         raise Invalid(f"hours: at most {_MOST_HOURS:,} (two years); hold it anew before it ends.", field="hours")
     limit = queries.hold_limit(actor=actor, now=now)
     if limit is not None and hours > limit:
-        raise OverLimit(verb="payouts.hold", amount=f"{hours} hours", limit=f"{limit} hours")
+        raise OverLimit(
+            f"{hours} hours is over your limit of {limit} hours: hold it for less, or ask a colleague who may hold for longer.",
+            verb="payouts.hold",
+            amount=f"{hours} hours",
+            limit=f"{limit} hours",
+        )
 
 
 def _check_same(earlier: PayoutHold, booking: Booking, amount: Money | None, cause: str, reason: str) -> None:
