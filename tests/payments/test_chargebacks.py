@@ -471,6 +471,8 @@ def test_the_draft_is_made_of_what_is_known_in_the_providers_fields() -> None:
     drafted = evidence.draft(known=known())
     assert evidence.check_words(drafted) == drafted  # every field is one of words, none too long
     assert "3 nights from 2026-07-10 to 2026-07-13" in drafted["product_description"]
+    alone = evidence.draft(known=known(check_out=date(2026, 7, 11), guests=1))["product_description"]
+    assert "1 night from" in alone and "for 1 guest, booking" in alone
     assert "2026-05-01 10:00 UTC: the guest booked" in drafted["access_activity_log"]
     assert "did not cancel" in drafted["cancellation_rebuttal"]
     assert "nothing is to be refunded" in drafted["refund_refusal_explanation"]
