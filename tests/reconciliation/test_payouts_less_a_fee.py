@@ -11,6 +11,7 @@ from backoffice.audit import queries as audit
 from backoffice.core.actor import Actor
 from backoffice.core.errors import Conflict, IllegalTransition, NotAllowed, NotFound, Refused, StaleVersion
 from backoffice.ledger import queries as ledger
+from backoffice.payments.policies.seen import SeenBalanceTransaction
 from backoffice.payouts.models import BankPayout
 from backoffice.reconciliation import operations
 from backoffice.reconciliation.models import BankMatch, Break, StatementLine
@@ -48,17 +49,17 @@ def classes() -> dict[str, str]:
     return dict(Break.objects.filter(leg="bank", status__in=["open", "reopened"]).values_list("key", "cls"))
 
 
-def came_back(*, reached: int = AMOUNT, given_back: int = AMOUNT) -> None:
-    """A sweep of which the bank was brought `reached`, and of which the provider then has `given_back`."""
-    swept("po_1", AMOUNT, trace=TRACE)
+def came_back(*, reached: int = AMOUNT, given_back: int = AMOUNT) -> list[SeenBalanceTransaction]:
+    """A sweep of which the bank was brought `reached`, and of which the provider then has `given_back`: its movements."""
+    _, rows = swept("po_1", AMOUNT, trace=TRACE)
     if reached:
         arrived(bank(reached, on=ARRIVAL, trace=TRACE))
-    fails(given_back)
+    return [*rows, *fails(given_back)]
 
 
-def fails(given_back: int = AMOUNT) -> None:
-    imported(moved("txn_back", source="po_1", category="payout_reversal", net=given_back))
+def fails(given_back: int = AMOUNT) -> list[SeenBalanceTransaction]:
     BankPayout.objects.update(status="failed", failed_at=NOW)
+    return imported(moved("txn_back", source="po_1", category="payout_reversal", net=given_back))
 
 
 def named(amount: int) -> SeenStatementLine:
@@ -162,6 +163,29 @@ def test_a_return_that_names_nothing_is_said_by_a_person(mia: Actor, chad: Actor
     arrived(nameless(-200, "Rest"))
     say(StatementLine.objects.latest("id"), chad)
     assert_settled(lost=0)
+
+
+@pytest.mark.parametrize("scope", ["payouts", "all"])
+def test_so_it_is_where_a_run_over_the_payouts_has_found_that_it_came_back(mia: Actor, chad: Actor, scope: str) -> None:
+    """That a payout came back is one break, whichever leg sees it first; what a bank has kept of it is another."""
+    rows = came_back()
+    BankPayout.objects.update(paid_at=NOW)
+    arrived(nameless(-AMOUNT - 200))
+    line = StatementLine.objects.latest("id")
+    compared(scope, now=LATER, rows=rows, states=[("bank_payout", "po_1", "", "failed", AMOUNT, "EUR", NOW)])
+    found = Break.objects.get(key="po_1")
+    assert (found.leg, found.cls) == ("payout", "payout_returned")
+    assert classes() == {f"9900 bank:{line.code}": "bank_unidentified"}
+    operations.say_line(
+        code=found.code, line_code=line.code, reason="The bank says so", version=found.version, actor=mia, now=LATER
+    )
+    assert classes() == {"1160 po_1": "bank_amount_mismatch"}
+    given_up("1160 po_1", mia, chad)
+    assert_settled(lost=200)
+    found.refresh_from_db()
+    assert found.status == "open", "until another payout has taken the money there"
+    with pytest.raises(Conflict, match="on its way any more"):
+        operations.say_line(code=found.code, line_code=line.code, reason="Again", actor=mia, now=LATER)
 
 
 def test_what_arrived_short_was_given_up_and_came_back_whole_goes_back_where_it_was_booked(

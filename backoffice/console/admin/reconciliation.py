@@ -318,7 +318,7 @@ class SayLine(Checked, _Work):
 
     @cached_property
     def _payout(self) -> BankPayout | None:
-        return BankPayout.objects.filter(account="", provider_id=self.row.detail.get("key")).first()
+        return BankPayout.objects.filter(account="", provider_id=queries.payout_of_break(found=self.row)).first()
 
     @cached_property
     def _lines(self) -> dict[str, tuple[StatementLine, Money]]:

@@ -146,9 +146,9 @@ def check_line_can_be_said(*, found: Break, actor: Actor) -> str:
     """The provider's id of the payout that a break is about; raises unless the actor may say which line of the bank it is.
     The console's button asks it too."""
     actor.must("breaks.work")
-    if found.detail.get("account") != BANK_PAYOUT or found.status not in OPEN:
-        raise Conflict("Only of an open break about a payout of ours to the bank (1160) can a line be said.")
-    payout = str(found.detail.get("key", ""))
+    payout = queries.payout_of_break(found=found)
+    if not payout or found.status not in OPEN:
+        raise Conflict("Only of an open break about a payout of ours to the bank can a line be said.")
     if not ledger_queries.balance(account=BANK_PAYOUT, key=payout, currency=found.currency):
         raise Conflict("Nothing of this payout is on its way any more; the next run closes the break.")
     return payout

@@ -220,7 +220,8 @@ FROM rated WHERE abs(amount - expected) * 10000 > %(band)s * expected
 # A charge's exchange position (3900) and a chargeback (1320) stand between two facts for a while whenever they move, so
 # they are judged by age alone. A balance that no line accounts for is overdue at once: the kept one is wrong. 1160 and 9900 of
 # bank lines are the bank's leg: money that left the provider and is not at the bank, or is at the bank and nobody knows
-# whose. Five weekdays and a week-end make the bank's three business days.
+# whose. Five weekdays and a week-end make the bank's three business days. What is left of a payout that came back is another
+# matter than that it did: a fee of a bank is given up, whatever becomes of the payout.
 CLEARING: Final = f"""
 WITH standing AS (
     SELECT account.id, account.code, account.key, account.currency, sum(held.balance)::bigint AS balance
@@ -265,7 +266,9 @@ WITH standing AS (
 )
 SELECT CASE WHEN code = '1160' OR (code = '9900' AND key LIKE 'bank:%%') THEN 'bank' ELSE 'clearing' END,
        code || ' ' || key,
-       CASE WHEN code = '9900' AND key LIKE 'bank:%%' THEN key ELSE {_OURS.format(id="key")} END,
+       CASE WHEN code = '9900' AND key LIKE 'bank:%%' THEN key
+            WHEN code = '1160' AND (payout_status = 'failed' AND taken_back > 0 OR undone AND balance > 0) THEN code || ' ' || key
+            ELSE {_OURS.format(id="key")} END,
        to_jsonb(coalesce(nullif(array_remove(CASE
            WHEN code = '9900' THEN ARRAY[
                CASE WHEN key LIKE 'bank:%%' THEN 'bank_unidentified' ELSE 'unknown_type' END,

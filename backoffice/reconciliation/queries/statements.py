@@ -13,7 +13,7 @@ from backoffice.ledger import queries as ledger
 from backoffice.payments.models import Refund
 from backoffice.payments.states import REPAYMENT_GIVEN_UP
 from backoffice.payouts.models import BankPayout
-from backoffice.reconciliation.models import BankMatch, StatementLine
+from backoffice.reconciliation.models import BankMatch, Break, StatementLine
 from backoffice.reconciliation.policies import OpenLine, OpenPayout
 
 # Nobody chooses among more: what is further from an amount than so many others is not that amount less a fee.
@@ -118,6 +118,14 @@ def lines_back_less(*, refund: Refund, most: int = MOST_OFFERED) -> list[Stateme
     rows = StatementLine.objects.filter(code__in=left, currency=refund.currency, amount__gt=0, amount__lt=refund.amount)
     whole = [row for row in rows if left[row.code].amount == row.amount]
     return sorted(whole, key=lambda row: (not is_named(line=row, refund=refund), -row.amount, -row.id))[:most]
+
+
+def payout_of_break(*, found: Break) -> str:
+    """The provider's id of our own payout to the bank that a break is about, by what stands on 1160 or by the payout itself;
+    "" for any other break."""
+    if found.leg == "payout":
+        return "" if found.detail.get("account") else found.key
+    return str(found.detail.get("key", "")) if found.detail.get("account") == "1160" else ""
 
 
 def lines_for_payout(*, payout: BankPayout, most: int = MOST_OFFERED) -> list[tuple[StatementLine, Money]]:
