@@ -21,12 +21,11 @@ from backoffice.workflows import import_balance_transactions, refund_booking, wo
 from tests.faults import test_crash_points as cutting
 from tests.faults import two_of_three_are_long
 from tests.stripe_sandbox.server import RunningSandbox
-from tests.workflows.steps import ROOMS, now, paid
+from tests.workflows.steps import ROOMS, asked_back, now, paid
 from tests.workflows.test_chargebacks import (
     ACTOR,
     accept,
     again,
-    ask_refund,
     clean,
     decide,
     dispute,
@@ -91,7 +90,7 @@ def _heard_of(sandbox: RunningSandbox) -> str:
     booking = paid()
     sandbox.advance(60)
     import_balance_transactions.run(now=now())
-    ask_refund(booking, key=booking.code)  # on its way when the network takes the money
+    asked_back(booking, 1_000)  # on its way when the network takes the money
     found = dispute(sandbox, booking)
     sandbox.advance(60)
     return found
