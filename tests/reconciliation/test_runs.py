@@ -359,14 +359,32 @@ def test_nobody_waits_for_a_dry_run_that_compares(
     compared_now = []
     digest = queries.input_digest
 
-    def comparing(*, run: Run) -> Any:
+    def comparing(*, run: Run, bank: queries.BankFacts) -> Any:
         compared_now.append(run.pk)
         elsewhere(meanwhile[what], patience="3s")
-        return digest(run=run)
+        return digest(run=run, bank=bank)
 
     monkeypatch.setattr(queries, "input_digest", comparing)
     assert look() == alone and len(compared_now) == 1, "it has looked once"
     assert ("bank_unidentified", 4_242) in alone and Run.objects.count() == 1
+
+
+def test_what_the_bank_says_is_an_input_in_a_dry_run_too(sandbox: RunningSandbox) -> None:
+    def run(*said: int, dry_run: bool = False) -> Run:
+        lines = [bank(amount, on=now().date()) for amount in said]
+        return reconcile(
+            scope="bank", since=None, until=None, actor=ACTOR, now=now(), statement=lines, dry_run=dry_run
+        ).run
+
+    nothing = run()
+    assert (nothing.lines, nothing.matched) == (0, 0)
+    tried, told = run(4_242, dry_run=True), run(4_242)
+    assert (told.lines, told.matched) == (tried.lines, tried.matched) == (1, 0)
+    assert told.input_digest == tried.input_digest != nothing.input_digest
+    assert told.output_digest != nothing.output_digest
+    again = run(4_242)  # the file once more
+    assert (again.input_digest, again.output_digest) == (told.input_digest, told.output_digest)
+    assert run(1_111).input_digest != told.input_digest
 
 
 @pytest.mark.parametrize("what", ["a movement is imported", "the line is posted"])

@@ -277,8 +277,9 @@ def classify(*, run: Run, now: datetime, trial: Callable[[], None] | None = None
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL work_mem = '96MB'")  # a million movements are hashed in one piece
             StagedDifference.objects.filter(run=run).delete()
+            bank: queries.BankFacts | None = None
             if {"bank", "clearing"} & set(compared):
-                _compare_standing(cursor, run, values, trial)
+                bank = _compare_standing(cursor, run, values, trial)
             ours = _mirror(run, asked) if {"balance", "line"} & set(compared) else queries.Mirror({}, {}, 0)
             for sql in _found_by(compared):
                 cursor.execute(_INTO.format(found=sql), values)
@@ -291,7 +292,7 @@ def classify(*, run: Run, now: datetime, trial: Callable[[], None] | None = None
             cursor.execute(_PLACES, values)
             cursor.execute(_WATERMARKS)
             marks = cursor.fetchone()
-        run.input_digest, newest = queries.input_digest(run=run)
+        run.input_digest, newest = queries.input_digest(run=run, bank=bank)
         names = ("journal", "movement", "statement_line", "provider")
         run.watermarks = {
             name: str(mark) if mark is not None else None for name, mark in zip(names, (*marks, newest), strict=True)
@@ -301,6 +302,8 @@ def classify(*, run: Run, now: datetime, trial: Callable[[], None] | None = None
         run.matched = (
             run.lines - found.filter(leg="line", detail__provider__isnull=False).exclude(detail__provider=None).count()
         )
+        if bank is not None and compared == ("bank",):
+            run.lines, run.matched = bank.lines, bank.lines - bank.open
         run.checkpoint = {
             "step": "classified",
             "written": 0,
@@ -426,20 +429,21 @@ def _found_by(compared: Sequence[str]) -> list[str]:
 
 def _compare_standing(
     cursor: CursorWrapper, run: Run, values: Mapping[str, Any], trial: Callable[[], None] | None
-) -> None:
-    """Lay down what stands on clearing accounts, or would stand there after a trial."""
+) -> queries.BankFacts:
+    """Lay down what stands on clearing accounts, or would stand there after a trial; returns what is known of the bank then."""
     if trial is None:
         cursor.execute(_INTO.format(found=_STANDING), values)
-        return
+        return queries.bank_facts()
     found: list[Sequence[Any]] = []
     with suppress(_TakenBack), transaction.atomic():
         trial()
         cursor.execute(_STANDING, values)
-        found = cursor.fetchall()
+        found, bank = cursor.fetchall(), queries.bank_facts()
         raise _TakenBack
     with cursor.copy(_STAGE_STANDING) as copy:
         for row in found:
             copy.write_row((run.pk, *row))
+    return bank
 
 
 def _compare_lines(cursor: CursorWrapper, run: Run, ours: queries.Mirror, values: Mapping[str, Any]) -> None:

@@ -1,8 +1,10 @@
 """Questions about runs and breaks, and the set-based comparison itself."""
 
 from backoffice.reconciliation.queries.breaks import (
+    BankFacts,
     Difference,
     Mirror,
+    bank_facts,
     books_digest,
     break_by_code,
     breaks,
@@ -50,9 +52,11 @@ __all__ = [
     "GOALS",
     "WHOLE",
     "WITH_MATCHES",
+    "BankFacts",
     "Difference",
     "Mirror",
     "Score",
+    "bank_facts",
     "books_digest",
     "break_by_code",
     "breaks",

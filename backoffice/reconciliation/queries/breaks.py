@@ -293,13 +293,36 @@ FROM (
 """
 
 
-def input_digest(*, run: Run) -> tuple[str, datetime | None]:
-    """The digest of the rows that a run was given by the provider, sums of hashes, which no order changes; and when the newest
-    of its movements was made."""
+_BANK: Final = """
+SELECT count(*), coalesce(sum(hash), 0), coalesce(sum(hashint8extended(hash, 2)), 0)
+FROM (SELECT hash_record_extended((account, reference, digest), 1) AS hash FROM reconciliation_statementline) line
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class BankFacts:
+    """What is known of the bank: how many lines, how many of them are not wholly matched, and the sums of their hashes."""
+
+    lines: int
+    open: int
+    sums: tuple[str, ...]
+
+
+def bank_facts() -> BankFacts:
+    """What is known of the bank's lines now."""
+    with connection.cursor() as cursor:
+        cursor.execute(_BANK)
+        lines, *sums = cursor.fetchone()
+    return BankFacts(lines, len(statements.open_lines()), tuple(map(str, sums)))
+
+
+def input_digest(*, run: Run, bank: BankFacts | None = None) -> tuple[str, datetime | None]:
+    """The digest of the rows that a run was given by the provider, and of the lines of the `bank` where it compares those:
+    sums of hashes, which no order changes; and when the newest of the provider's movements was made."""
     with connection.cursor() as cursor:
         cursor.execute(_INPUT, {"run": run.pk})
         *sums, newest = cursor.fetchone()
-    facts = [*map(str, sums), run.rules, run.scope]
+    facts = [*map(str, sums), *(bank.sums if bank is not None else ()), run.rules, run.scope]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest(), newest
 
 
