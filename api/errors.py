@@ -32,6 +32,7 @@ STATUSES: Final[Mapping[type[errors.StaydeskError], int]] = {
     errors.Stopped: 503,
     errors.ProviderError: 502,
     errors.PaymentDeclined: 402,
+    errors.UnknownPaymentMethod: 422,
     errors.UpstreamUnavailable: 503,
 }
 
@@ -139,7 +140,7 @@ def _read_ours(error: errors.StaydeskError, request: Any) -> _Read:
         http = status.HTTP_412_PRECONDITION_FAILED  # RFC 9110: the precondition was the client's own
     facts = dict(error.facts)
     extra: dict[str, Any] = {}
-    if isinstance(error, errors.Invalid) and (field := facts.pop("field", "")):
+    if isinstance(error, (errors.Invalid, errors.UnknownPaymentMethod)) and (field := facts.pop("field", "")):
         extra = {"field": field, "errors": [{"field": field, "code": error.code, "detail": str(error)}]}
     if facts:
         extra["facts"] = facts

@@ -180,6 +180,13 @@ class ProviderError(StaydeskError):
         return said if said.endswith((".", "!", "?")) else f"{said}."
 
 
+class UnknownPaymentMethod(ProviderError):
+    """The provider does not know the card that was named; another one may work."""
+
+    code = "unknown_payment_method"
+    sentence = "The payment provider has no such card; enter it again, and send what it is called then."
+
+
 class PaymentDeclined(ProviderError):
     """The guest's bank or the provider declined this attempt; another card may work."""
 

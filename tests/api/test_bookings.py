@@ -223,6 +223,16 @@ def test_a_declined_card_is_said_and_another_one_works(sandbox: RunningSandbox, 
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_card_that_nobody_knows_is_422_names_the_field_and_another_one_works(
+    sandbox: RunningSandbox, alice: Person, home: str
+) -> None:
+    path = f"bookings/{book(alice, home)['code']}/pay"
+    unknown = alice.pay_or_book(path, {"payment_method": "pm_nobody"}, key="p-1")
+    assert (unknown.status, unknown.code, unknown.body["field"]) == (422, "unknown_payment_method", "payment_method")
+    assert alice.pay_or_book(path, {"payment_method": "pm_card_visa"}, key="p-2").status == 200
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_bank_that_asks_the_guest_is_202_with_the_address_to_go_to(
     sandbox: RunningSandbox, alice: Person, home: str
 ) -> None:

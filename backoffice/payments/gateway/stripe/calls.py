@@ -11,7 +11,13 @@ from typing import Any, Final, TypeVar
 import stripe as sdk
 
 from backoffice.core import clock
-from backoffice.core.errors import Indeterminate, ProviderError, StaydeskError, UpstreamUnavailable
+from backoffice.core.errors import (
+    Indeterminate,
+    ProviderError,
+    StaydeskError,
+    UnknownPaymentMethod,
+    UpstreamUnavailable,
+)
 
 T = TypeVar("T")
 # In the port's words: what Stripe does not know, and an account that is no longer connected to ours.
@@ -113,6 +119,8 @@ def _translated(error: sdk.StripeError) -> StaydeskError:
         return Indeterminate()
     detail = error.error.message if error.error is not None else str(error)
     code = error.error.code if error.error is not None else None
+    if code == "resource_missing" and error.error is not None and error.error.param == "payment_method":
+        return UnknownPaymentMethod(field="payment_method", message=detail, provider_code=code)
     ours: dict[str, Any] = {"missing": _MISSING[code]} if code in _MISSING else {}
     if code in _CHARGED_BACK:
         ours["charged_back"] = True
