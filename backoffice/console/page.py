@@ -35,7 +35,6 @@ class Panel:
     note: str = ""
     more: str = ""
     more_text: str = "All"
-    wide: bool = False
 
 
 @dataclass(frozen=True)
