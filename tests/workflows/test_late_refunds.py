@@ -611,6 +611,37 @@ def test_what_a_host_s_cancellation_owes_is_not_the_host_s_where_the_provider_re
     clean()
 
 
+@pytest.mark.parametrize("part", ["a part of it", "all of it"])
+@pytest.mark.parametrize("then", ["sent", "refused again"])
+def test_what_a_person_asked_for_is_the_guest_s_once_the_host_cancels(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch, part: str, then: str
+) -> None:
+    booking = paid(check_in=(now() + timedelta(days=20)).date())
+    asked = asked_back(booking, 5_000 if part == "a part of it" else booking.charge_total)
+    if asked.status == "requested":
+        refund_booking.approve(refund_code=asked.code, version=asked.version, reason="Yes", actor=finance(), now=now())
+    by_host(booking)
+    for rest in Refund.objects.filter(by_rule=True):
+        sent(rest)
+    asked = refused(asked, monkeypatch)
+    assert (asked.status, asked.unclaimed) == ("failed", False)
+    again = Refund.objects.get(by_rule=True, status="approved")
+    assert again.amount == asked.amount and stands("2100", booking.code) == 0
+    if then == "sent":
+        sent(again)
+        hear(sandbox)
+        assert net(sandbox, booking.payment.charge_id) == 0
+    else:
+        again = refused(again, monkeypatch)
+        assert again.unclaimed and stands("2410", again.code) == -again.amount
+        hear(sandbox)
+        assert another_way(again).amount == again.amount
+    assert payouts.unscheduled() == []
+    assert sum(row.held for row in payouts.payouts_of_booking(booking_id=booking.pk)) == 0
+    assert health.bookings_explained().ok
+    clean()
+
+
 # What the policy gives a guest who cancels -----------------------------------------------------------------------------
 
 

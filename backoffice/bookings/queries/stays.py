@@ -116,6 +116,11 @@ def pending_reason(*, booking: Booking) -> str:
     return PENDING.get(booking.status, "")
 
 
+def cancelled_by_host(*, booking: Booking) -> bool:
+    """Whether a booking ended because its host cancelled (or staff for them), so that all that was paid is the guest's."""
+    return booking.status == "cancelled" and (booking.cancellation or {}).get("rule") == "override:host_cancel"
+
+
 def cancellation_facts(*, booking: Booking, now: datetime, override: Override | None = None) -> CancellationFacts:
     """What the cancellation policy looks at, read from the booking as it was frozen."""
     policy = rulebook.cancellation_version(version=booking.cancellation_version)

@@ -14,6 +14,7 @@ from datetime import datetime
 
 from django.db import transaction
 
+from backoffice.bookings import queries as booking_queries
 from backoffice.core.actor import Actor
 from backoffice.core.money import Money
 from backoffice.payments import policies, queries
@@ -48,9 +49,10 @@ def follow_owed(*, payment: Payment, actor: Actor, now: datetime) -> None:
 
 
 def refuse_refund(*, refund_code: str, failure: str, charged_back: bool, actor: Actor, now: datetime) -> Refund:
-    """The provider refused a refund outright, and no money moved there. What a person asked for is held as before. What is the
-    guest's by rule stays theirs: it waits like others where a chargeback is why (`charged_back`, the provider's own word), and
-    goes again with the news of that; for any other reason it stands aside, and two of finance pay it another way."""
+    """The provider refused a refund outright, and no money moved there. What a person asked for is held as before; has the host
+    cancelled meanwhile, it is the guest's like all the rest, and goes again. What is the guest's by rule stays theirs: it waits
+    like others where a chargeback is why (`charged_back`, the provider's own word), and goes again with the news of that; for
+    any other reason it stands aside, and two of finance pay it another way."""
     with transaction.atomic():
         owed = queries.refund(code=refund_code).by_rule
         refund = fail_refund(
@@ -63,6 +65,10 @@ def refuse_refund(*, refund_code: str, failure: str, charged_back: bool, actor: 
         )
         if owed and charged_back and _keeping(refund.payment, refund.charge):  # else its news is still to come
             follow_owed(payment=refund.payment, actor=actor, now=now)
+        if not owed and booking_queries.cancelled_by_host(booking=refund.payment.booking):
+            amount, parts = _all_left(refund.payment, refund.charge)
+            key, why = f"{refund.code}:again", f"the host cancelled, and {refund.code} was refused"
+            _open(refund.payment, refund.charge, amount, parts, "host_cancellation", why, key, actor, now)
     return refund
 
 
