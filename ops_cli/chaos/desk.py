@@ -63,8 +63,14 @@ class ThrowawayDesk:
         return self.environment["SITE_URL"]
 
     def ops(self, *arguments: str) -> Answer:
-        """Run `ops … --format json` on this desk. Raises Failed when it neither is done nor has findings."""
-        done = self._run(*arguments, "--format", "json", seconds=COMMAND_SECONDS)
+        """Run `ops … --format json` on this desk; a job of its own that is at the very same is waited for. Raises Failed when
+        it neither is done nor has findings."""
+        until = time.monotonic() + COMMAND_SECONDS
+        while True:
+            done = self._run(*arguments, "--format", "json", seconds=COMMAND_SECONDS)
+            if done.returncode != Exit.LOCKED or time.monotonic() > until:
+                break
+            time.sleep(1)
         if done.returncode not in {Exit.DONE, Exit.FINDINGS}:
             raise Failed(f"ops {' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()}")
         envelope = json.loads(done.stdout)

@@ -21,9 +21,11 @@ from backoffice.core.actor import system
 from backoffice.core.money import Money
 from backoffice.workflows import apply_provider_event, charge_later, refund_booking, sweep_earnings
 from ops_cli.chaos import people, stories, verdict
+from ops_cli.chaos.desk import ThrowawayDesk
 from ops_cli.chaos.people import GaveUp, Refusal, Tally, Visitor
 from ops_cli.chaos.provider import Provider
 from ops_cli.chaos.stories import FATES, Calendar, Home, Stories, Told
+from ops_cli.output import Exit
 from ops_cli.parts import plan
 from ops_cli.parts.processes import MARK
 from tests import factories
@@ -325,6 +327,17 @@ def test_what_was_answered_and_is_not_so_is_named(sandbox: RunningSandbox) -> No
     apply_provider_event.poll(now=now())
     apply_provider_event.apply_due(now=now())
     assert verdict.nothing_lost([told]).ok
+
+
+def test_a_job_of_the_desk_s_own_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = iter([Exit.LOCKED, Exit.LOCKED, Exit.DONE])
+
+    def answer(*arguments: Any, **_: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(arguments, next(said), '{"data": [{"n": 1}], "summary": {}}', "")
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    assert ThrowawayDesk(tmp_path).ops("reconcile", "bank").data == [{"n": 1}] and next(said, None) is None
 
 
 @on_the_books
