@@ -1,4 +1,4 @@
-"""Fetching the provider's side and comparing: the room's one call outwards, made outside any transaction.
+"""Fetching the provider's side, and comparing or posting anew: the room's calls outwards, made outside any transaction.
 
 Like `payments/gateway`, this file is an extra beside the six: it calls the provider, which operations never do."""
 
@@ -17,13 +17,14 @@ from backoffice.core.errors import Conflict, Locked, NotFound, ProviderError, Up
 from backoffice.core.money import Money
 from backoffice.jobs import operations as jobs
 from backoffice.payments.gateway.stripe import gateway
+from backoffice.payments.policies import Anew
 from backoffice.payments.policies.seen import SeenBalanceTransaction
-from backoffice.reconciliation import operations, queries
-from backoffice.reconciliation.models import Run
+from backoffice.reconciliation import operations, policies, queries
+from backoffice.reconciliation.models import Break, Run
 from backoffice.reconciliation.policies import SeenStatementLine
 from backoffice.reconciliation.queries import Difference
 from backoffice.reconciliation.states import SCOPES
-from backoffice.workflows import import_balance_transactions
+from backoffice.workflows import import_balance_transactions, work_chargebacks
 
 ACTOR: Final = system("reconciliation")
 # The provider's clock may be a little ahead of ours; its newest movements belong to the run all the same.
@@ -134,6 +135,35 @@ def keep_up(*, scope: str, now: datetime) -> int:
         return reconcile(scope=scope, since=None, until=None, actor=ACTOR, now=now).found
     except Locked:
         return 0
+
+
+# Posting a movement anew, by what the provider shows of it now -----------------------------------------------------------
+
+
+def look_anew(*, found: Break) -> Anew:
+    """What posting the movement of a break anew would reverse and post. Raises as `operations.proposed_anew` does, and
+    UpstreamUnavailable when the provider does not answer."""
+    return operations.proposed_anew(found=found, shown=_shown(found))
+
+
+def propose_anew(*, code: str, reason: str, actor: Actor, now: datetime, version: int | None = None) -> Break:
+    """As `operations.propose_anew`, with the provider asked."""
+    actor.must("breaks.work")
+    shown = _shown(queries.break_by_code(code=code))
+    return operations.propose_anew(code=code, shown=shown, reason=reason, actor=actor, now=now, version=version)
+
+
+def decide_anew(*, code: str, approve: bool, reason: str, version: int, actor: Actor, now: datetime) -> Break:
+    """As `operations.decide_anew`, with the provider asked before a yes; what the movement then means for a chargeback is
+    posted as after an import."""
+    actor.must("breaks.write_off")
+    shown = _shown(queries.break_by_code(code=code)) if approve else None
+    found = operations.decide_anew(
+        code=code, approve=approve, shown=shown, reason=reason, version=version, actor=actor, now=now
+    )
+    if shown is not None and shown.disputed_charge:
+        work_chargebacks.follow_money(sources=[shown.source_id], actor=actor, now=now)
+    return found
 
 
 # Private --------------------------------------------------------------------------------------------------------------
@@ -280,6 +310,14 @@ def _imported(balance: Mapping[str, Money], run: Run, handle: jobs.Run, listing:
     for row in () if listing else import_balance_transactions.waiting(now=handle.now()):
         known[row.net.currency] = known.get(row.net.currency, Money.zero(row.net.currency)) - row.net
     return known
+
+
+def _shown(found: Break) -> SeenBalanceTransaction | None:
+    """The movement of a break as the provider has it now; none for a break of anything else, or that it does not show."""
+    if not policies.may_be_posted_anew(leg=found.leg, cls=found.cls, flags=found.flags):
+        return None
+    shown: SeenBalanceTransaction | None = _known(lambda: gateway().balance_transaction(transaction_id=found.key))
+    return shown
 
 
 def _states(legs: Sequence[str], run: Run) -> Iterator[Sequence[Any]]:

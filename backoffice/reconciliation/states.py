@@ -36,6 +36,8 @@ BREAK: Final = StateTable(
         # One act: the second yes posts the write-off in its own transaction, so that nothing is ever kept as approved only.
         "approve": {"proposed": "approved"},
         "write_off": {"approved": "written_off"},
+        # The second yes to posting a movement anew: the next run sees whether both sides are equal now.
+        "post_anew": {"approved": "investigating"},
         "heal": {
             "expected": "self_healed",
             "open": "self_healed",

@@ -117,7 +117,7 @@ def show(actor: Actor, code: str) -> Result:
 
     actor.must("breaks.view")
     found = queries.break_by_code(code=code.upper())
-    what = policies.advice(found.cls)
+    what = policies.advice(cls=found.cls, leg=found.leg)
     facts: dict[str, Any] = {
         "code": found.code,
         "class": found.cls,
@@ -163,6 +163,7 @@ def show(actor: Actor, code: str) -> Result:
         "do_first": what.action,
         "command": policies.command(
             cls=found.cls,
+            leg=found.leg,
             code=found.code,
             key=found.key,
             fact=found.fact,
@@ -302,6 +303,47 @@ def write_off(actor: Actor, code: str, answer: str | None) -> Result:
     return Result(rows=[_row(found, now)], summary={"journal": found.journal_id})
 
 
+@breaks.command("post-anew", short_help="Make the books say what the provider shows of a movement; takes two people.")
+@click.argument("code")
+@click.option("--approve", "answer", flag_value="approve", help="Say the second yes to what somebody else proposed.")
+@click.option("--reject", "answer", flag_value="reject", help="Say no to what was proposed.")
+@renders("breaks.post-anew", LIST)
+@decides_in_person
+def post_anew(actor: Actor, code: str, answer: str | None) -> Result:
+    """Propose to post a movement of the provider anew; another finance person says --approve or --reject.
+
+    What stands in the books of the movement is reversed exactly and what the provider shows of it now is posted, as its import
+    would have; one that was never imported is imported. The next run closes the break. Exit code 6 without --reason or --as,
+    and when the provider or the books say something else than was proposed; 4 when it is not yours to decide.
+
+    \b
+    Example:
+      ops breaks post-anew BR-7QF3K2 --reason "The fee was kept wrongly" --as mia@example.org
+      ops breaks post-anew BR-7QF3K2 --approve --reason "Agreed" --as chad@example.org
+    """
+    from backoffice.core import clock
+    from backoffice.reconciliation import provider, queries
+
+    now, code = clock.now(), code.upper()
+    if answer is None:
+        found = provider.propose_anew(code=code, reason=actor.reason, actor=actor, now=now)
+        told = found.proposal or {}
+        warnings = [
+            f"Nothing is posted yet: another finance person decides, with ops breaks post-anew {code} --approve."
+        ]
+        summary = {"reverses": told.get("journals"), "posts": told.get("lines")}
+        return Result(rows=[_row(found, now)], summary=summary, warnings=warnings)
+    found = provider.decide_anew(
+        code=code,
+        approve=answer == "approve",
+        reason=actor.reason,
+        version=queries.break_by_code(code=code).version,
+        actor=actor,
+        now=now,
+    )
+    return Result(rows=[_row(found, now)])
+
+
 @breaks.command(short_help="Confirm which payout a line of the bank is, as proposed.")
 @click.argument("code")
 @click.option("--reject", is_flag=True, help="Say that it is not; it is not proposed again.")
@@ -363,7 +405,7 @@ def _row(found: Any, now: Any) -> dict[str, Any]:
         "code": found.code,
         "class": found.cls,
         "flags": found.flags,
-        "severity": advice(found.cls).severity,
+        "severity": advice(cls=found.cls, leg=found.leg).severity,
         "difference": found.difference,
         "currency": found.currency,
         "at_risk": found.at_risk,
@@ -374,5 +416,5 @@ def _row(found: Any, now: Any) -> dict[str, Any]:
         "occurred_at": found.occurred_at,
         "status": found.status,
         "owner": found.owner.code if found.owner else None,
-        "action": advice(found.cls).action,
+        "action": advice(cls=found.cls, leg=found.leg).action,
     }

@@ -246,7 +246,7 @@ def _result(outcome: Reconciliation, dry_run: bool, now: datetime) -> Result:
 def _row(difference: Difference, kept: Any, now: datetime) -> dict[str, Any]:
     from backoffice.reconciliation import policies
 
-    what = policies.advice(difference.cls)
+    what = policies.advice(cls=difference.cls, leg=difference.leg)
     code = kept.code if kept is not None else ""
     return {
         "code": code or None,
@@ -266,6 +266,7 @@ def _row(difference: Difference, kept: Any, now: datetime) -> dict[str, Any]:
         "action": what.action,
         "command": policies.command(
             cls=difference.cls,
+            leg=difference.leg,
             code=code,
             key=difference.key,
             fact=difference.fact,

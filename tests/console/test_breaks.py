@@ -11,13 +11,19 @@ from django.urls import reverse
 from django.utils import timezone
 
 from backoffice.console import dashboard
+from backoffice.core.money import Money
 from backoffice.ledger import queries as ledger
-from backoffice.payments.models import WebhookEvent
+from backoffice.payments.models import BalanceTransaction, WebhookEvent
 from backoffice.reconciliation import operations, queries
 from backoffice.reconciliation.models import Break, StatementLine
+from backoffice.reconciliation.provider import reconcile
 from tests import factories
 from tests.console.test_dialogs import answers
+from tests.falsified import as_superuser
 from tests.reconciliation.steps import DAY, arrived, bank, compared, imported, moved, post, swept
+from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows.test_pay_and_refund import now as desk_now
+from tests.workflows.test_pay_and_refund import paid
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -105,6 +111,38 @@ def test_a_write_off_is_rejected_and_a_break_accepted_for_a_while(lost: Break) -
     lost.refresh_from_db()
     assert lost.status == "accepted" and lost.accepted_until is not None
     assert lost.accepted_until - timezone.now() > timedelta(days=6)
+
+
+def test_what_would_be_reversed_and_posted_is_shown_before_it_is_proposed(sandbox: RunningSandbox, lost: Break) -> None:
+    paid(sandbox)
+    reconcile(scope="stripe", since=None, until=None, actor=factories.SYSTEM, now=desk_now())
+    kept = BalanceTransaction.objects.get()
+    as_superuser(f"UPDATE payments_balancetransaction SET fee = fee + 1, net = net - 1 WHERE id = {kept.pk}")
+    reconcile(scope="stripe", since=None, until=None, actor=factories.SYSTEM, now=desk_now())
+    found = Break.objects.get(key=kept.provider_id)
+    mia, chad = signed_in("finance", "Mia"), signed_in("finance", "Chad")
+    assert "Propose a write-off" not in page(mia, found) and "Propose to post anew" in page(mia, found)
+    assert "Propose to post anew" not in page(mia, lost)
+    opened = mia.get(reverse("admin:reconciliation_break_propose-anew", args=[found.code])).content.decode()
+    net = str(Money(kept.net, kept.currency))
+    for words in (f"#{kept.journal_id}", f"{net} on 1100", "under stripe", "another finance person"):
+        assert words in opened, words
+    assert act(mia, found, "propose-anew", reason="The fee was kept wrongly").status_code == 302
+    assert act(mia, found, "approve-anew", reason="Agreed").status_code == 403
+    assert act(chad, found, "approve", reason="Agreed").status_code in (403, 409)
+    assert "proposed by Mia" in page(chad, found) and "Approve the write-off" not in page(chad, found)
+    asked = chad.get(reverse("admin:reconciliation_break_approve-anew", args=[found.code])).content.decode()
+    assert "The fee was kept wrongly" in asked and f"#{kept.journal_id}" in asked
+    assert act(chad, found, "reject-anew", reason="Ask first").status_code == 302
+    act(mia, found, "propose-anew", reason="The fee was kept wrongly")
+    assert act(chad, found, "approve-anew", reason="Agreed").status_code == 302
+    found.refresh_from_db()
+    assert (found.status, found.proposal) == ("investigating", None)
+    kept.refresh_from_db()
+    assert ledger.journal(number=kept.journal_id).idempotency_key == f"bt:{kept.provider_id}:again-1"
+    reconcile(scope="stripe", since=None, until=None, actor=factories.SYSTEM, now=desk_now())
+    found.refresh_from_db()
+    assert found.status == "self_healed" and "post anew" in page(chad, found)
 
 
 def test_what_a_break_once_came_from_is_in_its_life_and_not_said_of_its_present_opening(lost: Break) -> None:

@@ -1,6 +1,6 @@
 """The power is cut before and after every commit of taking in a bank's statement and of a run, of a person's word on a proposed
-match and of writing a break off: the same file is given again, the run gone on with, the person tries again, and it ends as
-if nothing had happened, nothing twice."""
+match, of writing a break off and of posting a movement anew: the same file is given again, the run gone on with, the person
+tries again, and it ends as if nothing had happened, nothing twice."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from backoffice.core.errors import Conflict
 from backoffice.ledger import queries as ledger
 from backoffice.ledger.models import Journal
 from backoffice.payments.models import BalanceTransaction
+from backoffice.payments.policies.seen import SeenBalanceTransaction
 from backoffice.people.models import User
 from backoffice.reconciliation import operations, queries, tasks
 from backoffice.reconciliation.models import BankMatch, Break, Match, Run, StatementLine
@@ -29,7 +30,7 @@ from tests import factories
 from tests.factories import NOW
 from tests.faults import two_of_three_are_long
 from tests.faults.test_crash_points import cut_everywhere
-from tests.reconciliation.steps import ACTOR, DAY, arrived, bank, compared, post, swept
+from tests.reconciliation.steps import ACTOR, DAY, arrived, bank, compared, imported, moved, post, swept
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.steps import ROOMS, paid
 
@@ -316,6 +317,56 @@ def _lived_with(case: Case) -> dict[str, Any]:
     return {"before": before, **_written_off(case)}
 
 
+def _posted_twice() -> Case:
+    """A movement that was posted a second time by hand."""
+    case = _case()
+    (row,) = imported(_movement(case), at=case.at)
+    post(
+        f"capture:{row.source_id}",
+        "capture",
+        [("1150", row.source_id, 1_000), ("2100", case.account, -1_000)],
+        at=case.at,
+    )
+    lines = [("1100", "stripe", 1_000), ("1150", row.source_id, -1_000)]
+    post(f"bt:{row.id} again", "bt.charge", lines, reference=row.id, at=case.at)
+    _look_at(case)
+    return case
+
+
+def _movement(case: Case) -> SeenBalanceTransaction:
+    return moved(f"txn_{case.number}", source=f"ch_{case.number}", created=case.at)
+
+
+def _look_at(case: Case) -> None:
+    """A run over the days of one telling."""
+    window = {"since": case.at - DAY, "until": case.at + DAY}
+    compared("stripe", rows=[_movement(case)], now=case.later, **window)
+
+
+def _post_anew(case: Case) -> None:
+    """One proposes, another agrees; each does what is still to do."""
+    found = Break.objects.get(leg="line", key=f"txn_{case.number}")
+    told = {"code": found.code, "shown": _movement(case), "now": case.later}
+    if found.status == "open":
+        found = operations.propose_anew(reason="Posted twice", actor=_person("Mia"), **told)
+    if found.status == "proposed":
+        operations.decide_anew(approve=True, reason="Agreed", version=found.version, actor=_person("Chad"), **told)
+    _look_at(case)
+
+
+def _once(case: Case) -> dict[str, Any]:
+    row = _movement(case)
+    found = Break.objects.get(leg="line", key=row.id)
+    kept = BalanceTransaction.objects.get(provider_id=row.id)
+    return {
+        "standing": _standing("1150", row.source_id),
+        "posted": Counter(Journal.objects.filter(reference=row.id).values_list("kind", flat=True)),
+        "kept": Journal.objects.get(pk=kept.journal_id).idempotency_key.removeprefix(f"bt:{row.id}"),
+        "breaks": _breaks(row.id),
+        "log": Counter(AuditEntry.objects.filter(object_id=found.code).values_list("verb", flat=True)),
+    }
+
+
 def _written_off(case: Case) -> dict[str, Any]:
     found = _of_lost(case)
     return {
@@ -337,6 +388,7 @@ STORIES: dict[str, Story] = {
     "a break is put right": (_lost, _put_right, lambda: None, _written_off),
     "a break is lived with for a while": (_lost, _accept, lambda: None, _lived_with),
     "a person says which line a payout is, less a fee": (_less_a_fee, _say, lambda: None, _confirmed),
+    "a movement is posted anew": (_posted_twice, _post_anew, lambda: None, _once),
 }
 
 

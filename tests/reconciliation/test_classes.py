@@ -394,6 +394,28 @@ def understood(command: str) -> None:
         assert not given["event_ids"] and given["kind"].endswith(".") and given["since"] <= NOW, command
 
 
+@pytest.mark.parametrize(
+    ("cls", "leg"),
+    [
+        *((cls, "line") for cls in CLASSES),
+        *((cls, "clearing") for cls in CLASSES if cls != "fee_mismatch"),  # of a movement alone
+    ],
+)
+def test_what_is_advised_is_an_act_that_the_desk_has(
+    cls: str, leg: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "statement.xml").touch()
+    monkeypatch.chdir(tmp_path)
+    facts: dict[str, Any] = {"key": "BK-7QF3K2", "fact": "ch_1", "subject": "BK-7QF3K2", "occurred_at": AGO}
+    helps = policies.command(cls=cls, leg=leg, code="BR-7QF3K2", **facts)
+    understood(helps)
+    assert ("post-anew" in helps) == policies.may_be_posted_anew(leg=leg, cls=cls, flags=[]), helps
+    said = policies.advice(cls=cls, leg=leg).action.lower()
+    assert not any(words in said for words in ("reverse the", "correcting journal", "book the", "fix the mapping")), (
+        said
+    )
+
+
 @pytest.mark.parametrize("cls", CLASSES)
 def test_a_class_alone_is_found_once_with_its_amount_age_and_advice(
     cls: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -409,9 +431,15 @@ def test_a_class_alone_is_found_once_with_its_amount_age_and_advice(
     assert row.at_risk_eur == euro.amount
     assert row.status == ("expected" if cls == "late" else "open")
     helps = policies.command(
-        cls=cls, code=row.code, key=row.key, fact=row.fact, subject=row.subject, occurred_at=row.occurred_at
+        cls=cls,
+        leg=row.leg,
+        code=row.code,
+        key=row.key,
+        fact=row.fact,
+        subject=row.subject,
+        occurred_at=row.occurred_at,
     )
-    assert policies.advice(cls).action and helps.startswith("ops ")
+    assert policies.advice(cls=cls, leg=row.leg).action and helps.startswith("ops ")
     assert "breaks show" not in helps, "whoever reads it is looking at the break"
     if helps.startswith("ops ledger trace") and cls != "over_refund":  # whose refunds are rows alone here
         assert ledger.concerning(shlex.split(helps)[-1], limit=1), helps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, ClassVar
@@ -30,7 +30,7 @@ from backoffice.core.money import Money
 from backoffice.ledger.models import Journal
 from backoffice.payouts.models import BankPayout
 from backoffice.reconciliation import operations as reconciliation
-from backoffice.reconciliation import policies, queries
+from backoffice.reconciliation import policies, provider, queries
 from backoffice.reconciliation.models import Break, BreakEvent, Run, StatementLine
 from backoffice.reconciliation.policies import WriteOff
 from backoffice.reconciliation.states import BREAK, CAUSES, OPEN
@@ -187,28 +187,33 @@ class ProposeWriteOff(_Work):
 class _Decide(_Work):
     verb = "breaks.write_off"
     approve: ClassVar[bool]
+    kind: ClassVar[str]
+
+    def offered(self) -> bool:
+        own = self.approve and self.row.proposed_by_id == self.desk.actor.id
+        return BREAK.allows(self.row.status, "approve") and policies.kind_of(self.row.proposal) == self.kind and not own
+
+
+class _DecideWriteOff(_Decide):
+    kind = policies.WRITE_OFF
 
     @property
     def introduction(self) -> str:
         kept = self.row.proposal
-        if not kept:
-            return "Nothing is proposed."
+        if policies.kind_of(kept) != self.kind:
+            return "No write-off is proposed."
         proposal = WriteOff.from_dict(kept)
         return (
             f"{self.row.proposed_by_name} proposes to book {proposal.amount} from {proposal.account} {proposal.key} to "
             f"{proposal.contra} {trail.name_of(proposal.contra).lower()}: {kept['reason']}"
         )
 
-    def offered(self) -> bool:
-        own = self.approve and self.row.proposed_by_id == self.desk.actor.id
-        return BREAK.allows(self.row.status, "approve") and not own
-
     def perform(self, form: DialogForm) -> str:
         reconciliation.decide_write_off(approve=self.approve, reason=form.cleaned_data["reason"], **self.decided(form))
         return f"{self.row.code} is {'written off' if self.approve else 'not written off'}."
 
 
-class ApproveWriteOff(_Decide):
+class ApproveWriteOff(_DecideWriteOff):
     name, label = "approve", "Approve the write-off"
     icon, tone = "verified", "danger"
     approve = True
@@ -218,7 +223,7 @@ class ApproveWriteOff(_Decide):
         return f"Write off {self.row.code}?"
 
 
-class RejectWriteOff(_Decide):
+class RejectWriteOff(_DecideWriteOff):
     name, label = "reject", "Reject the write-off"
     icon = "block"
     approve = False
@@ -226,6 +231,79 @@ class RejectWriteOff(_Decide):
     @property
     def heading(self) -> str:
         return f"Reject the write-off of {self.row.code}?"
+
+
+class ProposePostAnew(_Work):
+    name, label = "propose-anew", "Propose to post anew"
+    icon, tone = "published_with_changes", "danger"
+
+    @property
+    def introduction(self) -> str:
+        try:
+            told = provider.look_anew(found=self.row).as_dict()
+        except StaydeskError as refusal:
+            return str(refusal)
+        return f"{_anew(told)} Nothing is posted until another finance person agrees."
+
+    @property
+    def heading(self) -> str:
+        return f"Propose to post {self.row.key} anew?"
+
+    def offered(self) -> bool:
+        mendable = policies.may_be_posted_anew(leg=self.row.leg, cls=self.row.cls, flags=self.row.flags)
+        return mendable and BREAK.allows(self.row.status, "propose")
+
+    def perform(self, form: DialogForm) -> str:
+        provider.propose_anew(reason=form.cleaned_data["reason"], **self.decided(form))
+        return f"It is proposed to post {self.row.key} anew; another finance person decides."
+
+
+class _DecideAnew(_Decide):
+    kind = policies.POST_ANEW
+
+    @property
+    def introduction(self) -> str:
+        kept = self.row.proposal
+        if policies.kind_of(kept) != self.kind:
+            return "It is not proposed to post this anew."
+        return f"{self.row.proposed_by_name} proposes this: {kept['reason']}. {_anew(kept)}"
+
+    def perform(self, form: DialogForm) -> str:
+        provider.decide_anew(approve=self.approve, reason=form.cleaned_data["reason"], **self.decided(form))
+        return f"{self.row.key} is {'posted anew; the next run closes the break' if self.approve else 'left as it is'}."
+
+
+class ApprovePostAnew(_DecideAnew):
+    name, label = "approve-anew", "Approve posting anew"
+    icon, tone = "verified", "danger"
+    approve = True
+
+    @property
+    def heading(self) -> str:
+        return f"Post {self.row.key} anew?"
+
+
+class RejectPostAnew(_DecideAnew):
+    name, label = "reject-anew", "Reject posting anew"
+    icon = "block"
+    approve = False
+
+    @property
+    def heading(self) -> str:
+        return f"Leave {self.row.key} as it is posted?"
+
+
+def _anew(told: Mapping[str, Any]) -> str:
+    """What posting anew reverses and posts, in a sentence each."""
+    numbers = ", ".join(f"#{number}" for number in told["journals"])
+    lines = "; ".join(
+        f"{Money(amount, currency)} on {account} {trail.name_of(account).lower()}{f' under {key}' if key else ''}"
+        for account, key, amount, currency in told["lines"]
+    )
+    return (
+        f"{f'Reversed: journal {numbers}.' if numbers else 'Nothing is reversed: it was never imported.'} "
+        f"Posted, as the provider shows it now: {lines or 'nothing, it is of zero'}."
+    )
 
 
 class MatchForm(ReasonForm):
@@ -415,6 +493,9 @@ class BreakAdmin(StaffAdmin):
         ProposeWriteOff,
         ApproveWriteOff,
         RejectWriteOff,
+        ProposePostAnew,
+        ApprovePostAnew,
+        RejectPostAnew,
         ConfirmMatch,
         RejectMatch,
         SayLine,
@@ -454,8 +535,7 @@ class BreakAdmin(StaffAdmin):
 
     def page(self, row: Break, desk: Desk) -> Page:
         sides = row.detail if isinstance(row.detail, dict) else {}
-        what = policies.advice(row.cls)
-        proposal = WriteOff.from_dict(row.proposal) if row.proposal else None
+        what = policies.advice(cls=row.cls, leg=row.leg)
         journals = queries.journals_behind(found=row)
         sources = _sources(row, sides, journals)
         return Page(
@@ -476,10 +556,8 @@ class BreakAdmin(StaffAdmin):
                 Fact("Age", policies.age_bucket(days=((row.closed_at or desk.now) - row.occurred_at).days) + " days"),
                 Fact("Open for", span((row.closed_at or desk.now) - row.opened_at)),
                 Fact("Accepted until", cells.instant(row.accepted_until)),
-                Fact(
-                    "Write-off",
-                    f"{proposal.amount} to {proposal.contra}, by {row.proposed_by_name}" if proposal else "",
-                ),
+                Fact("Write-off", _written_off(row)),
+                Fact("Posted anew", _posted_anew(row)),
                 Fact("First seen", cells.link(row.first_seen)),
                 Fact("Last seen", cells.link(row.last_seen)),
                 Fact("Closed", cells.instant(row.closed_at)),
@@ -500,9 +578,29 @@ class BreakAdmin(StaffAdmin):
         )
 
 
+def _written_off(row: Break) -> str:
+    """The write-off that was proposed, by whom."""
+    if not row.proposal or policies.kind_of(row.proposal) != policies.WRITE_OFF:
+        return ""
+    proposal = WriteOff.from_dict(row.proposal)
+    return f"{proposal.amount} to {proposal.contra}, by {row.proposed_by_name}"
+
+
+def _posted_anew(row: Break) -> str:
+    """The posting anew that is proposed, by whom."""
+    proposed = row.status == "proposed" and policies.kind_of(row.proposal) == policies.POST_ANEW
+    return f"proposed by {row.proposed_by_name}" if proposed else ""
+
+
 def _command(row: Break) -> str:
     return policies.command(
-        cls=row.cls, code=row.code, key=row.key, fact=row.fact, subject=row.subject, occurred_at=row.occurred_at
+        cls=row.cls,
+        leg=row.leg,
+        code=row.code,
+        key=row.key,
+        fact=row.fact,
+        subject=row.subject,
+        occurred_at=row.occurred_at,
     )
 
 

@@ -86,6 +86,8 @@ from backoffice.payments.operations.repayments import (
 )
 from backoffice.payments.operations.transactions import (
     import_transactions,
+    plan_anew,
+    post_anew,
 )
 
 __all__ = [
@@ -138,6 +140,8 @@ __all__ = [
     "note_repayment",
     "open_refund",
     "own_chargeback",
+    "plan_anew",
+    "post_anew",
     "receive_event",
     "record_charge",
     "record_dispute",

@@ -1,5 +1,6 @@
 """Decisions about money: what a payment is made of, how much can go back, and the lines each fact is posted as."""
 
+from backoffice.payments.policies.anew import Anew
 from backoffice.payments.policies.lines import LINE_NAMES, line_limits, parts_of_lines, with_taxes
 from backoffice.payments.policies.parts import (
     PART_NAMES,
@@ -47,6 +48,7 @@ from backoffice.payments.policies.postings import (
 )
 from backoffice.payments.policies.provider import (
     KNOWN_CATEGORIES,
+    MIRROR,
     BalanceTransactionFacts,
     balance_transaction,
     fx_realised,
@@ -56,7 +58,9 @@ from backoffice.payments.policies.spread import Portion, most_of, spread_amount,
 __all__ = [
     "KNOWN_CATEGORIES",
     "LINE_NAMES",
+    "MIRROR",
     "PART_NAMES",
+    "Anew",
     "BalanceTransactionFacts",
     "Lines",
     "LossBearer",

@@ -45,7 +45,7 @@ class Break(models.Model):
     cause = models.CharField(max_length=20, blank=True, default="", help_text="why there was one, while it is resolved")
     ticket = models.CharField(max_length=80, blank=True, default="", help_text="where that is told at length")
     accepted_until = models.DateTimeField(null=True)
-    proposal = models.JSONField(null=True, help_text="the write-off that was proposed: account, key, amount, contra")
+    proposal = models.JSONField(null=True, help_text="what two people decide: its kind, and what would be posted")
     proposed_by = models.ForeignKey(_PERSON, on_delete=models.PROTECT, null=True, related_name="+")
     proposed_by_name = models.CharField(max_length=160, blank=True, default="")
     proposed_at = models.DateTimeField(null=True)

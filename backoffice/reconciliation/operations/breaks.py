@@ -1,4 +1,4 @@
-"""Working a break: taken, noted, resolved, accepted for a while, written off by two people."""
+"""Working a break: taken, noted, resolved, accepted for a while; by two people written off, or its movement posted anew."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from backoffice.core.errors import Conflict, Invalid, NotAllowed, NotFound, Refu
 from backoffice.core.money import Money
 from backoffice.ledger import operations as ledger
 from backoffice.ledger import queries as ledger_queries
+from backoffice.payments import operations as payments
+from backoffice.payments.policies import Anew
 from backoffice.payments.policies.postings import BANK_PAYOUT
+from backoffice.payments.policies.seen import SeenBalanceTransaction
 from backoffice.people import queries as people
 from backoffice.reconciliation import policies, queries
-from backoffice.reconciliation.models import BankMatch, Break, Run
+from backoffice.reconciliation.models import BankMatch, Break, Match, Run
 from backoffice.reconciliation.operations import statements
 from backoffice.reconciliation.operations.writing import event, in_currency
 from backoffice.reconciliation.states import BREAK, CAUSES, OPEN
@@ -180,20 +183,14 @@ def propose_write_off(*, code: str, reason: str, actor: Actor, now: datetime, ve
 
     Raises Refused without a reason and for what is not ours to give up, NotAllowed for somebody whom the desk does not
     know: who proposed it could not be told from who agrees."""
-    actor.must("breaks.work")
-    _must_say_why(reason, actor)
-    if actor.id is None:
-        raise NotAllowed(verb="propose a write-off without being a person")
+    _proposes(actor, reason, what="propose a write-off")
     with transaction.atomic():
         found = _locked(code, version)
         status = BREAK.after(found.status, "propose")
         proposal = proposed_write_off(found=found, now=now)
-        before = {"status": found.status}
-        found.status, found.proposal = status, {**proposal.as_dict(), "reason": reason.strip()}
-        found.proposed_by_id, found.proposed_by_name, found.proposed_at = actor.id, actor.name, now
-        found.decided_by = found.decided_at = None
+        kept = {"kind": policies.WRITE_OFF, **proposal.as_dict(), "reason": reason.strip()}
         after = {"status": status, "amount": proposal.amount.amount, "contra": proposal.contra}
-        return _keep(found, "propose", before, after, actor.because(reason), now)
+        return _proposed(found, "propose", kept, after, actor.because(reason), now)
 
 
 def decide_write_off(*, code: str, approve: bool, reason: str, version: int, actor: Actor, now: datetime) -> Break:
@@ -201,20 +198,15 @@ def decide_write_off(*, code: str, approve: bool, reason: str, version: int, act
 
     Raises NotAllowed for the person who proposed it, Refused without a reason, StaleVersion when the break has changed,
     Refused when something else stands there now than was proposed."""
-    actor.must("breaks.write_off")
-    _must_say_why(reason, actor)
-    if actor.id is None:
-        raise NotAllowed(verb="decide a write-off without being a person")
+    _decides_in_person(actor, reason, what="decide a write-off")
     with transaction.atomic():
         _hold_still(code)
         found = _locked(code, version)
+        _must_be(found, policies.WRITE_OFF)
         before = {"status": found.status}
         if not approve:
-            found.status, found.proposal = BREAK.after(found.status, "reject"), None
-            return _keep(found, "reject", before, {"status": found.status}, actor.because(reason), now)
-        approved = BREAK.after(found.status, "approve")
-        if found.proposed_by_id == actor.id:
-            raise NotAllowed(verb="approve a write-off that you proposed yourself")
+            return _rejected(found, "reject", actor.because(reason), now)
+        approved = _agreed(found, actor, what="approve a write-off")
         # Two roundings of one run at once: the second sees what the first took of the run's cap.
         Run.objects.select_for_update(no_key=True).get(pk=found.last_seen_id)
         proposal = policies.WriteOff.from_dict(found.proposal or {})
@@ -243,6 +235,83 @@ def decide_write_off(*, code: str, approve: bool, reason: str, version: int, act
         return _keep(found, "write_off", before, after, actor.because(reason), now)
 
 
+def proposed_anew(*, found: Break, shown: SeenBalanceTransaction | None) -> Anew:
+    """What posting the movement of a break anew would reverse and post; `shown` is the movement as the provider has it now.
+
+    Raises Refused for a break of which nothing can be posted anew, Conflict when both sides say the same by now."""
+    if not policies.may_be_posted_anew(leg=found.leg, cls=found.cls, flags=found.flags):
+        raise Refused(
+            "Only a movement of the provider that our books tell wrongly can be posted anew.",
+            missing="a movement to post anew",
+        )
+    if shown is None:
+        raise Refused(
+            f"The provider does not show {found.key}; there is nothing to post. Ask the provider where it is.",
+            missing="a movement to post anew",
+        )
+    return payments.plan_anew(row=shown)
+
+
+def propose_anew(
+    *,
+    code: str,
+    shown: SeenBalanceTransaction | None,
+    reason: str,
+    actor: Actor,
+    now: datetime,
+    version: int | None = None,
+) -> Break:
+    """Propose to reverse what our books say of a break's movement and to post what the provider shows of it (`shown`); a second
+    finance person decides.
+
+    Raises Refused without a reason and as `proposed_anew` does, NotAllowed for somebody whom the desk does not know."""
+    _proposes(actor, reason, what="propose to post anew")
+    with transaction.atomic():
+        found = _locked(code, version)
+        status = BREAK.after(found.status, "propose")
+        told = proposed_anew(found=found, shown=shown).as_dict()
+        kept = {"kind": policies.POST_ANEW, **told, "reason": reason.strip()}
+        after = {"status": status, "movement": told["movement"], "journals": told["journals"]}
+        return _proposed(found, "propose_anew", kept, after, actor.because(reason), now)
+
+
+def decide_anew(
+    *,
+    code: str,
+    approve: bool,
+    shown: SeenBalanceTransaction | None,
+    reason: str,
+    version: int,
+    actor: Actor,
+    now: datetime,
+) -> Break:
+    """The second person's word on posting a movement anew. A yes reverses and posts in one transaction; the next run closes
+    the break. `shown` is the movement as the provider has it now.
+
+    Raises NotAllowed for the person who proposed it, Refused without a reason, StaleVersion when the break has changed,
+    Refused when the provider or the books say something else now than was proposed, Conflict when nothing differs."""
+    _decides_in_person(actor, reason, what="decide on posting anew")
+    with transaction.atomic():
+        found = _locked(code, version)
+        _must_be(found, policies.POST_ANEW)
+        before = {"status": found.status}
+        if not approve:
+            return _rejected(found, "reject_anew", actor.because(reason), now)
+        approved = _agreed(found, actor, what="approve a posting")
+        told = dict(found.proposal or {})
+        why = str(told.pop("reason", ""))
+        told.pop("kind", None)
+        proposed_anew(found=found, shown=shown)
+        assert shown is not None  # or it was refused
+        posted = payments.post_anew(row=shown, proposed=told, reason=why, actor=actor, now=now)
+        # That it was found equal is of another journal; the next run looks at it anew.
+        Match.objects.filter(movement_id=posted.pk).delete()
+        found.status, found.proposal = BREAK.after(approved, "post_anew"), None
+        found.decided_by_id, found.decided_at = actor.id, now
+        after = {"status": found.status, "journal": posted.journal_id, "reversed": told["journals"]}
+        return _keep(found, "post_anew", before, after, actor.because(reason), now)
+
+
 # Private --------------------------------------------------------------------------------------------------------------
 
 
@@ -255,10 +324,56 @@ def _decides(actor: Actor, reason: str) -> None:
         raise Refused(missing="a second person's approval (--approval)")
 
 
+def _proposes(actor: Actor, reason: str, *, what: str) -> None:
+    actor.must("breaks.work")
+    _must_say_why(reason, actor)
+    if actor.id is None:
+        raise NotAllowed(verb=f"{what} without being a person")
+
+
+def _decides_in_person(actor: Actor, reason: str, *, what: str) -> None:
+    actor.must("breaks.write_off")
+    _must_say_why(reason, actor)
+    if actor.id is None:
+        raise NotAllowed(verb=f"{what} without being a person")
+
+
+def _must_be(found: Break, kind: str) -> None:
+    """Each decision is of its own kind of proposal."""
+    proposed = policies.kind_of(found.proposal)
+    if found.status == "proposed" and proposed != kind:
+        door = "ops breaks post-anew" if proposed == policies.POST_ANEW else "ops breaks write-off"
+        raise Conflict(f"Something else is proposed for this break; decide that: {door} {found.code}")
+
+
+def _proposed(
+    found: Break, act: str, proposal: dict[str, object], after: Mapping[str, object], actor: Actor, now: datetime
+) -> Break:
+    before = {"status": found.status}
+    found.status, found.proposal = BREAK.after(found.status, "propose"), proposal
+    found.proposed_by_id, found.proposed_by_name, found.proposed_at = actor.id, actor.name, now
+    found.decided_by = found.decided_at = None
+    return _keep(found, act, before, after, actor, now)
+
+
+def _rejected(found: Break, act: str, actor: Actor, now: datetime) -> Break:
+    before = {"status": found.status}
+    found.status, found.proposal = BREAK.after(found.status, "reject"), None
+    return _keep(found, act, before, {"status": found.status}, actor, now)
+
+
+def _agreed(found: Break, actor: Actor, *, what: str) -> str:
+    """The status after a second person's yes; raises NotAllowed for the first."""
+    approved = BREAK.after(found.status, "approve")
+    if found.proposed_by_id == actor.id:
+        raise NotAllowed(verb=f"{what} that you proposed yourself")
+    return approved
+
+
 def _hold_still(code: str) -> None:
     # Somebody may be saying which payout it is that is given up here: one after the other, so that it is not both.
     proposal = Break.objects.filter(code=code).values_list("proposal", flat=True).first()
-    if proposal:
+    if proposal and policies.kind_of(proposal) == policies.WRITE_OFF:
         statements.hold_still(account=proposal["account"], key=proposal["key"])
 
 

@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from backoffice.core.errors import Invalid
 from backoffice.core.money import Money
-from backoffice.reconciliation import queries
+from backoffice.reconciliation import policies, queries
 from backoffice.reconciliation.models import Break, BreakEvent, Run
 from backoffice.reconciliation.models.breaks import new_break_code
 from backoffice.reconciliation.queries import Difference
@@ -180,10 +180,17 @@ def _see_again(found: Break, difference: Difference, now: datetime) -> str:
     if found.status == "expected" and difference.cls != "late":
         found.status = BREAK.after(found.status, "ripen")
         return "ripened"
-    if found.status == "proposed" and found.proposal and found.proposal["amount"] != difference.detail.get("standing"):
+    if found.status == "proposed" and found.proposal and _void(found.proposal, difference, differs):
         found.status, found.proposal = BREAK.after(found.status, "reject"), None  # what was proposed is no longer so
         return "proposal_void"
     return "changed" if differs else ""
+
+
+def _void(proposal: Mapping[str, Any], difference: Difference, differs: bool) -> bool:
+    """Whether something else stands there than was to be given up, or either side of a movement says something else."""
+    if policies.kind_of(proposal) == policies.POST_ANEW:
+        return differs
+    return bool(proposal["amount"] != difference.detail.get("standing"))
 
 
 def _back(found: Break) -> str:

@@ -9,6 +9,7 @@ from backoffice.reconciliation.policies.breaks import (
     business_days_after,
     command,
     identity,
+    may_be_posted_anew,
     name,
 )
 from backoffice.reconciliation.policies.statements import (
@@ -21,8 +22,11 @@ from backoffice.reconciliation.policies.statements import (
 )
 from backoffice.reconciliation.policies.write_offs import (
     BAD_DEBT,
+    POST_ANEW,
     ROUNDING,
+    WRITE_OFF,
     WriteOff,
+    kind_of,
     rounding_key,
     write_off,
 )
@@ -31,7 +35,9 @@ __all__ = [
     "ADVICE",
     "BAD_DEBT",
     "CONFIDENCE",
+    "POST_ANEW",
     "ROUNDING",
+    "WRITE_OFF",
     "Advice",
     "OpenLine",
     "OpenPayout",
@@ -44,6 +50,8 @@ __all__ = [
     "business_days_after",
     "command",
     "identity",
+    "kind_of",
+    "may_be_posted_anew",
     "name",
     "pair",
     "rounding_key",

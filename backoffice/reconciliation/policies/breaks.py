@@ -12,6 +12,10 @@ from typing import Final
 from backoffice.reconciliation.states import CLASSES
 
 AGES: Final = (("0–1", 2), ("2–3", 4), ("4–7", 8), ("8–30", 31))
+# Of a movement of the provider: what our books say of it is wrong, or they say nothing.
+ANEW: Final = frozenset(
+    {"currency_mismatch", "duplicate_internal", "missing_internal", "amount_mismatch", "fee_mismatch"}
+)
 # The beginning of a fact's name, ours or the provider's -> the type of the provider's events about it.
 _EVENTS: Final = (
     ("RF-", "refund."),
@@ -38,29 +42,41 @@ class Advice:
     command: str
 
 
+_POST_ANEW: Final = "ops breaks post-anew {code} --reason … --as …"
+_REPLAY: Final = "ops webhooks replay --type {events} --since {day} --reason …"
 ADVICE: Final[Mapping[str, Advice]] = {
     "unexplained_difference": Advice(
         "critical",
-        "Stop payouts in this currency and page finance: money is unexplained.",
+        "Stop payouts and page finance: money is unexplained.",
         "ops stop payouts --reason …",
     ),
     "currency_mismatch": Advice(
-        "critical", "Fix the mapping; reverse the journal and post it anew.", "ops ledger trace {subject}"
+        "critical",
+        "Our books have the movement in another currency: two of finance post it anew.",
+        _POST_ANEW,
     ),
-    "duplicate_internal": Advice("critical", "Reverse the later journal.", "ops ledger trace {subject}"),
+    "duplicate_internal": Advice(
+        "critical", "It was posted more than once: two of finance post it anew, once.", _POST_ANEW
+    ),
     "duplicate_external": Advice(
-        "critical", "Check the idempotency key of the second movement; refund it.", "ops refunds list"
+        "critical",
+        "Find out what the second movement is of: a second charge is refunded from its booking, "
+        "of anything else ask the provider.",
+        "ops ledger trace {subject}",
     ),
     "missing_internal": Advice(
         "high",
-        "Replay the webhook, or import balance transactions again.",
-        "ops webhooks replay --type {events} --since {day} --reason …",
+        "Every run imports what is new; what is not in the books still, or was reversed there, two of finance post anew.",
+        _POST_ANEW,
     ),
     "missing_external": Advice(
-        "high", "Ask the provider for the object; if it failed, reverse our expectation.", "ops ledger trace {subject}"
+        "high",
+        "Have the provider asked again by replaying its events: what failed there is then taken back here. Of the rest ask the "
+        "provider where it is.",
+        _REPLAY,
     ),
     "amount_mismatch": Advice(
-        "high", "Compare with the provider's object; post a correcting journal.", "ops ledger trace {subject}"
+        "high", "Our books have another amount of the movement: two of finance post it anew.", _POST_ANEW
     ),
     "over_refund": Advice(
         "high", "Refund nothing more of this booking; find out who got too much.", "ops ledger trace {subject}"
@@ -69,7 +85,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "high", "Take the excess back: by reversal, or from the next payout.", "ops payouts explain {key}"
     ),
     "payout_sum_mismatch": Advice(
-        "high", "Fetch the payout's lines again; page finance if it stays.", "ops reconcile payouts"
+        "high",
+        "Fetch the payout's lines again; page finance if the next run still finds it.",
+        "ops jobs run workflows.follow_bank_payouts",
     ),
     "bank_missing": Advice(
         "high",
@@ -89,31 +107,64 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "payout_returned": Advice("high", "Ask for a new bank account, then pay out again.", "ops ledger trace {subject}"),
     "status_mismatch": Advice(
         "medium",
-        "Refresh the object from the provider.",
-        "ops webhooks replay --type {events} --since {day} --reason …",
+        "Have the provider asked again by replaying its events.",
+        _REPLAY,
     ),
-    "fee_mismatch": Advice("medium", "Book the provider's real fee.", "ops ledger trace {subject}"),
+    "fee_mismatch": Advice(
+        "medium", "Our books have another fee of the movement: two of finance post it anew.", _POST_ANEW
+    ),
     "fx_mismatch": Advice(
-        "medium", "Compare the rates on quote and movement; realise the difference.", "ops ledger trace {subject}"
+        "medium",
+        "Compare what was promised with what was settled; the difference is gain or loss by itself. Ask the "
+        "provider about its rate.",
+        "ops ledger trace {subject}",
     ),
     "uncleared_balance": Advice(
         "medium", "Trace the key: something has not come to its end in time.", "ops ledger trace {subject}"
     ),
     "unknown_type": Advice(
         "high",
-        "Add a posting rule for this category; the money waits in suspense (9900).",
+        "Ask the provider what it is and have a rule for its category written; the money waits in suspense (9900).",
         "ops ledger trace {subject}",
     ),
     "late": Advice("info", "Wait: it is within the time the provider takes.", "ops reconcile all"),
 }
 
 
-def advice(cls: str) -> Advice:
-    """The advice for a class."""
-    return ADVICE[cls]
+# Where it is no movement of the provider that differs but what stands under a key: nothing there can be posted anew.
+_ELSEWHERE: Final[Mapping[str, Advice]] = {
+    "currency_mismatch": Advice(
+        "critical",
+        "Have the payout fetched again; page finance if the next run still finds it.",
+        "ops jobs run workflows.follow_bank_payouts",
+    ),
+    "duplicate_internal": Advice(
+        "critical",
+        "Trace the key: something was asked for twice. What does not come two of finance write off.",
+        "ops ledger trace {subject}",
+    ),
+    "missing_internal": Advice(
+        "high", "Have the provider asked again by replaying its events: our side is missing.", _REPLAY
+    ),
+    "amount_mismatch": Advice(
+        "high",
+        "Trace both sides; what stands on a clearing account for good two of finance write off.",
+        "ops ledger trace {subject}",
+    ),
+}
 
 
-def command(*, cls: str, code: str, key: str, fact: str, subject: str, occurred_at: datetime) -> str:
+def advice(*, cls: str, leg: str) -> Advice:
+    """The advice for a class, as the leg that found it."""
+    return ADVICE[cls] if leg == "line" else _ELSEWHERE.get(cls, ADVICE[cls])
+
+
+def may_be_posted_anew(*, leg: str, cls: str, flags: Collection[str]) -> bool:
+    """Whether a break is one of a movement that our books tell wrongly: posted anew, they say what the provider shows."""
+    return leg == "line" and not ANEW.isdisjoint({cls, *flags})
+
+
+def command(*, cls: str, leg: str, code: str, key: str, fact: str, subject: str, occurred_at: datetime) -> str:
     """The command that helps with this very break, as a shell takes it."""
     about = fact or key
     values = {
@@ -123,7 +174,7 @@ def command(*, cls: str, code: str, key: str, fact: str, subject: str, occurred_
         "events": next((type for prefix, type in _EVENTS if about.startswith(prefix)), "charge."),
         "day": f"{occurred_at:%Y-%m-%d}",
     }
-    return ADVICE[cls].command.format_map(values)
+    return advice(cls=cls, leg=leg).command.format_map(values)
 
 
 def identity(*, leg: str, key: str, currency: str) -> str:

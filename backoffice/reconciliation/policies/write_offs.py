@@ -14,6 +14,14 @@ from backoffice.rulebook.policies import ReconciliationRules
 ROUNDING: Final = "5900"
 BAD_DEBT: Final = "5220"
 _STANDING: Final = ("clearing", "bank")
+# What two people decide about: to give up what stands somewhere, or to post a movement of the provider anew.
+WRITE_OFF: Final = "write_off"
+POST_ANEW: Final = "post_anew"
+
+
+def kind_of(proposal: Mapping[str, Any] | None) -> str:
+    """What is proposed for a break, empty when nothing is."""
+    return "" if not proposal else str(proposal.get("kind", WRITE_OFF))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +95,7 @@ def write_off(
     if leg not in _STANDING:
         raise Refused(
             "Only what stands on a clearing account can be written off: the provider's mirror moves with its own movements "
-            "alone. Import them again, or reverse the journal and post it anew.",
+            "alone. Where our books tell one wrongly, post it anew: ops breaks post-anew.",
             missing="a balance on a clearing account",
         )
     standing = Money(int(detail["standing"]), currency)

@@ -218,7 +218,8 @@ FROM rated WHERE abs(amount - expected) * 10000 > %(band)s * expected
 
 # A clearing key that is not zero: only our side is there (late, then missing at the provider), only theirs, or both differ.
 # A charge's exchange position (3900) and a chargeback (1320) stand between two facts for a while whenever they move, so
-# they are judged by age alone. A balance that no line accounts for is overdue at once: the kept one is wrong. 1160 and 9900 of
+# they are judged by age alone. A balance that no line accounts for is overdue at once: the kept one is wrong. A movement's
+# posting that was reversed counts for neither side, nor does its reversal. 1160 and 9900 of
 # bank lines are the bank's leg: money that left the provider and is not at the bank, or is at the bank and nobody knows
 # whose. Five weekdays and a week-end make the bank's three business days. What is left of a payout that came back is another
 # matter than that it did: a fee of a bank is given up, whatever becomes of the payout.
@@ -259,7 +260,11 @@ WITH standing AS (
                 SELECT line.id, line.amount, journal.kind, journal.effective_at, journal.subject,
                        sum(line.amount) OVER (ORDER BY line.id) AS running
                 FROM ledger_line line JOIN ledger_journal journal ON journal.id = line.journal_id
+                LEFT JOIN ledger_journal undone ON undone.id = journal.reverses_id
+                LEFT JOIN ledger_journal reversal ON reversal.reverses_id = journal.id
                 WHERE line.account_id = standing.id
+                  AND NOT coalesce(undone.kind LIKE 'bt.%%', false)
+                  AND NOT (reversal.id IS NOT NULL AND journal.kind LIKE 'bt.%%')
             ) ran
         ) line
     ) sides

@@ -17,6 +17,10 @@ class Movements(Protocol):
         """Every movement created in [since, until), newest first, page by page."""
         ...
 
+    def balance_transaction(self, *, transaction_id: str) -> SeenBalanceTransaction:
+        """One movement as it stands there now. Raises ProviderError (`missing`: object) for one that it does not show."""
+        ...
+
     def balance(self) -> Mapping[str, Money]:
         """Currency -> what the provider holds for us, pending and available together."""
         ...

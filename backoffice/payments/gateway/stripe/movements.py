@@ -44,6 +44,12 @@ class Movements(Calls):
         for row in self.pages(self._client.v1.balance_transactions.list, params):
             yield _balance_transaction(row)
 
+    def balance_transaction(self, *, transaction_id: str) -> SeenBalanceTransaction:
+        found = read(
+            lambda: self._client.v1.balance_transactions.retrieve(transaction_id, params={"expand": ["source"]})
+        )
+        return _balance_transaction(found.to_dict())
+
     def balance(self) -> Mapping[str, Money]:
         seen = read(self._client.v1.balance.retrieve).to_dict()
         totals: dict[str, Money] = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backoffice.core.errors import Invalid
+from backoffice.core.errors import Invalid, ProviderError
 from backoffice.reconciliation.parsers import provider_report
 from tests.payments.providers.contract.bench import Bench, need
 
@@ -30,6 +30,13 @@ class MovementsContract:
         assert moved.id in {row.id for row in inside}
         before = bench.gateway.balance_transactions(since=moved.created - timedelta(hours=1), until=moved.created)
         assert moved.id not in {row.id for row in before}
+
+    def test_one_movement_is_what_the_list_says_of_it(self, bench: Bench) -> None:
+        moved = bench.movement(category="charge", source=bench.pay().charge_id)
+        assert bench.gateway.balance_transaction(transaction_id=moved.id) == moved
+        with pytest.raises(ProviderError) as refused:
+            bench.gateway.balance_transaction(transaction_id="txn_of_nobody")
+        assert refused.value.facts["missing"] == "object"
 
     def test_the_balance_moves_by_the_movements_and_by_nothing_else(self, bench: Bench) -> None:
         def listed() -> dict[str, int]:
