@@ -7,7 +7,14 @@ from datetime import timedelta
 import pytest
 from django.db import transaction
 
-from backoffice.core.errors import Indeterminate, Invalid, ProviderError, StaydeskError, UpstreamUnavailable
+from backoffice.core.errors import (
+    Indeterminate,
+    Invalid,
+    ProviderError,
+    StaydeskError,
+    UnknownPaymentMethod,
+    UpstreamUnavailable,
+)
 from backoffice.core.money import Money
 from backoffice.payments.gateway import stripe as provider
 from backoffice.payments.gateway import submit
@@ -80,8 +87,9 @@ def test_what_goes_wrong_on_the_way_has_one_name_for_writes_and_one_for_reads(
 
 
 def test_what_the_provider_refuses_is_a_refusal_with_its_reason(sandbox: RunningSandbox) -> None:
-    with pytest.raises(ProviderError, match="pm_none"):
+    with pytest.raises(UnknownPaymentMethod) as unknown:
         pay("pm_none")
+    assert "pm_none" in unknown.value.words and unknown.value.facts["field"] == "payment_method"
     with pytest.raises(ProviderError) as refused:
         gateway().payment(payment_id="pi_none")
     assert refused.value.facts["provider_code"] == "resource_missing"
