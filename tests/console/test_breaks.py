@@ -124,8 +124,8 @@ def test_what_would_be_reversed_and_posted_is_shown_before_it_is_proposed(sandbo
     assert "Propose a write-off" not in page(mia, found) and "Propose to post anew" in page(mia, found)
     assert "Propose to post anew" not in page(mia, lost)
     opened = mia.get(reverse("admin:reconciliation_break_propose-anew", args=[found.code])).content.decode()
-    net = str(Money(kept.net, kept.currency))
-    for words in (f"#{kept.journal_id}", f"{net} on 1100", "under stripe", "another finance person"):
+    net = f"{Money(kept.net, kept.currency).decimal():,.2f} <abbr>"
+    for words in (f"#{kept.journal_id}", net, "1100 Provider mirror", "stripe", "another finance person"):
         assert words in opened, words
     assert act(mia, found, "propose-anew", reason="The fee was kept wrongly").status_code == 302
     assert act(mia, found, "approve-anew", reason="Agreed").status_code == 403

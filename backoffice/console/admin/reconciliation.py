@@ -233,17 +233,36 @@ class RejectWriteOff(_DecideWriteOff):
         return f"Reject the write-off of {self.row.code}?"
 
 
-class ProposePostAnew(_Work):
+class _Anew:
+    """Shows which journals are reversed and which lines are posted, before anybody says yes."""
+
+    preview_template = "console/parts/posted_anew.html"
+
+    def told(self) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+    def preview(self, form: DialogForm) -> dict[str, Any]:
+        told = self.told()
+        return {
+            "reversed": ", ".join(f"#{number}" for number in told["journals"]),
+            "lines": [
+                (f"{account} {trail.name_of(account)}", key, cells.of(Money(amount, currency), signed=True))
+                for account, key, amount, currency in told["lines"]
+            ],
+        }
+
+
+class ProposePostAnew(_Anew, _Work):
     name, label = "propose-anew", "Propose to post anew"
     icon, tone = "published_with_changes", "danger"
+    intro = (
+        "What our books say of this movement is reversed, and what the provider shows of it now is posted. Nothing happens "
+        "until another finance person agrees."
+    )
 
-    @property
-    def introduction(self) -> str:
-        try:
-            told = provider.look_anew(found=self.row).as_dict()
-        except StaydeskError as refusal:
-            return str(refusal)
-        return f"{_anew(told)} Nothing is posted until another finance person agrees."
+    def told(self) -> Mapping[str, Any]:
+        told: dict[str, Any] = provider.look_anew(found=self.row).as_dict()
+        return told
 
     @property
     def heading(self) -> str:
@@ -258,15 +277,19 @@ class ProposePostAnew(_Work):
         return f"It is proposed to post {self.row.key} anew; another finance person decides."
 
 
-class _DecideAnew(_Decide):
+class _DecideAnew(_Anew, _Decide):
     kind = policies.POST_ANEW
 
     @property
     def introduction(self) -> str:
-        kept = self.row.proposal
-        if policies.kind_of(kept) != self.kind:
-            return "It is not proposed to post this anew."
-        return f"{self.row.proposed_by_name} proposes this: {kept['reason']}. {_anew(kept)}"
+        kept = self.row.proposal or {}
+        return f"{self.row.proposed_by_name} proposes this: {kept.get('reason', '')}"
+
+    def told(self) -> Mapping[str, Any]:
+        kept: dict[str, Any] | None = self.row.proposal
+        if kept is None or policies.kind_of(kept) != self.kind:
+            raise Conflict("It is not proposed to post this anew.")
+        return kept
 
     def perform(self, form: DialogForm) -> str:
         provider.decide_anew(approve=self.approve, reason=form.cleaned_data["reason"], **self.decided(form))
@@ -291,19 +314,6 @@ class RejectPostAnew(_DecideAnew):
     @property
     def heading(self) -> str:
         return f"Leave {self.row.key} as it is posted?"
-
-
-def _anew(told: Mapping[str, Any]) -> str:
-    """What posting anew reverses and posts, in a sentence each."""
-    numbers = ", ".join(f"#{number}" for number in told["journals"])
-    lines = "; ".join(
-        f"{Money(amount, currency)} on {account} {trail.name_of(account).lower()}{f' under {key}' if key else ''}"
-        for account, key, amount, currency in told["lines"]
-    )
-    return (
-        f"{f'Reversed: journal {numbers}.' if numbers else 'Nothing is reversed: it was never imported.'} "
-        f"Posted, as the provider shows it now: {lines or 'nothing, it is of zero'}."
-    )
 
 
 class MatchForm(ReasonForm):
