@@ -627,10 +627,15 @@ def test_what_a_person_asked_for_is_the_guest_s_once_the_host_cancels(
     assert (asked.status, asked.unclaimed) == ("failed", False)
     again = Refund.objects.get(by_rule=True, status="approved")
     assert again.amount == asked.amount and stands("2100", booking.code) == 0
+    heard = {"failure": "refused", "charged_back": False, "actor": WORKER, "now": now()}
+    payments.refuse_refund(refund_code=asked.code, **heard)  # a second worker had asked as well
+    assert Refund.objects.filter(by_rule=True, status="approved").get() == again
     if then == "sent":
         sent(again)
         hear(sandbox)
         assert net(sandbox, booking.payment.charge_id) == 0
+        payments.refuse_refund(refund_code=asked.code, **heard)
+        assert net(sandbox, booking.payment.charge_id) == 0 and not Refund.objects.filter(status="approved").exists()
     else:
         again = refused(again, monkeypatch)
         assert again.unclaimed and stands("2410", again.code) == -again.amount

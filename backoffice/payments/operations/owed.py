@@ -65,11 +65,20 @@ def refuse_refund(*, refund_code: str, failure: str, charged_back: bool, actor: 
         )
         if owed and charged_back and _keeping(refund.payment, refund.charge):  # else its news is still to come
             follow_owed(payment=refund.payment, actor=actor, now=now)
-        if not owed and booking_queries.cancelled_by_host(booking=refund.payment.booking):
-            amount, parts = _all_left(refund.payment, refund.charge)
-            key, why = f"{refund.code}:again", f"the host cancelled, and {refund.code} was refused"
-            _open(refund.payment, refund.charge, amount, parts, "host_cancellation", why, key, actor, now)
+        refused = refund.status == "failed" and not refund.unclaimed
+        if refused and not owed and booking_queries.cancelled_by_host(booking=refund.payment.booking):
+            _give_again(refund, actor, now)
     return refund
+
+
+def _give_again(refused: Refund, actor: Actor, now: datetime) -> None:
+    """What a person had asked for before the host cancelled is the guest's by rule, once: whoever hears of the refusal a second
+    time finds it given."""
+    key = f"{refused.code}:again"
+    amount, parts = _all_left(refused.payment, refused.charge)
+    if amount and not Refund.objects.filter(idempotency_key=key, by_rule=True).exists():
+        why = f"the host cancelled, and {refused.code} was refused"
+        _open(refused.payment, refused.charge, amount, parts, "host_cancellation", why, key, actor, now)
 
 
 def _follow(tries: list[Refund], payment: Payment, actor: Actor, now: datetime) -> None:
