@@ -239,17 +239,7 @@ def proposed_anew(*, found: Break, shown: SeenBalanceTransaction | None) -> Anew
     """What posting the movement of a break anew would reverse and post; `shown` is the movement as the provider has it now.
 
     Raises Refused for a break of which nothing can be posted anew, Conflict when both sides say the same by now."""
-    if not policies.may_be_posted_anew(leg=found.leg, cls=found.cls, flags=found.flags):
-        raise Refused(
-            "Only a movement of the provider that our books tell wrongly can be posted anew.",
-            missing="a movement to post anew",
-        )
-    if shown is None:
-        raise Refused(
-            f"The provider does not show {found.key}; there is nothing to post. Ask the provider where it is.",
-            missing="a movement to post anew",
-        )
-    return payments.plan_anew(row=shown)
+    return payments.plan_anew(row=_movement(found, shown))
 
 
 def propose_anew(
@@ -301,9 +291,7 @@ def decide_anew(
         told = dict(found.proposal or {})
         why = str(told.pop("reason", ""))
         told.pop("kind", None)
-        proposed_anew(found=found, shown=shown)
-        assert shown is not None  # or it was refused
-        posted = payments.post_anew(row=shown, proposed=told, reason=why, actor=actor, now=now)
+        posted = payments.post_anew(row=_movement(found, shown), proposed=told, reason=why, actor=actor, now=now)
         # That it was found equal is of another journal; the next run looks at it anew.
         Match.objects.filter(movement_id=posted.pk).delete()
         found.status, found.proposal = BREAK.after(approved, "post_anew"), None
@@ -336,6 +324,21 @@ def _decides_in_person(actor: Actor, reason: str, *, what: str) -> None:
     _must_say_why(reason, actor)
     if actor.id is None:
         raise NotAllowed(verb=f"{what} without being a person")
+
+
+def _movement(found: Break, shown: SeenBalanceTransaction | None) -> SeenBalanceTransaction:
+    """What of a break can be posted anew."""
+    if not policies.may_be_posted_anew(leg=found.leg, cls=found.cls, flags=found.flags):
+        raise Refused(
+            "Only a movement of the provider that our books tell wrongly can be posted anew.",
+            missing="a movement to post anew",
+        )
+    if shown is None:
+        raise Refused(
+            f"The provider does not show {found.key}; there is nothing to post. Ask the provider where it is.",
+            missing="a movement to post anew",
+        )
+    return shown
 
 
 def _must_be(found: Break, kind: str) -> None:
