@@ -1,7 +1,7 @@
 """Paper: one sheet of style for every document.
 
 Its typeface has Latin, Greek, Cyrillic, Hebrew and Arabic letters. Chinese, Japanese and Korean ones are set in the typefaces
-that every PDF reader has for them, by name. What no typeface has is shown as a sign that says so, never left out."""
+that most PDF readers have for them, by name. What no typeface has is shown as a sign that says so, never left out."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from api.documents.paper import Paper
 from backoffice.core.money import Money
+from backoffice.core.words import counted
 from backoffice.reporting.queries import Receipt, ReceiptRefund
 
 CHARGED = {"stay": "Stay", "instalment": "Instalment of the stay", "damage": "Damage"}
@@ -24,7 +25,8 @@ def receipt_pdf(receipt: Receipt) -> bytes:
             ("Host", receipt.host),
             (
                 "Stay",
-                f"{receipt.check_in} to {receipt.check_out}, {_of(receipt.nights, 'night')}, {_of(receipt.guests, 'guest')}",
+                f"{receipt.check_in} to {receipt.check_out}, {counted(receipt.nights, 'night')}, "
+                f"{counted(receipt.guests, 'guest')}",
             ),
             ("Issued", f"{receipt.issued_at:%Y-%m-%d %H:%M} UTC"),
         ]
@@ -43,10 +45,6 @@ def receipt_pdf(receipt: Receipt) -> bytes:
         ]
     )
     return paper.pdf(foot=f"Receipt {receipt.number} for booking {receipt.booking}")
-
-
-def _of(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _price(paper: Paper, receipt: Receipt) -> None:

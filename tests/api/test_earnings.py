@@ -111,7 +111,7 @@ def test_a_host_who_earned_nothing_gets_an_empty_statement() -> None:
         ("山田 たろう", "山田 たろう"),
         ("김철수", "김철수"),
         ("דוד לוי", "דוד לוי"),
-        ("محمد", "محمد"),  # the letters joined, and from right to left
+        ("محمد", "محمد"),
         ("Zoë Ελένη Юлия", "Zoë Ελένη Юлия"),
         ("สมชาย", "\N{REPLACEMENT CHARACTER}" * 5),  # said to be missing instead of left out
     ],
@@ -119,6 +119,12 @@ def test_a_host_who_earned_nothing_gets_an_empty_statement() -> None:
 def test_a_name_is_on_paper_in_its_own_letters(name: str, read: str) -> None:
     printed = signed_in(factories.person(name, is_host=True)).get("me/statement.pdf").raw
     assert read in unicodedata.normalize("NFKC", read_pdf(printed))
+
+
+def test_arabic_letters_are_joined_on_paper() -> None:
+    printed = signed_in(factories.person("محمد", is_host=True)).get("me/statement.pdf").raw
+    joined = "\N{ARABIC LETTER MEEM INITIAL FORM}\N{ARABIC LETTER HAH MEDIAL FORM}\N{ARABIC LETTER MEEM MEDIAL FORM}"
+    assert joined + "\N{ARABIC LETTER DAL FINAL FORM}" in read_pdf(printed)
 
 
 def test_balances_stand_beside_the_earnings(host: Any) -> None:  # noqa: F811

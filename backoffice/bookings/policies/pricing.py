@@ -19,6 +19,7 @@ from typing import Any, Final
 from backoffice.core.errors import Invalid
 from backoffice.core.money import Money
 from backoffice.core.stays import Stay
+from backoffice.core.words import counted
 from backoffice.rulebook.policies import CommissionVat, ExchangeRate, FeePlan, Jurisdiction, TaxRule
 
 WEEK: Final = 7
@@ -298,12 +299,11 @@ def _lines(facts: PricingFacts, sums: _Sums) -> tuple[PriceLine, ...]:
 def _drawn(facts: PricingFacts, sums: _Sums) -> Iterator[_Drawn]:
     """The lines in the order a guest reads them."""
     for price, count in Counter(facts.nightly).items():
-        yield _Drawn("nights", "1 night" if count == 1 else f"{count} nights", count, price)
+        yield _Drawn("nights", counted(count, "night"), count, price)
     discount = f"Length-of-stay discount, {_discount_percent(facts)} %"
     yield _Drawn("discount", discount, 1, sums.by_kind["discount"])
     if extra := _extra_guests(facts):
-        label = f"{extra} extra guest{'' if extra == 1 else 's'}"
-        yield _Drawn("extra_guests", label, extra * facts.stay.nights, facts.extra_guest)
+        yield _Drawn("extra_guests", counted(extra, "extra guest"), extra * facts.stay.nights, facts.extra_guest)
     yield _Drawn("cleaning", "Cleaning", 1, facts.cleaning)
     yield _Drawn("guest_fee", "Service fee", 1, sums.by_kind["guest_fee"])
     for tax in sums.taxes:

@@ -13,6 +13,7 @@ from datetime import date, datetime
 from typing import Final
 
 from backoffice.core.errors import Invalid
+from backoffice.core.words import counted
 
 WORDS: Final[Mapping[str, str]] = {
     "product_description": "What was sold",
@@ -137,10 +138,6 @@ class Known:
     refunded: str = ""
 
 
-def _of(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def draft(*, known: Known) -> dict[str, str]:
     """A first draft of the evidence from what the desk knows; a person reads and completes it before it is submitted."""
     nights = (known.check_out - known.check_in).days
@@ -148,8 +145,8 @@ def draft(*, known: Known) -> dict[str, str]:
     shown = f"shown before payment and accepted with booking {known.booking} on {known.booked_at:%Y-%m-%d %H:%M} UTC"
     found = {
         "product_description": (
-            f"Short stay: {known.listing}, {known.city}, hosted by {known.host}. {_of(nights, 'night')} from {stay} for "
-            f"{_of(known.guests, 'guest')}, booking {known.booking}, {known.total}."
+            f"Short stay: {known.listing}, {known.city}, hosted by {known.host}. {counted(nights, 'night')} from {stay} for "
+            f"{counted(known.guests, 'guest')}, booking {known.booking}, {known.total}."
         ),
         "customer_name": known.guest,
         "customer_email_address": known.email,

@@ -12,6 +12,7 @@ from typing import Final, Generic, TypeVar
 from backoffice.core.errors import Invalid
 from backoffice.core.money import Money
 from backoffice.core.stays import instant
+from backoffice.core.words import counted
 
 Rules = TypeVar("Rules", covariant=True)
 
@@ -73,8 +74,7 @@ class Notice:
         return self.hours if self.hours is not None else 24 * (self.days or 0)
 
     def __str__(self) -> str:
-        count, unit = (self.hours, "hour") if self.hours is not None else (self.days, "day")
-        return f"{count} {unit}" + ("" if count == 1 else "s")
+        return counted(self.hours, "hour") if self.hours is not None else counted(self.days or 0, "day")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
