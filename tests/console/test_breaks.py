@@ -129,7 +129,7 @@ def test_what_would_be_reversed_and_posted_is_shown_before_it_is_proposed(sandbo
         assert words in opened, words
     assert act(mia, found, "propose-anew", reason="The fee was kept wrongly").status_code == 302
     assert act(mia, found, "approve-anew", reason="Agreed").status_code == 403
-    assert act(chad, found, "approve", reason="Agreed").status_code in (403, 409)
+    assert act(chad, found, "approve", reason="Agreed").status_code == 409
     assert "proposed by Mia" in page(chad, found) and "Approve the write-off" not in page(chad, found)
     asked = chad.get(reverse("admin:reconciliation_break_approve-anew", args=[found.code])).content.decode()
     assert "The fee was kept wrongly" in asked and f"#{kept.journal_id}" in asked

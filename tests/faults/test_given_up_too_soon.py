@@ -13,7 +13,6 @@ import stripe
 from backoffice.bookings import queries as bookings
 from backoffice.core.actor import system
 from backoffice.core.errors import Conflict, Indeterminate, StaydeskError
-from backoffice.core.money import Money
 from backoffice.payments import operations as payments
 from backoffice.payments.gateway import stripe as provider
 from backoffice.payments.models import ExtraCharge, Payment, PaymentAttempt
@@ -24,7 +23,7 @@ from backoffice.workflows.pay_booking import GIVE_UP_AFTER, pay
 from tests import factories
 from tests.provider import DeskClient
 from tests.stripe_sandbox.server import RunningSandbox
-from tests.workflows.steps import ROOMS, claimed_try, now, paid, unpaid
+from tests.workflows.steps import ROOMS, asked_back, claimed_try, now, paid, unpaid
 from tests.workflows.test_instalments import due, long_stay, taken, until
 
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=ROOMS)
@@ -153,18 +152,7 @@ def test_what_was_sent_a_day_ago_is_looked_for_and_not_sent_again(
     """The machine sleeps between two sendings of the SDK, until the provider has forgotten the key: the guest would have been
     refunded twice."""
     booking = paid()
-    finance = factories.acting(factories.staff("finance", now=now()), now=now())
-    asked = refund_booking.request(
-        booking_code=booking.code,
-        amount=Money(1_000, "EUR"),
-        cause="service_issue",
-        bearer="host",
-        reason="No hot water",
-        idempotency_key="k",
-        version=booking.payment.version,
-        actor=finance,
-        now=now(),
-    )
+    asked = asked_back(booking, 1_000)
     send = DeskClient.request
 
     def sleeps(client: DeskClient, *arguments: Any, **options: Any) -> Any:

@@ -31,7 +31,7 @@ from ops_cli.parts.processes import MARK
 from tests import factories
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.hosts import sent
-from tests.workflows.steps import ROOMS, now, paid
+from tests.workflows.steps import ROOMS, asked_back, now, paid
 from tests.workflows.test_saved_cards import ASKS_ALWAYS, far, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -366,18 +366,7 @@ def test_a_stay_whose_bank_wants_to_see_the_guest_stands_until_the_last_date(san
 @on_the_books
 def test_what_the_desk_has_still_to_do_is_counted(sandbox: RunningSandbox) -> None:
     booking = paid()
-    finance = factories.acting(factories.staff("finance", now=now()), now=now())
-    refund = refund_booking.request(
-        booking_code=booking.code,
-        amount=Money(1_000, "EUR"),
-        cause="service_issue",
-        bearer="host",
-        reason="No hot water",
-        idempotency_key="k",
-        version=booking.payment.version,
-        actor=finance,
-        now=now(),
-    )
+    refund = asked_back(booking, 1_000)
     sandbox.advance(60)
     assert verdict.waiting()["refunds to be sent"] == 1
     assert f"refund {refund.code} is approved" in verdict.nothing_left().wrong

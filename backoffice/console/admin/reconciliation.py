@@ -27,6 +27,7 @@ from backoffice.console.lists import Search
 from backoffice.console.page import Column, Fact, Facts, Figure, Figures, Page, Panel, Row, Table, Text
 from backoffice.core.errors import Conflict, StaydeskError
 from backoffice.core.money import Money
+from backoffice.core.words import counted
 from backoffice.ledger.models import Journal
 from backoffice.payouts.models import BankPayout
 from backoffice.reconciliation import operations as reconciliation
@@ -233,36 +234,28 @@ class RejectWriteOff(_DecideWriteOff):
         return f"Reject the write-off of {self.row.code}?"
 
 
-class _Anew:
-    """Shows which journals are reversed and which lines are posted, before anybody says yes."""
-
-    preview_template = "console/parts/posted_anew.html"
-
-    def told(self) -> Mapping[str, Any]:
-        raise NotImplementedError
-
-    def preview(self, form: DialogForm) -> dict[str, Any]:
-        told = self.told()
-        return {
-            "reversed": ", ".join(f"#{number}" for number in told["journals"]),
-            "lines": [
-                (f"{account} {trail.name_of(account)}", key, cells.of(Money(amount, currency), signed=True))
-                for account, key, amount, currency in told["lines"]
-            ],
-        }
+_POSTED_ANEW = "console/parts/posted_anew.html"
 
 
-class ProposePostAnew(_Anew, _Work):
+def _would_post(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Which journals are reversed and which lines are posted, shown before anybody says yes."""
+    return {
+        "reversed": ", ".join(f"#{number}" for number in told["journals"]),
+        "lines": [
+            (f"{account} {trail.name_of(account)}", key, cells.of(Money(amount, currency), signed=True))
+            for account, key, amount, currency in told["lines"]
+        ],
+    }
+
+
+class ProposePostAnew(_Work):
     name, label = "propose-anew", "Propose to post anew"
+    preview_template = _POSTED_ANEW
     icon, tone = "published_with_changes", "danger"
     intro = (
         "What our books say of this movement is reversed, and what the provider shows of it now is posted. Nothing happens "
         "until another finance person agrees."
     )
-
-    def told(self) -> Mapping[str, Any]:
-        told: dict[str, Any] = provider.look_anew(found=self.row).as_dict()
-        return told
 
     @property
     def heading(self) -> str:
@@ -272,24 +265,28 @@ class ProposePostAnew(_Anew, _Work):
         mendable = policies.may_be_posted_anew(leg=self.row.leg, cls=self.row.cls, flags=self.row.flags)
         return mendable and BREAK.allows(self.row.status, "propose")
 
+    def preview(self, form: DialogForm) -> dict[str, Any]:
+        return _would_post(provider.look_anew(found=self.row).as_dict())
+
     def perform(self, form: DialogForm) -> str:
         provider.propose_anew(reason=form.cleaned_data["reason"], **self.decided(form))
         return f"It is proposed to post {self.row.key} anew; another finance person decides."
 
 
-class _DecideAnew(_Anew, _Decide):
+class _DecideAnew(_Decide):
     kind = policies.POST_ANEW
+    preview_template = _POSTED_ANEW
 
     @property
     def introduction(self) -> str:
         kept = self.row.proposal or {}
         return f"{self.row.proposed_by_name} proposes this: {kept.get('reason', '')}"
 
-    def told(self) -> Mapping[str, Any]:
+    def preview(self, form: DialogForm) -> dict[str, Any]:
         kept: dict[str, Any] | None = self.row.proposal
         if kept is None or policies.kind_of(kept) != self.kind:
             raise Conflict("It is not proposed to post this anew.")
-        return kept
+        return _would_post(kept)
 
     def perform(self, form: DialogForm) -> str:
         provider.decide_anew(approve=self.approve, reason=form.cleaned_data["reason"], **self.decided(form))
@@ -757,8 +754,7 @@ def span(length: timedelta) -> str:
     minutes = max(0, int(length.total_seconds()) // 60)
     for size, name in ((1440, "day"), (60, "hour"), (1, "minute")):
         if minutes >= size:
-            count = minutes // size
-            return f"{count} {name}{'' if count == 1 else 's'}"
+            return counted(minutes // size, name)
     return "under a minute"
 
 

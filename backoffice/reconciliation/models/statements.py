@@ -52,7 +52,7 @@ class BankMatch(models.Model):
     line = models.ForeignKey(StatementLine, on_delete=models.PROTECT, related_name="matches")
     bank_payout = models.ForeignKey(BankPayout, on_delete=models.PROTECT, related_name="bank_matches")
     amount = minor_units(help_text="of the line, as the bank signs it")
-    method = models.CharField(max_length=12, help_text="trace, descriptor, amount, many_lines or many_payouts")
+    method = models.CharField(max_length=12, help_text="trace, descriptor, amount, many_lines, many_payouts or person")
     confidence = models.PositiveSmallIntegerField(help_text="per cent")
     status = models.CharField(max_length=10, choices=MATCH.choices, default=MATCH.initial)
     journal_id = models.BigIntegerField(null=True)

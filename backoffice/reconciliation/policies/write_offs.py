@@ -80,8 +80,8 @@ def write_off(
     rules: ReconciliationRules,
 ) -> WriteOff:
     """How the break of a clearing account is written off. `capped` is its amount in the currency of the caps, None where no
-    rate tells it; `rounded` is what was rounded away under that run before, `given_up` what was
-    given up as bad debt before of what stood under this very key.
+    rate tells it; `rounded` is what was rounded away under that run before, `given_up` what was given up as bad debt before of
+    what stood under this very key.
 
     Up to the caps, of one item and of one run, it is rounding (5900, under the run that found it), whoever gains by it.
     Beyond, what we are short of is bad debt (5220, under the booking, else the key): it was owed to us and does not come. What
