@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import update_wrapper
+from functools import cached_property, update_wrapper
 from typing import Any, Final
 
 from django.conf import settings
@@ -13,6 +13,7 @@ from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from unfold.settings import get_config
 from unfold.sites import UnfoldAdminSite
 
 from backoffice.console import lookup
@@ -52,6 +53,18 @@ class StaydeskSite(UnfoldAdminSite):
         user = request.user
         known = user.is_authenticated and user.is_active and user.is_staff
         return {**super().each_context(request), "stops": list(stops()) if known else []}
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """Of one app, for its page. The list of all that each page would be given is shown by none: the sidebar is ours."""
+        return super().get_app_list(request, app_label) if app_label else []
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        """Unfold's settings on its defaults, which it would merge anew for each of the thirty that a page needs."""
+        return dict(get_config(self.settings_name))
+
+    def _get_config(self, key: str, *args: Any) -> Any:
+        return self._get_value(self._settings[key], *args) if self._settings.get(key) else None
 
     def admin_view(self, view: Callable[..., HttpResponse], cacheable: bool = False) -> Callable[..., HttpResponse]:
         guarded: Callable[..., HttpResponse] = super().admin_view(view, cacheable)
