@@ -47,6 +47,10 @@ LONGEST = (
 )
 WRITTEN_BY_DJANGO = {"django_content_type", "auth_permission"}
 
+# What a test calls is on this machine. Said so, as `ops up` says it to its parts (ops_cli/parts/plan.py): else each request
+# to the sandbox looks through all variables of the environment for a proxy: a twentieth of a walk of money.
+os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY", ""), "127.0.0.1", "localhost"]))
+
 # Test processes share one Redis; what one of them caches (badges, sessions) is not the other's.
 django_settings.CACHES["default"]["KEY_PREFIX"] = f"desk-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}-{os.getpid()}"
 
