@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -74,7 +73,7 @@ def sandbox(
     settings.STRIPE_READ_SECONDS = 3.0
     provider.gateway.cache_clear()
     # Desk and provider share one clock, as `ops sandbox clock advance` keeps it: tests move the sandbox's.
-    clock.install_offset(lambda: timedelta(seconds=sandbox_process.now() - time.time()))
+    clock.install_offset(lambda: timedelta(seconds=sandbox_process.ahead()))
     sandbox_process.on_clock = clock.forget_offset  # what a test moves is moved at once, not half a second later
     yield sandbox_process
     clock.install_offset(None)
