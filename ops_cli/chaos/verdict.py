@@ -25,9 +25,11 @@ from ops_cli.chaos.stories import Told
 from ops_cli.journey import Answer
 from ops_cli.output import Exit
 
-# How long a desk may take to work off what was left, in wall-clock seconds after each step of time.
-QUIET_SECONDS: Final = 120.0
-STILL_SECONDS: Final = 10.0  # and how long it may stand still on the way before the next step of time
+# Wall-clock seconds that a desk may take after each step of time to work off what was left, as long as it gets less or other.
+WORKED_OFF_SECONDS: Final = 600.0
+QUIET_SECONDS: Final = 120.0  # how long it may stand still in the end
+STILL_SECONDS: Final = 10.0  # and on the way, before the next step of time
+ALL: Final = 1_000_000  # what waits is counted, not listed: beyond a limit a desk that works would seem to stand still
 STANDS: Final = ("confirmed", "checked_in", "completed", "no_show")
 SHOWN: Final = 5
 BANK_ACCOUNT: Final = "BE68539007547034"  # of the platform, as its bank writes it
@@ -61,14 +63,15 @@ def waiting() -> dict[str, int]:
     clock.forget_offset()
     now = clock.now()
     left = {
-        "payments whose end is not known": len(payments.unsettled_attempts(older_than=now)),
-        "cards to be charged": len(payments.payments_to_charge(now=now)) + len(payments.charges_due(now=now)),
-        "refunds to be sent": len(payments.refunds_to_send(older_than=now)),
-        "events to be applied": len(payments.events_due(now=now)),
+        "payments whose end is not known": len(payments.unsettled_attempts(older_than=now, limit=ALL)),
+        "cards to be charged": len(payments.payments_to_charge(now=now, limit=ALL))
+        + len(payments.charges_due(now=now, limit=ALL)),
+        "refunds to be sent": len(payments.refunds_to_send(older_than=now, limit=ALL)),
+        "events to be applied": len(payments.events_due(now=now, limit=ALL)),
         "messages to go out": notifications.due(now=now).count(),
-        "holds that ran out": len(bookings.expired_unpaid(now=now)),
-        "stays to begin": len(bookings.due_to_begin(now=now)),
-        "stays to end": len(bookings.due_to_end(now=now)),
+        "holds that ran out": len(bookings.expired_unpaid(now=now, limit=ALL)),
+        "stays to begin": len(bookings.due_to_begin(now=now, limit=ALL)),
+        "stays to end": len(bookings.due_to_end(now=now, limit=ALL)),
     }
     return {what: number for what, number in left.items() if number}
 
@@ -89,7 +92,7 @@ def settle_down(desk: ThrowawayDesk, provider: Provider, *, steps: Sequence[str]
 def _worked_off(*, still: float) -> Mapping[str, int]:
     """Wait until the desk has nothing to do; what is left when that has not changed for so long."""
     last, since, began = waiting(), time.monotonic(), time.monotonic()
-    while last and time.monotonic() - since < still and time.monotonic() - began < QUIET_SECONDS:
+    while last and time.monotonic() - since < still and time.monotonic() - began < WORKED_OFF_SECONDS:
         time.sleep(PAUSE)
         left = waiting()
         if left != last:

@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 
+from backoffice.core import clock
 from backoffice.core.actor import system
 from backoffice.core.money import Money
+from backoffice.payments.models import WebhookEvent
 from backoffice.workflows import apply_provider_event, charge_later, refund_booking, sweep_earnings
 from ops_cli.chaos import people, stories, verdict
 from ops_cli.chaos.desk import ThrowawayDesk
@@ -305,6 +307,16 @@ def test_what_only_time_can_help_is_given_time_and_is_a_finding_in_the_end(monke
     rest = verdict.settle_down(busy, busy, steps=["2h", "1d", "2h"])
     assert 0.5 <= time.monotonic() - began < 1.5  # its whole patience once, in the end
     assert rest.wrong == ["in the end there are still 2 refunds to be sent"] and len(busy.told) == 3
+
+
+@on_the_books
+def test_all_that_waits_is_counted_or_a_desk_that_works_it_off_would_seem_to_stand_still() -> None:
+    at = clock.now()
+    facts = {"type": "charge.updated", "created": at, "received_at": at, "next_attempt_at": at, "payload": b""}
+    WebhookEvent.objects.bulk_create(WebhookEvent(event_id=f"evt_{number}", **facts) for number in range(450))
+    assert verdict.waiting()["events to be applied"] == 450
+    WebhookEvent.objects.filter(event_id="evt_0").delete()
+    assert verdict.waiting()["events to be applied"] == 449
 
 
 @on_the_books
