@@ -462,12 +462,13 @@ def _compare_lines(cursor: CursorWrapper, run: Run, ours: queries.Mirror, values
     # Strays are looked for only when the mirror is not what its movements add up to: it is a join of everything.
     strays = () if ours.whole else (legs.STRAYS,)
     cursor.execute(_INTO.format(found=legs.LINES), values)
-    if not few:
-        cursor.execute("SET LOCAL enable_seqscan = off")  # in the order of the index: nothing is hashed or sorted
-        cursor.execute("SET LOCAL enable_hashagg = off")
+    # Few are looked up one by one; of a whole book, in the order of the index, nothing is hashed or sorted.
+    without = ("hashjoin", "mergejoin") if few else ("seqscan", "hashagg")
+    for way in without:
+        cursor.execute(f"SET LOCAL enable_{way} = off")
     cursor.execute(_INTO.format(found=legs.duplicates(lines=run.lines)), values)
-    cursor.execute("SET LOCAL enable_seqscan = on")
-    cursor.execute("SET LOCAL enable_hashagg = on")
+    for way in without:
+        cursor.execute(f"SET LOCAL enable_{way} = on")
     cursor.execute("DROP TABLE reconciliation_unequal")
     for found in strays:
         cursor.execute(_INTO.format(found=found), values)
