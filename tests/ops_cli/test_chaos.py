@@ -309,6 +309,15 @@ def test_what_only_time_can_help_is_given_time_and_is_a_finding_in_the_end(monke
     assert rest.wrong == ["in the end there are still 2 refunds to be sent"] and len(busy.told) == 3
 
 
+def test_a_desk_that_gets_on_is_waited_for_longer_than_one_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy: Any = BusyDesk()
+    left = iter(range(60, -1, -1))
+    monkeypatch.setattr(verdict, "waiting", lambda: {"events to be applied": many} if (many := next(left)) else {})
+    monkeypatch.setattr(verdict, "PAUSE", 0.01)
+    monkeypatch.setattr(verdict, "QUIET_SECONDS", 0.2)  # it needs three times as long
+    assert verdict.settle_down(busy, busy, steps=["2h"]).ok
+
+
 @on_the_books
 def test_all_that_waits_is_counted_or_a_desk_that_works_it_off_would_seem_to_stand_still() -> None:
     at = clock.now()
