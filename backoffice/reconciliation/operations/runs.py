@@ -6,7 +6,7 @@ again, and what was classified stays as that snapshot saw it."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import islice
@@ -46,41 +46,19 @@ _STAGE_STATES: Final = (
     "COPY reconciliation_providerstate "
     "(run_id, kind, provider_id, account, status, amount, currency, created) FROM STDIN"
 )
+# First found, which the database may do in more than one process (not so what it writes), then laid down.
+_FOUND: Final = """
+CREATE TEMPORARY TABLE reconciliation_found
+    (leg, key, fact, hits, difference, at_risk, currency, subject, occurred_at, detail) ON COMMIT DROP AS
+{found}
+"""
 _INTO: Final = """
 INSERT INTO reconciliation_stageddifference AS known
     (run_id, leg, key, fact, hits, difference, at_risk, currency, subject, occurred_at, detail)
-SELECT %(run)s, found.* FROM ({found}) AS found
-    (leg, key, fact, hits, difference, at_risk, currency, subject, occurred_at, detail)
+SELECT %(run)s, found.* FROM reconciliation_found found
 ON CONFLICT (run_id, leg, key, currency) DO UPDATE
 SET hits = known.hits || excluded.hits, difference = known.difference + excluded.difference,
     at_risk = greatest(known.at_risk, excluded.at_risk), detail = excluded.detail || known.detail
-"""
-# In one pass over all pairs: the equal ones are kept as matches, once, the others laid aside to be looked at closely. One that
-# no longer agrees is none any more. How many have a movement of ours is what comes back.
-_UNEQUAL: Final = """
-CREATE TEMPORARY TABLE reconciliation_unequal (
-    line_id bigint, movement_id bigint, journal_id bigint, our_net bigint, our_currency varchar(3)
-) ON COMMIT DROP
-"""
-_PAIR: Final = """
-WITH pairs AS MATERIALIZED (
-    {pairs}
-), matched AS (
-    INSERT INTO reconciliation_match (movement_id, journal_id, run_id)
-    SELECT movement_id, journal_id, %(run)s FROM pairs WHERE equal {unless}
-), differing AS (
-    INSERT INTO reconciliation_unequal
-    SELECT line_id, movement_id, journal_id, our_net, our_currency FROM pairs WHERE equal IS NOT TRUE
-)
-SELECT count(movement_id) FROM pairs
-"""
-_KNOWN_ONE_BY_ONE: Final = "ON CONFLICT DO NOTHING"
-_KNOWN_AT_ONCE: Final = """
-AND NOT EXISTS (SELECT FROM reconciliation_match known WHERE known.movement_id = pairs.movement_id)
-"""
-_NO_MATCH_ANY_MORE: Final = """
-DELETE FROM reconciliation_match known USING reconciliation_unequal differing
-WHERE known.movement_id = differing.movement_id
 """
 # One fact is one break: the first leg that sees it has it, unless that only waits; the classes of the others are flags.
 _ONE_FACT: Final = """
@@ -276,13 +254,16 @@ def classify(*, run: Run, now: datetime, trial: Callable[[], None] | None = None
         values = _values(run, asked, now)
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL work_mem = '96MB'")  # a million movements are hashed in one piece
+            cursor.execute(
+                "SET LOCAL min_parallel_table_scan_size = '1MB'"
+            )  # a day's movements are worth two processes
             StagedDifference.objects.filter(run=run).delete()
             bank: queries.BankFacts | None = None
             if {"bank", "clearing"} & set(compared):
                 bank = _compare_standing(cursor, run, values, trial)
             ours = _mirror(run, asked) if {"balance", "line"} & set(compared) else queries.Mirror({}, {}, 0)
             for sql in _found_by(compared):
-                cursor.execute(_INTO.format(found=sql), values)
+                _lay_down(cursor, sql, values)
             if "line" in compared:
                 _compare_lines(cursor, run, ours, values)
             if "balance" in compared:
@@ -319,7 +300,7 @@ def write(*, run: Run, now: datetime, chunk: int = CHUNK, tell: Callable[[], Non
     written = int(run.checkpoint["written"])
     while True:
         with transaction.atomic():
-            rows = list(queries.staged(run=run, after=written, limit=chunk))
+            rows = queries.staged(run=run, after=written, limit=chunk)
             if not rows:
                 return
             write_chunk(run=run, differences=[found for _, found in rows], now=now)
@@ -427,12 +408,19 @@ def _found_by(compared: Sequence[str]) -> list[str]:
     return [by_leg[leg] for leg in compared if leg in by_leg]
 
 
+def _lay_down(cursor: CursorWrapper, found: str, values: Mapping[str, Any]) -> None:
+    """Lay down the differences that a statement finds."""
+    cursor.execute(_FOUND.format(found=found), values)
+    cursor.execute(_INTO, values)
+    cursor.execute("DROP TABLE reconciliation_found")
+
+
 def _compare_standing(
     cursor: CursorWrapper, run: Run, values: Mapping[str, Any], trial: Callable[[], None] | None
 ) -> queries.BankFacts:
     """Lay down what stands on clearing accounts, or would stand there after a trial; returns what is known of the bank then."""
     if trial is None:
-        cursor.execute(_INTO.format(found=_STANDING), values)
+        _lay_down(cursor, _STANDING, values)
         return queries.bank_facts()
     found: list[Sequence[Any]] = []
     with suppress(_TakenBack), transaction.atomic():
@@ -449,32 +437,29 @@ def _compare_standing(
 def _compare_lines(cursor: CursorWrapper, run: Run, ours: queries.Mirror, values: Mapping[str, Any]) -> None:
     """Pair every movement, keep the equal ones as matches, and look closely at the others."""
     few = legs.few(lines=run.lines)
-    # Loops are off where there may be a million: when a statement is planned the matches may still be none.
-    cursor.execute("SET LOCAL enable_nestloop = %s", ["on" if few else "off"])
-    cursor.execute(_UNEQUAL)
-    if few:
-        _pair(cursor, "lookup", _KNOWN_ONE_BY_ONE, values)
-    elif not _paired_by_line(cursor, ours.movements, values):
-        _pair(cursor, "sums", _KNOWN_AT_ONCE, values)
-    cursor.execute("SET LOCAL enable_nestloop = on")
+    # Few are looked up one by one. Where there may be a million nothing is: when a statement is planned the matches may still
+    # be none.
+    with _without(cursor, () if few else ("nestloop",)):
+        if _pair(cursor, run.lines, values, summed=False) != ours.movements:
+            cursor.execute("DROP TABLE reconciliation_pairs")
+            _pair(cursor, run.lines, values, summed=True)
+    cursor.execute(legs.UNEQUAL)
     cursor.execute("ANALYZE reconciliation_unequal")
-    cursor.execute(_NO_MATCH_ANY_MORE)
+    with _without(cursor, ("hashjoin", "mergejoin") if few else ("nestloop",)):
+        cursor.execute(legs.MATCHES, values)
+    cursor.execute(legs.NO_MATCH_ANY_MORE)
     # Strays are looked for only when the mirror is not what its movements add up to: it is a join of everything.
     strays = () if ours.whole else (legs.STRAYS,)
-    cursor.execute(_INTO.format(found=legs.LINES), values)
-    # Few are looked up one by one; of a whole book, in the order of the index, nothing is hashed or sorted.
-    without = ("hashjoin", "mergejoin") if few else ("seqscan", "hashagg")
-    for way in without:
-        cursor.execute(f"SET LOCAL enable_{way} = off")
-    cursor.execute(_INTO.format(found=legs.duplicates(lines=run.lines)), values)
-    for way in without:
-        cursor.execute(f"SET LOCAL enable_{way} = on")
-    cursor.execute("DROP TABLE reconciliation_unequal")
+    _lay_down(cursor, legs.LINES, values)
+    # Of a whole book, in the order of the index, nothing is hashed or sorted.
+    with _without(cursor, ("hashjoin", "mergejoin") if few else ("seqscan", "hashagg")):
+        _lay_down(cursor, legs.duplicates(lines=run.lines), values)
+    cursor.execute("DROP TABLE reconciliation_pairs, reconciliation_unequal")
     for found in strays:
-        cursor.execute(_INTO.format(found=found), values)
+        _lay_down(cursor, found, values)
     cursor.execute(legs.CONVERTED, values)
     cursor.execute(legs.SETTLED_ELSEWHERE)
-    cursor.execute(_INTO.format(found=legs.RATES), {**values, **_references(cursor.fetchall())})
+    _lay_down(cursor, legs.RATES, {**values, **_references(cursor.fetchall())})
     cursor.execute("DROP TABLE reconciliation_converted")
 
 
@@ -490,18 +475,20 @@ def _references(wanted: Sequence[tuple[date, str, str]]) -> dict[str, list[Any]]
     return rates
 
 
-def _paired_by_line(cursor: CursorWrapper, movements: int, values: Mapping[str, Any]) -> bool:
-    """Pair line by line, and take it back where a journal has not the one line on the mirror that this counts on."""
-    with suppress(_TakenBack), transaction.atomic():
-        if _pair(cursor, "lines", _KNOWN_AT_ONCE, values) != movements:
-            raise _TakenBack
-        return True
-    return False
+@contextmanager
+def _without(cursor: CursorWrapper, ways: Sequence[str]) -> Iterator[None]:
+    """Plan without some ways of joining or finding."""
+    for way in ways:
+        cursor.execute(f"SET LOCAL enable_{way} = off")
+    yield
+    for way in ways:
+        cursor.execute(f"SET LOCAL enable_{way} = on")
 
 
-def _pair(cursor: CursorWrapper, mirror: str, unless: str, values: Mapping[str, Any]) -> int:
-    """Keep the equal pairs and lay the others aside; returns how many have a movement of ours."""
-    cursor.execute(_PAIR.format(pairs=legs.pairs(mirror=mirror), unless=unless), values)
+def _pair(cursor: CursorWrapper, lines: int, values: Mapping[str, Any], *, summed: bool) -> int:
+    """Pair every movement; returns how many pairs have one of ours."""
+    cursor.execute(legs.pairs(lines=lines, summed=summed), values)
+    cursor.execute("SELECT movements FROM reconciliation_pairs")
     (count,) = cursor.fetchone()
     return int(count)
 

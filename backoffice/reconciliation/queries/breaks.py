@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -226,11 +226,10 @@ _STAGED: Final = (
 )
 
 
-def staged(*, run: Run, after: int = 0, limit: int | None = None) -> Iterator[tuple[int, Difference]]:
-    """The differences of a run in the order in which they are written, with their place; a cursor keeps memory flat."""
-    rows = StagedDifference.objects.filter(run=run, place__gt=after).order_by("place").values_list(*_STAGED)
-    for place, *facts in (rows[:limit] if limit else rows).iterator(chunk_size=1_000):
-        yield place or 0, _difference(*facts)
+def staged(*, run: Run, after: int, limit: int) -> list[tuple[int, Difference]]:
+    """The next differences of a run in the order in which they are written, with their place."""
+    rows = StagedDifference.objects.filter(run=run, place__gt=after).order_by("place").values_list(*_STAGED)[:limit]
+    return [(place or 0, _difference(*facts)) for place, *facts in rows]
 
 
 def shown(*, run: Run, most: int) -> list[Difference]:
@@ -269,12 +268,15 @@ def _difference(
 
 
 def outcome(*, run: Run) -> tuple[str, dict[str, int]]:
-    """The digest of all that a run found, in an order of its own (the same for the same facts), and how many of each class."""
+    """The digest of all that a run found, in an order of its own (the same for the same facts), and how many of each class. A
+    cursor keeps memory flat, and what each side says is not read."""
     digest, counts = hashlib.sha256(), Counter[str]()
-    for _, found in staged(run=run):
-        facts = [found.leg, found.key, found.cls, *found.flags, found.difference, found.currency]
-        digest.update(json.dumps(facts).encode())
-        counts[found.cls] += 1
+    rows = StagedDifference.objects.filter(run=run, place__isnull=False).order_by("place")
+    names = ("leg", "key", "hits", "difference", "currency")
+    for leg, key, hits, difference, currency in rows.values_list(*names).iterator(chunk_size=1_000):
+        cls, flags = policies.name(hits)
+        digest.update(json.dumps([leg, key, cls, *flags, difference, currency]).encode())
+        counts[cls] += 1
     return digest.hexdigest(), dict(sorted(counts.items()))
 
 

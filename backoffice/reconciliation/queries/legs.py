@@ -15,46 +15,53 @@ coalesce((SELECT code FROM payments_refund WHERE provider_id = {id}),
          (SELECT code FROM payouts_clawback WHERE provider_id = {id}), {id})
 """
 
-# Both sides of every movement in the window, and whether they agree. Our side is the ledger: what the mirror account (1100)
-# moved by in the movement's journal. The imported row only says which journal that is, and carries amount and fee apart.
-# A movement that we imported after the provider was asked is left out. Kept narrow: a million rows pass through here.
+# A run's movements: those that we had imported when the provider was asked.
+_MINE: Final = """
+bt.created >= %(since)s AND bt.created < %(until)s AND bt.imported_at <= %(asked)s
+AND NOT bt.reporting_category = ANY(%(left_out)s)
+"""
+
+# Both sides of every movement in the window, and those that do not agree. Our side is the ledger: what the mirror account
+# (1100) moved by in the movement's journal. The imported row only says which journal that is, and carries amount and fee
+# apart. Only read, and brought down to one row, so that the database may use more than one process; kept narrow, as a million
+# rows pass through here.
 _PAIRS: Final = """
+CREATE TEMPORARY TABLE reconciliation_pairs ON COMMIT DROP AS
 WITH theirs AS (
     SELECT id, provider_id, amount, fee, net, currency FROM reconciliation_providerline WHERE run_id = %(run)s
 ), mine AS (
     SELECT bt.id, bt.provider_id, bt.amount, bt.fee, bt.net, bt.currency, bt.journal_id
-    FROM payments_balancetransaction bt
-    WHERE bt.created >= %(since)s AND bt.created < %(until)s AND bt.imported_at <= %(asked)s
-      AND NOT bt.reporting_category = ANY(%(left_out)s)
+    FROM payments_balancetransaction bt WHERE {mine}
 ), ours AS (
     SELECT mine.id, mine.provider_id, mine.amount, mine.fee, mine.journal_id,
            CASE WHEN mirror.net IS NOT NULL THEN mirror.net WHEN mine.net = 0 THEN 0 END AS net,
            coalesce(mirror.currency, mine.currency) AS currency
     FROM mine LEFT JOIN {mirror}
 )
-SELECT theirs.id AS line_id, ours.id AS movement_id, ours.journal_id, ours.net AS our_net, ours.currency AS our_currency,
-       theirs.amount = ours.amount AND theirs.fee = ours.fee AND theirs.net = ours.net
-           AND theirs.currency = ours.currency AS equal
+SELECT count(ours.id) AS movements,
+       array_agg(jsonb_build_array(theirs.id, ours.id, ours.journal_id, ours.net, ours.currency)) FILTER (WHERE (
+           theirs.amount = ours.amount AND theirs.fee = ours.fee AND theirs.net = ours.net
+           AND theirs.currency = ours.currency) IS NOT TRUE) AS unequal
 FROM theirs FULL JOIN ours USING (provider_id)
 """
 
-# The mirror's side of a movement. Of a whole book the lines themselves: a movement's journal has one on the mirror, and
-# where that is not so (the pairs are more than the movements then) they are summed in one pass. Of a day's window they
-# are looked up one by one.
-_MIRRORS: Final = {
-    "lines": """(
-        SELECT line.journal_id, line.amount AS net, line.currency
-        FROM ledger_line line WHERE line.account_id = ANY(%(mirrors)s)
-    ) mirror ON mirror.journal_id = mine.journal_id""",
-    "sums": """(
-        SELECT line.journal_id, sum(line.amount)::bigint AS net, min(line.currency) AS currency
-        FROM ledger_line line WHERE line.account_id = ANY(%(mirrors)s) GROUP BY line.journal_id
-    ) mirror ON mirror.journal_id = mine.journal_id""",
-    "lookup": """LATERAL (
-        SELECT sum(line.amount)::bigint AS net, min(line.currency) AS currency
-        FROM ledger_line line WHERE line.journal_id = mine.journal_id AND line.account_id = ANY(%(mirrors)s)
-    ) mirror ON true""",
-}
+# The mirror's side of a movement: the one line that its journal has there, and where that is not so (the pairs are more than
+# the movements then) the sum of them. Of a whole book in one pass, of a day's window looked up one by one.
+_LINES_OF_ALL: Final = """(
+    SELECT line.journal_id, line.amount AS net, line.currency FROM ledger_line line WHERE line.account_id = ANY(%(mirrors)s)
+) mirror ON mirror.journal_id = mine.journal_id"""
+_SUMS_OF_ALL: Final = """(
+    SELECT line.journal_id, sum(line.amount)::bigint AS net, min(line.currency) AS currency
+    FROM ledger_line line WHERE line.account_id = ANY(%(mirrors)s) GROUP BY line.journal_id
+) mirror ON mirror.journal_id = mine.journal_id"""
+_LINE_OF_EACH: Final = """LATERAL (
+    SELECT line.amount AS net, line.currency
+    FROM ledger_line line WHERE line.journal_id = mine.journal_id AND line.account_id = ANY(%(mirrors)s) OFFSET 0
+) mirror ON true"""
+_SUM_OF_EACH: Final = """LATERAL (
+    SELECT sum(line.amount)::bigint AS net, min(line.currency) AS currency
+    FROM ledger_line line WHERE line.journal_id = mine.journal_id AND line.account_id = ANY(%(mirrors)s)
+) mirror ON true"""
 _FEW: Final = 60_000
 
 
@@ -63,10 +70,28 @@ def few(*, lines: int) -> bool:
     return lines <= _FEW
 
 
-def pairs(*, mirror: str) -> str:
-    """The statement that pairs a run's lines with our movements; `mirror`: lines, sums or lookup."""
-    return _PAIRS.format(mirror=_MIRRORS[mirror])
+def pairs(*, lines: int, summed: bool) -> str:
+    """The statement that pairs a run's so many lines with our movements, by the line on the mirror or by their sum."""
+    line, total = (_LINE_OF_EACH, _SUM_OF_EACH) if few(lines=lines) else (_LINES_OF_ALL, _SUMS_OF_ALL)
+    return _PAIRS.format(mirror=total if summed else line, mine=_MINE)
 
+
+# What does not agree, as rows; and that the others do. One that no longer agrees is no match any more.
+UNEQUAL: Final = """
+CREATE TEMPORARY TABLE reconciliation_unequal ON COMMIT DROP AS
+SELECT (pair ->> 0)::bigint AS line_id, (pair ->> 1)::bigint AS movement_id, (pair ->> 2)::bigint AS journal_id,
+       (pair ->> 3)::bigint AS our_net, pair ->> 4 AS our_currency
+FROM reconciliation_pairs, unnest(unequal) pair
+"""
+MATCHES: Final = f"""
+INSERT INTO reconciliation_match (movement_id, journal_id, run_id)
+SELECT bt.id, bt.journal_id, %(run)s FROM payments_balancetransaction bt
+WHERE {_MINE} AND bt.id NOT IN (SELECT movement_id FROM reconciliation_unequal WHERE movement_id IS NOT NULL)
+  AND NOT EXISTS (SELECT FROM reconciliation_match known WHERE known.movement_id = bt.id)
+"""  # noqa: S608  # constants of this file
+NO_MATCH_ANY_MORE: Final = """
+DELETE FROM reconciliation_match known USING reconciliation_unequal unequal WHERE known.movement_id = unequal.movement_id
+"""
 
 # What differs, looked at closely: few rows.
 LINES: Final = f"""
@@ -135,10 +160,11 @@ HAVING theirs.reporting_category <> 'dispute' OR count(*) > (
 # all; of a window each line.
 _SUSPECTS: Final = {
     "pass": """
-    SELECT theirs.* FROM (
+    WITH twice AS MATERIALIZED (
         SELECT source_id, reporting_category FROM payments_balancetransaction
         GROUP BY source_id, reporting_category HAVING count(*) > 1
-    ) twice
+    )
+    SELECT theirs.* FROM twice
     JOIN reconciliation_providerline theirs USING (source_id, reporting_category)
     WHERE theirs.run_id = %(run)s
     UNION
