@@ -15,6 +15,7 @@ from django.db import connection
 from django.db.backends.postgresql.operations import DatabaseOperations
 
 from backoffice.core.collector import settle_in
+from tests import racing
 from tests.desk import back_office, desk  # noqa: F401 — fixtures of every story that needs real processes
 from tests.provider import impatient, sandbox, sandbox_process  # noqa: F401 — fixtures of every room that needs the provider
 
@@ -69,6 +70,12 @@ def pytest_collection_finish() -> None:
 def _anchors_of_its_own(settings: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The roots of a log that is emptied after the test would accuse the next one."""
     settings.AUDIT_ANCHORS = tmp_path_factory.getbasetemp() / "anchors" / uuid4().hex
+
+
+@pytest.fixture(autouse=True)
+def _races_are_over() -> Iterator[None]:
+    yield
+    racing.go_home()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -185,12 +185,12 @@ def lock(*, code: str) -> Booking:
     listing_id = Booking.objects.filter(code=code).values_list("listing_id", flat=True).first()
     if listing_id is None:
         raise NotFound(kind="booking")
-    nights.lock_listing(listing_id=listing_id)
-    return (
-        Booking.objects.select_for_update(of=("self",))
-        .select_related("listing", "guest", "host", "hold")
-        .get(code=code)
-    )
+    listing = nights.lock_listing(listing_id=listing_id)
+    booking = Booking.objects.select_for_update(of=("self",)).select_related("guest", "hold").get(code=code)
+    booking.listing = listing
+    if booking.host_id == listing.host_id:
+        booking.host = listing.host
+    return booking
 
 
 def not_for_oneself(*, booking: Booking, actor: Actor) -> None:

@@ -239,8 +239,7 @@ def _carry_out(booking: Booking, terms: CancellationPreview, actor: Actor, now: 
     payments.cancel_instalments(booking=booking, actor=actor, now=now)
     payments.let_go(booking=booking, now=now)
     if payment is not None and (terms.gives or terms.later):
-        payment = payments.lock_payment(payment_id=payment.id)
-        payment.booking = booking
+        payment = payments.lock_payment(booking=booking)
         for give in terms.gives:
             payments.open_refund(
                 payment=payment,

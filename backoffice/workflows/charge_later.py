@@ -35,7 +35,7 @@ def charge(*, payment_code: str, actor: Actor, now: datetime) -> Payment | None:
     with transaction.atomic():
         # The guest may be cancelling, or paying with another card, at this moment.
         booking = bookings.lock(code=known.booking.code)
-        payment = payments.lock_payment(payment_id=known.id)
+        payment = payments.lock_payment(booking=booking)
         due = payment.next_try_at is not None and payment.next_try_at <= now
         open_to_try = payment.status in {"requires_payment", "requires_action"}
         if not due or not open_to_try or booking.status not in payment_queries.RUNNING:
@@ -71,12 +71,11 @@ def _give_up(payment_code: str, now: datetime) -> bool:
     known = payment_queries.payment_by_code(code=payment_code)
     with transaction.atomic():
         booking = bookings.lock(code=known.booking.code)  # the guest may be paying at this moment
-        payment = payments.lock_payment(payment_id=known.id)
+        payment = payments.lock_payment(booking=booking)
         late = payment.pay_by is not None and payment.pay_by <= now
         if not late or payment.status not in {"requires_payment", "requires_action"}:
             return False
         if booking.status == "completed":
-            payment.booking = booking
             give_up_stayed(booking=booking, payment=payment, actor=ACTOR, now=now)
             return True
         if booking.status not in {"confirmed", "checked_in"}:

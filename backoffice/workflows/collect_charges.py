@@ -211,8 +211,7 @@ def _record(charge: ExtraCharge, seen: SeenPayment, actor: Actor, now: datetime)
             payouts.schedule(booking=booking, now=now)
         if news not in {"captured", "late"}:
             return
-        payment = payments.lock_payment(payment_id=booking.payment.id)
-        payment.booking = booking
+        payment = payments.lock_payment(booking=booking)
         drawn = payments.follow_recorded_charge(payment=payment, charge_id=seen.charge_id, actor=actor, now=now)
         if news == "late":
             late = payments.lock_charge(charge_code=charge.code)

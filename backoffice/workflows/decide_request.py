@@ -185,9 +185,6 @@ def _expire(booking_code: str, now: datetime) -> bool:
 
 
 def _payment(booking: Booking) -> Payment:
-    known = payment_queries.payment_of(booking=booking)
-    if known is None:
+    if payment_queries.payment_of(booking=booking) is None:
         raise NotFound(kind="payment")
-    payment = payments.lock_payment(payment_id=known.id)
-    payment.booking = booking
-    return payment
+    return payments.lock_payment(booking=booking)

@@ -122,9 +122,7 @@ def give_up_stayed(*, booking: Booking, payment: Payment, actor: Actor, now: dat
 
 def _locked(known: Payment) -> tuple[Booking, Payment]:
     booking = bookings.lock(code=known.booking.code)  # the hold may expire at this very moment
-    payment = payments.lock_payment(payment_id=known.id)
-    payment.booking = booking
-    return booking, payment
+    return booking, payments.lock_payment(booking=booking)
 
 
 def _captured(booking: Booking, payment: Payment, actor: Actor, now: datetime, *, given_up: bool) -> None:

@@ -21,9 +21,7 @@ from backoffice.people.models import StaffRole, User
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 PASSWORD = "correct horse battery"
 SYSTEM = system("tests")
-_HASH = make_password(
-    PASSWORD, hasher="pbkdf2_sha256"
-)  # hashed once: Argon2 for every person would be the suite's cost
+_HASH = make_password(PASSWORD)  # once: Argon2 for every person would be the suite's cost
 _number = itertools.count(1)
 
 

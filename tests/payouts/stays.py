@@ -129,8 +129,7 @@ def refund(booking: Booking, amount: int, *, now: datetime) -> Money:
     """Approve a refund of this much, pro rata of what is left; the provider is not asked. Returns the host's part."""
     with transaction.atomic():
         locked = bookings.lock(code=booking.code)
-        payment = payments.lock_payment(payment_id=Payment.objects.get(booking=booking).pk)
-        payment.booking = locked
+        payment = payments.lock_payment(booking=locked)
         limits = payment_queries.refund_limits(payment=payment)
         parts = pro_rata(remaining=limits.parts, amount=Money(amount, booking.currency))
         payments.open_refund(

@@ -252,8 +252,7 @@ def abandon_attempt(*, attempt_id: int, error: str, actor: Actor, now: datetime,
     with transaction.atomic():
         known = PaymentAttempt.objects.select_related("payment__booking").get(id=attempt_id)
         booking = bookings.lock(code=known.payment.booking.code)  # it may be cancelled, or given up, at this moment
-        payment = lock_payment(payment_id=known.payment_id)
-        payment.booking = booking
+        payment = lock_payment(booking=booking)
         attempt = PaymentAttempt.objects.select_for_update().get(id=attempt_id)
         if attempt.status not in {"submitted", "indeterminate"}:
             return
@@ -266,9 +265,11 @@ def abandon_attempt(*, attempt_id: int, error: str, actor: Actor, now: datetime,
         _move_payment(payment, "decline", actor=actor, now=now, fields=fields)
 
 
-def lock_payment(*, payment_id: int) -> Payment:
-    """Lock a payment whose booking the caller has locked."""
-    return Payment.objects.select_for_update(of=("self",)).select_related("booking__listing").get(id=payment_id)
+def lock_payment(*, booking: Booking) -> Payment:
+    """Lock the payment of a booking that the caller has locked; the caller knows that there is one."""
+    payment = Payment.objects.select_for_update().get(booking=booking)
+    payment.booking = booking
+    return payment
 
 
 def touch(*, payment: Payment) -> None:

@@ -312,10 +312,7 @@ def _lock_payment(charge_id: str, payment_id: str) -> Payment | None:
     found = queries.payment_of_charge(charge_id=charge_id, provider_id=payment_id)
     if found is None:
         return None
-    booking = bookings.lock(code=found.booking.code)
-    payment = lock_payment(payment_id=found.pk)
-    payment.booking = booking
-    return payment
+    return lock_payment(booking=bookings.lock(code=found.booking.code))
 
 
 def _lock(*, code: str = "", provider_id: str = "") -> Chargeback | None:

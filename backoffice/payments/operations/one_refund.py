@@ -26,11 +26,10 @@ def lock_refund(*, refund_code: str, version: int | None = None, another_way: bo
     if found is None:
         raise NotFound(kind=kind)
     booking = bookings.lock(code=found.payment.booking.code)
-    payment = lock_payment(payment_id=found.payment_id)
+    payment = lock_payment(booking=booking)
     refund = Refund.objects.select_for_update(of=("self",)).get(id=found.id)
     if version is not None and refund.version != version:
         raise StaleVersion(kind=kind)
-    payment.booking = booking
     refund.payment = payment
     return refund, payment
 

@@ -59,7 +59,10 @@ def balance_transactions() -> QuerySet[BalanceTransaction]:
 
 def payment_of(*, booking: Booking) -> Payment | None:
     """The payment of a booking, once the guest has begun to pay."""
-    return Payment.objects.select_related("booking").filter(booking=booking).first()
+    found = Payment.objects.filter(booking=booking).first()
+    if found is not None:
+        found.booking = booking
+    return found
 
 
 def payment_seen(*, provider_id: str, reference: str) -> Payment | None:

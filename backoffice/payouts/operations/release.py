@@ -87,8 +87,8 @@ def _lock(payout_code: str) -> tuple[Payout, Payment | None, list[Payout]]:
     if booking_code is None:
         raise NotFound(kind="payout")
     booking = bookings.lock(code=booking_code)
-    found = payment_queries.payment_of(booking=booking)
-    payment = payments.lock_payment(payment_id=found.pk) if found is not None else None
+    is_begun = payment_queries.payment_of(booking=booking) is not None
+    payment = payments.lock_payment(booking=booking) if is_begun else None
     rows = list(Payout.objects.select_for_update(of=("self",)).filter(booking=booking).order_by("id"))
     # Two payouts of one host at once: what the host owes is taken from one of them.
     HostAccount.objects.select_for_update().filter(host_id=booking.host_id).first()
