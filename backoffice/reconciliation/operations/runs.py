@@ -34,6 +34,8 @@ CHUNK: Final = 1_000
 _PAGE: Final = 5_000
 # From so many rows on the planner must know what was staged, or it loops where it should hash.
 _WORTH_ANALYSING: Final = 5_000
+# So many bytes of them are not deleted row by row.
+_WORTH_TRUNCATING: Final = 4_000_000
 
 # So many minor units are converted to learn a rate without losing digits to rounding.
 _MUCH: Final = 10**9
@@ -46,19 +48,19 @@ _STAGE_STATES: Final = (
     "COPY reconciliation_providerstate "
     "(run_id, kind, provider_id, account, status, amount, currency, created) FROM STDIN"
 )
-# First found, which the database may do in more than one process (not so what it writes), then laid down.
-_FOUND: Final = """
-CREATE TEMPORARY TABLE reconciliation_found
-    (leg, key, fact, hits, difference, at_risk, currency, subject, occurred_at, detail) ON COMMIT DROP AS
-{found}
-"""
 _INTO: Final = """
 INSERT INTO reconciliation_stageddifference AS known
     (run_id, leg, key, fact, hits, difference, at_risk, currency, subject, occurred_at, detail)
-SELECT %(run)s, found.* FROM reconciliation_found found
+SELECT %(run)s, found.* FROM ({found}) AS found
+    (leg, key, fact, hits, difference, at_risk, currency, subject, occurred_at, detail)
 ON CONFLICT (run_id, leg, key, currency) DO UPDATE
 SET hits = known.hits || excluded.hits, difference = known.difference + excluded.difference,
     at_risk = greatest(known.at_risk, excluded.at_risk), detail = excluded.detail || known.detail
+"""
+_APART: Final = """
+CREATE TEMPORARY TABLE reconciliation_found
+    (leg, key, fact, hits, difference, at_risk, currency, subject, occurred_at, detail) ON COMMIT DROP AS
+{found}
 """
 # One fact is one break: the first leg that sees it has it, unless that only waits; the classes of the others are flags.
 _ONE_FACT: Final = """
@@ -398,7 +400,7 @@ def _values(run: Run, asked: datetime, now: datetime) -> dict[str, Any]:
 
 def _mirror(run: Run, asked: datetime) -> queries.Mirror:
     """Both sums of the mirror. A window that is a small part of a large book does not add up the whole of it anew."""
-    kept = legs.few(lines=run.lines) and not legs.few(lines=queries.mirror_lines())
+    kept = legs.few(lines=run.lines) and _is_large()
     return queries.mirror(asked=asked, since=run.since, until=run.until, left_out=run.checkpoint["left_out"], kept=kept)
 
 
@@ -408,11 +410,20 @@ def _found_by(compared: Sequence[str]) -> list[str]:
     return [by_leg[leg] for leg in compared if leg in by_leg]
 
 
-def _lay_down(cursor: CursorWrapper, found: str, values: Mapping[str, Any]) -> None:
-    """Lay down the differences that a statement finds."""
-    cursor.execute(_FOUND.format(found=found), values)
-    cursor.execute(_INTO, values)
-    cursor.execute("DROP TABLE reconciliation_found")
+def _lay_down(cursor: CursorWrapper, found: str, values: Mapping[str, Any], *, apart: bool = False) -> None:
+    """Lay down the differences that a statement finds; of a large book they are found `apart`, which the database may do in more
+    than one process (not so what it writes)."""
+    if apart:
+        cursor.execute(_APART.format(found=found), values)
+        found = "SELECT * FROM reconciliation_found"
+    cursor.execute(_INTO.format(found=found), values)
+    if apart:
+        cursor.execute("DROP TABLE reconciliation_found")
+
+
+def _is_large() -> bool:
+    """Whether the book is one of which a pass over everything takes its time."""
+    return not legs.few(lines=queries.mirror_lines())
 
 
 def _compare_standing(
@@ -420,7 +431,7 @@ def _compare_standing(
 ) -> queries.BankFacts:
     """Lay down what stands on clearing accounts, or would stand there after a trial; returns what is known of the bank then."""
     if trial is None:
-        _lay_down(cursor, _STANDING, values)
+        _lay_down(cursor, _STANDING, values, apart=_is_large())
         return queries.bank_facts()
     found: list[Sequence[Any]] = []
     with suppress(_TakenBack), transaction.atomic():
@@ -437,26 +448,29 @@ def _compare_standing(
 def _compare_lines(cursor: CursorWrapper, run: Run, ours: queries.Mirror, values: Mapping[str, Any]) -> None:
     """Pair every movement, keep the equal ones as matches, and look closely at the others."""
     few = legs.few(lines=run.lines)
-    # Few are looked up one by one. Where there may be a million nothing is: when a statement is planned the matches may still
-    # be none.
-    with _without(cursor, () if few else ("nestloop",)):
-        if _pair(cursor, run.lines, values, summed=False) != ours.movements:
-            cursor.execute("DROP TABLE reconciliation_pairs")
-            _pair(cursor, run.lines, values, summed=True)
-    cursor.execute(legs.UNEQUAL)
-    cursor.execute("ANALYZE reconciliation_unequal")
+    if few:
+        cursor.execute(legs.UNEQUAL_OF_FEW, values)
+    else:
+        _pair(cursor, ours.movements, values)
+    # Few are looked up one by one. Where there may be a million none is: when this is planned, the matches may still be none.
     with _without(cursor, ("hashjoin", "mergejoin") if few else ("nestloop",)):
         cursor.execute(legs.MATCHES, values)
+    cursor.execute("ANALYZE reconciliation_unequal")
     cursor.execute(legs.NO_MATCH_ANY_MORE)
-    # Strays are looked for only when the mirror is not what its movements add up to: it is a join of everything.
-    strays = () if ours.whole else (legs.STRAYS,)
     _lay_down(cursor, legs.LINES, values)
     # Of a whole book, in the order of the index, nothing is hashed or sorted.
     with _without(cursor, ("hashjoin", "mergejoin") if few else ("seqscan", "hashagg")):
-        _lay_down(cursor, legs.duplicates(lines=run.lines), values)
-    cursor.execute("DROP TABLE reconciliation_pairs, reconciliation_unequal")
-    for found in strays:
-        _lay_down(cursor, found, values)
+        _lay_down(cursor, legs.duplicates(lines=run.lines), values, apart=_is_large())
+    cursor.execute("DROP TABLE reconciliation_unequal")
+    if not ours.whole:  # the mirror is not what its movements add up to; to look for strays is a join of everything
+        _lay_down(cursor, legs.STRAYS, values)
+    cursor.execute(legs.IS_ANY_CONVERTED, values)
+    if cursor.fetchone() == (True,):
+        _compare_rates(cursor, values)
+
+
+def _compare_rates(cursor: CursorWrapper, values: Mapping[str, Any]) -> None:
+    """Compare what was converted with what was promised, at the reference rates."""
     cursor.execute(legs.CONVERTED, values)
     cursor.execute(legs.SETTLED_ELSEWHERE)
     _lay_down(cursor, legs.RATES, {**values, **_references(cursor.fetchall())})
@@ -485,12 +499,17 @@ def _without(cursor: CursorWrapper, ways: Sequence[str]) -> Iterator[None]:
         cursor.execute(f"SET LOCAL enable_{way} = on")
 
 
-def _pair(cursor: CursorWrapper, lines: int, values: Mapping[str, Any], *, summed: bool) -> int:
-    """Pair every movement; returns how many pairs have one of ours."""
-    cursor.execute(legs.pairs(lines=lines, summed=summed), values)
-    cursor.execute("SELECT movements FROM reconciliation_pairs")
-    (count,) = cursor.fetchone()
-    return int(count)
+def _pair(cursor: CursorWrapper, movements: int, values: Mapping[str, Any]) -> None:
+    """Pair every movement of a whole book and lay those aside that do not agree."""
+    for summed in (False, True):
+        with _without(cursor, ("nestloop",)):
+            cursor.execute(legs.pairs(summed=summed), values)
+        cursor.execute("SELECT movements FROM reconciliation_pairs")
+        if summed or cursor.fetchone() == (movements,):
+            break
+        cursor.execute("DROP TABLE reconciliation_pairs")
+    cursor.execute(legs.UNEQUAL_OF_ALL)
+    cursor.execute("DROP TABLE reconciliation_pairs")
 
 
 def _explain(run: Run, ours: Mapping[str, int], now: datetime, lines_compared: bool) -> dict[str, dict[str, int]]:
@@ -540,7 +559,9 @@ def _forget_stage(run: Run) -> None:
     compares = [scope for scope, of in SCOPES.items() if "line" in of]
     others = Run.objects.filter(scope__in=compares, status__in=["running", "interrupted"]).exclude(checkpoint={})
     with connection.cursor() as cursor:
-        if run.scope in compares and not others.exclude(pk=run.pk).exists():
+        cursor.execute("SELECT pg_relation_size('reconciliation_providerline') > %s", [_WORTH_TRUNCATING])
+        is_worth_it = cursor.fetchone() == (True,)
+        if is_worth_it and run.scope in compares and not others.exclude(pk=run.pk).exists():
             cursor.execute("TRUNCATE reconciliation_providerline")
         else:
             ProviderLine.objects.filter(run=run).delete()

@@ -21,44 +21,33 @@ bt.created >= %(since)s AND bt.created < %(until)s AND bt.imported_at <= %(asked
 AND NOT bt.reporting_category = ANY(%(left_out)s)
 """
 
-# Both sides of every movement in the window, and those that do not agree. Our side is the ledger: what the mirror account
-# (1100) moved by in the movement's journal. The imported row only says which journal that is, and carries amount and fee
-# apart. Only read, and brought down to one row, so that the database may use more than one process; kept narrow, as a million
-# rows pass through here.
-_PAIRS: Final = """
-CREATE TEMPORARY TABLE reconciliation_pairs ON COMMIT DROP AS
+# Both sides of every movement in the window. Our side is the ledger: what the mirror account (1100) moved by in the movement's
+# journal. The imported row only says which journal that is, and carries amount and fee apart. Kept narrow: a million rows pass
+# through here.
+_SIDES: Final = f"""
 WITH theirs AS (
     SELECT id, provider_id, amount, fee, net, currency FROM reconciliation_providerline WHERE run_id = %(run)s
 ), mine AS (
     SELECT bt.id, bt.provider_id, bt.amount, bt.fee, bt.net, bt.currency, bt.journal_id
-    FROM payments_balancetransaction bt WHERE {mine}
+    FROM payments_balancetransaction bt WHERE {_MINE}
 ), ours AS (
     SELECT mine.id, mine.provider_id, mine.amount, mine.fee, mine.journal_id,
            CASE WHEN mirror.net IS NOT NULL THEN mirror.net WHEN mine.net = 0 THEN 0 END AS net,
            coalesce(mirror.currency, mine.currency) AS currency
-    FROM mine LEFT JOIN {mirror}
+    FROM mine LEFT JOIN {{mirror}}
 )
-SELECT count(ours.id) AS movements,
-       array_agg(jsonb_build_array(theirs.id, ours.id, ours.journal_id, ours.net, ours.currency)) FILTER (WHERE (
-           theirs.amount = ours.amount AND theirs.fee = ours.fee AND theirs.net = ours.net
-           AND theirs.currency = ours.currency) IS NOT TRUE) AS unequal
-FROM theirs FULL JOIN ours USING (provider_id)
+"""  # noqa: S608  # constants of this file
+_AGREE: Final = """
+theirs.amount = ours.amount AND theirs.fee = ours.fee AND theirs.net = ours.net AND theirs.currency = ours.currency
 """
-
-# The mirror's side of a movement: the one line that its journal has there, and where that is not so (the pairs are more than
-# the movements then) the sum of them. Of a whole book in one pass, of a day's window looked up one by one.
-_LINES_OF_ALL: Final = """(
+_LINES: Final = """(
     SELECT line.journal_id, line.amount AS net, line.currency FROM ledger_line line WHERE line.account_id = ANY(%(mirrors)s)
 ) mirror ON mirror.journal_id = mine.journal_id"""
-_SUMS_OF_ALL: Final = """(
+_SUMS: Final = """(
     SELECT line.journal_id, sum(line.amount)::bigint AS net, min(line.currency) AS currency
     FROM ledger_line line WHERE line.account_id = ANY(%(mirrors)s) GROUP BY line.journal_id
 ) mirror ON mirror.journal_id = mine.journal_id"""
-_LINE_OF_EACH: Final = """LATERAL (
-    SELECT line.amount AS net, line.currency
-    FROM ledger_line line WHERE line.journal_id = mine.journal_id AND line.account_id = ANY(%(mirrors)s) OFFSET 0
-) mirror ON true"""
-_SUM_OF_EACH: Final = """LATERAL (
+_LOOKED_UP: Final = """LATERAL (
     SELECT sum(line.amount)::bigint AS net, min(line.currency) AS currency
     FROM ledger_line line WHERE line.journal_id = mine.journal_id AND line.account_id = ANY(%(mirrors)s)
 ) mirror ON true"""
@@ -70,19 +59,38 @@ def few(*, lines: int) -> bool:
     return lines <= _FEW
 
 
-def pairs(*, lines: int, summed: bool) -> str:
-    """The statement that pairs a run's so many lines with our movements, by the line on the mirror or by their sum."""
-    line, total = (_LINE_OF_EACH, _SUM_OF_EACH) if few(lines=lines) else (_LINES_OF_ALL, _SUMS_OF_ALL)
-    return _PAIRS.format(mirror=total if summed else line, mine=_MINE)
-
-
-# What does not agree, as rows; and that the others do. One that no longer agrees is no match any more.
-UNEQUAL: Final = """
+# Those that do not agree, each looked up.
+UNEQUAL_OF_FEW: Final = f"""
+CREATE TEMPORARY TABLE reconciliation_unequal ON COMMIT DROP AS
+{_SIDES.format(mirror=_LOOKED_UP)}
+SELECT theirs.id AS line_id, ours.id AS movement_id, ours.journal_id, ours.net AS our_net, ours.currency AS our_currency
+FROM theirs FULL JOIN ours USING (provider_id) WHERE ({_AGREE}) IS NOT TRUE
+"""  # noqa: S608  # constants of this file
+# Of a whole book in one pass, only read and brought down to one row, so that the database may use more than one process: how
+# many pairs have a movement of ours, and those that do not agree. A journal has one line on the mirror; where one has two there
+# are more pairs than movements, and they are summed.
+_PAIRS: Final = f"""
+CREATE TEMPORARY TABLE reconciliation_pairs ON COMMIT DROP AS
+{_SIDES}
+SELECT count(ours.id) AS movements,
+       array_agg(jsonb_build_array(theirs.id, ours.id, ours.journal_id, ours.net, ours.currency))
+           FILTER (WHERE ({_AGREE}) IS NOT TRUE) AS unequal
+FROM theirs FULL JOIN ours USING (provider_id)
+"""  # noqa: S608  # constants of this file
+UNEQUAL_OF_ALL: Final = """
 CREATE TEMPORARY TABLE reconciliation_unequal ON COMMIT DROP AS
 SELECT (pair ->> 0)::bigint AS line_id, (pair ->> 1)::bigint AS movement_id, (pair ->> 2)::bigint AS journal_id,
        (pair ->> 3)::bigint AS our_net, pair ->> 4 AS our_currency
 FROM reconciliation_pairs, unnest(unequal) pair
 """
+
+
+def pairs(*, summed: bool) -> str:
+    """The statement that pairs a run's lines with our movements, by the line on the mirror or by the sum of its lines."""
+    return _PAIRS.format(mirror=_SUMS if summed else _LINES)
+
+
+# The others do agree. One that no longer does is no match any more.
 MATCHES: Final = f"""
 INSERT INTO reconciliation_match (movement_id, journal_id, run_id)
 SELECT bt.id, bt.journal_id, %(run)s FROM payments_balancetransaction bt
@@ -208,7 +216,12 @@ WHERE at >= %(since)s AND at < %(until)s
 
 # A charge that was converted, far from what was promised: a payment's and an instalment's parts are in the listing's currency,
 # damage is in its own. Where it settled in another one, the promise is converted at the reference rate of its day.
-CONVERTED: Final = """
+_IN_WINDOW: Final = """
+bt.reporting_category = 'charge' AND bt.exchange_rate <> '' AND bt.created >= %(since)s AND bt.created < %(until)s
+AND bt.imported_at <= %(asked)s
+"""
+IS_ANY_CONVERTED: Final = f"SELECT EXISTS (SELECT FROM payments_balancetransaction bt WHERE {_IN_WINDOW})"  # noqa: S608
+CONVERTED: Final = f"""
 CREATE TEMPORARY TABLE reconciliation_converted ON COMMIT DROP AS
 SELECT bt.provider_id, bt.source_id, bt.amount, bt.currency, bt.exchange_rate, bt.created, asked.booking, asked.promised,
        asked.base, (bt.created AT TIME ZONE 'UTC')::date AS day
@@ -225,9 +238,8 @@ CROSS JOIN LATERAL (
     FROM payments_extracharge extra JOIN bookings_booking booking ON booking.id = extra.booking_id
     WHERE extra.charge_id = bt.source_id
 ) asked
-WHERE bt.reporting_category = 'charge' AND bt.exchange_rate <> '' AND bt.created >= %(since)s AND bt.created < %(until)s
-  AND bt.imported_at <= %(asked)s AND asked.charged <> bt.currency
-"""
+WHERE {_IN_WINDOW} AND asked.charged <> bt.currency
+"""  # noqa: S608  # constants of this file
 SETTLED_ELSEWHERE: Final = "SELECT DISTINCT day, base, currency FROM reconciliation_converted WHERE base <> currency"
 RATES: Final = """
 WITH rated AS (
