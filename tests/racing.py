@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any
 
@@ -34,7 +34,9 @@ def race(runners: Sequence[Callable[[], Any]]) -> list[Any]:
         except StaydeskError as refused:
             return refused
 
-    return [future.result() for future in [_pool.submit(run, runner) for runner in runners]]
+    futures = [_pool.submit(run, runner) for runner in runners]
+    wait(futures)  # one that raised is told of when nobody runs any more
+    return [future.result() for future in futures]
 
 
 def go_home() -> None:

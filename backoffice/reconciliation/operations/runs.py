@@ -35,7 +35,7 @@ _PAGE: Final = 5_000
 # From so many rows on the planner must know what was staged, or it loops where it should hash.
 _WORTH_ANALYSING: Final = 5_000
 # So many bytes of them are not deleted row by row.
-_WORTH_TRUNCATING: Final = 4_000_000
+_WORTH_TRUNCATING: Final = 250_000
 
 # So many minor units are converted to learn a rate without losing digits to rounding.
 _MUCH: Final = 10**9
@@ -256,9 +256,8 @@ def classify(*, run: Run, now: datetime, trial: Callable[[], None] | None = None
         values = _values(run, asked, now)
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL work_mem = '96MB'")  # a million movements are hashed in one piece
-            cursor.execute(
-                "SET LOCAL min_parallel_table_scan_size = '1MB'"
-            )  # a day's movements are worth two processes
+            if _is_large():  # and its movements of a day are worth two processes
+                cursor.execute("SET LOCAL min_parallel_table_scan_size = '1MB'")
             StagedDifference.objects.filter(run=run).delete()
             bank: queries.BankFacts | None = None
             if {"bank", "clearing"} & set(compared):
