@@ -263,6 +263,21 @@ def test_the_provider_is_asked_for_its_pages_outside_any_transaction(monkeypatch
     assert kept == [0, 0, 2, 2, 4] and run.lines == ProviderLine.objects.count() == 5
 
 
+@pytest.mark.parametrize("worth_truncating", [-1, runs._WORTH_TRUNCATING])
+def test_what_a_run_laid_down_goes_with_it_and_not_with_another(
+    worth_truncating: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_WORTH_TRUNCATING", worth_truncating)
+    window: Any = {"scope": "stripe", "since": NOW - DAY, "until": NOW + DAY, "actor": ACTOR, "now": NOW}
+    cut_off, dry = operations.begin(**window), operations.begin(**window, dry_run=True)
+    operations.stage(run=cut_off, rows=[moved("txn_a"), moved("txn_b")], asked=NOW)
+    operations.stage(run=dry, rows=[moved("txn_a")], asked=NOW)
+    operations.discard(run=dry)
+    assert operations.is_staged(run=Run.objects.get()) and ProviderLine.objects.count() == 2
+    operations.fail(run=cut_off, error="no answer", now=NOW)
+    assert not ProviderLine.objects.exists()
+
+
 # With the provider -----------------------------------------------------------------------------------------------------
 
 

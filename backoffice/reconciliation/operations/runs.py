@@ -256,17 +256,20 @@ def classify(*, run: Run, now: datetime, trial: Callable[[], None] | None = None
         values = _values(run, asked, now)
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL work_mem = '96MB'")  # a million movements are hashed in one piece
-            if _is_large():  # and its movements of a day are worth two processes
+            large = not legs.few(lines=queries.mirror_lines())  # the book, not what is compared of it
+            if large:  # a day's movements of it are worth two processes
                 cursor.execute("SET LOCAL min_parallel_table_scan_size = '1MB'")
             StagedDifference.objects.filter(run=run).delete()
             bank: queries.BankFacts | None = None
             if {"bank", "clearing"} & set(compared):
-                bank = _compare_standing(cursor, run, values, trial)
-            ours = _mirror(run, asked) if {"balance", "line"} & set(compared) else queries.Mirror({}, {}, 0)
+                bank = _compare_standing(cursor, run, values, trial, large=large)
+            ours = (
+                _mirror(run, asked, large=large) if {"balance", "line"} & set(compared) else queries.Mirror({}, {}, 0)
+            )
             for sql in _found_by(compared):
                 _lay_down(cursor, sql, values)
             if "line" in compared:
-                _compare_lines(cursor, run, ours, values)
+                _compare_lines(cursor, run, ours, values, large=large)
             if "balance" in compared:
                 run.explained = _explain(run, ours.held, now, "line" in compared)
             cursor.execute(_ONE_FACT, values)
@@ -397,9 +400,9 @@ def _values(run: Run, asked: datetime, now: datetime) -> dict[str, Any]:
     }
 
 
-def _mirror(run: Run, asked: datetime) -> queries.Mirror:
+def _mirror(run: Run, asked: datetime, *, large: bool) -> queries.Mirror:
     """Both sums of the mirror. A window that is a small part of a large book does not add up the whole of it anew."""
-    kept = legs.few(lines=run.lines) and _is_large()
+    kept = legs.few(lines=run.lines) and large
     return queries.mirror(asked=asked, since=run.since, until=run.until, left_out=run.checkpoint["left_out"], kept=kept)
 
 
@@ -420,17 +423,17 @@ def _lay_down(cursor: CursorWrapper, found: str, values: Mapping[str, Any], *, a
         cursor.execute("DROP TABLE reconciliation_found")
 
 
-def _is_large() -> bool:
-    """Whether the book is one of which a pass over everything takes its time."""
-    return not legs.few(lines=queries.mirror_lines())
-
-
 def _compare_standing(
-    cursor: CursorWrapper, run: Run, values: Mapping[str, Any], trial: Callable[[], None] | None
+    cursor: CursorWrapper,
+    run: Run,
+    values: Mapping[str, Any],
+    trial: Callable[[], None] | None,
+    *,
+    large: bool,
 ) -> queries.BankFacts:
     """Lay down what stands on clearing accounts, or would stand there after a trial; returns what is known of the bank then."""
     if trial is None:
-        _lay_down(cursor, _STANDING, values, apart=_is_large())
+        _lay_down(cursor, _STANDING, values, apart=large)
         return queries.bank_facts()
     found: list[Sequence[Any]] = []
     with suppress(_TakenBack), transaction.atomic():
@@ -444,22 +447,24 @@ def _compare_standing(
     return bank
 
 
-def _compare_lines(cursor: CursorWrapper, run: Run, ours: queries.Mirror, values: Mapping[str, Any]) -> None:
+def _compare_lines(
+    cursor: CursorWrapper, run: Run, ours: queries.Mirror, values: Mapping[str, Any], *, large: bool
+) -> None:
     """Pair every movement, keep the equal ones as matches, and look closely at the others."""
     few = legs.few(lines=run.lines)
     if few:
         cursor.execute(legs.UNEQUAL_OF_FEW, values)
     else:
         _pair(cursor, ours.movements, values)
+    cursor.execute("ANALYZE reconciliation_unequal")
     # Few are looked up one by one. Where there may be a million none is: when this is planned, the matches may still be none.
     with _without(cursor, ("hashjoin", "mergejoin") if few else ("nestloop",)):
         cursor.execute(legs.MATCHES, values)
-    cursor.execute("ANALYZE reconciliation_unequal")
     cursor.execute(legs.NO_MATCH_ANY_MORE)
     _lay_down(cursor, legs.LINES, values)
     # Of a whole book, in the order of the index, nothing is hashed or sorted.
     with _without(cursor, ("hashjoin", "mergejoin") if few else ("seqscan", "hashagg")):
-        _lay_down(cursor, legs.duplicates(lines=run.lines), values, apart=_is_large())
+        _lay_down(cursor, legs.duplicates(lines=run.lines), values, apart=large)
     cursor.execute("DROP TABLE reconciliation_unequal")
     if not ours.whole:  # the mirror is not what its movements add up to; to look for strays is a join of everything
         _lay_down(cursor, legs.STRAYS, values)

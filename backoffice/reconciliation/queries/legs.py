@@ -40,14 +40,15 @@ WITH theirs AS (
 _AGREE: Final = """
 theirs.amount = ours.amount AND theirs.fee = ours.fee AND theirs.net = ours.net AND theirs.currency = ours.currency
 """
-_LINES: Final = """(
+# The mirror's side of a movement: the one line that its journal has there, the sum of them, or their sum looked up one by one.
+_MIRROR_LINES: Final = """(
     SELECT line.journal_id, line.amount AS net, line.currency FROM ledger_line line WHERE line.account_id = ANY(%(mirrors)s)
 ) mirror ON mirror.journal_id = mine.journal_id"""
-_SUMS: Final = """(
+_MIRROR_SUMS: Final = """(
     SELECT line.journal_id, sum(line.amount)::bigint AS net, min(line.currency) AS currency
     FROM ledger_line line WHERE line.account_id = ANY(%(mirrors)s) GROUP BY line.journal_id
 ) mirror ON mirror.journal_id = mine.journal_id"""
-_LOOKED_UP: Final = """LATERAL (
+_MIRROR_LOOKED_UP: Final = """LATERAL (
     SELECT sum(line.amount)::bigint AS net, min(line.currency) AS currency
     FROM ledger_line line WHERE line.journal_id = mine.journal_id AND line.account_id = ANY(%(mirrors)s)
 ) mirror ON true"""
@@ -62,7 +63,7 @@ def few(*, lines: int) -> bool:
 # Those that do not agree, each looked up.
 UNEQUAL_OF_FEW: Final = f"""
 CREATE TEMPORARY TABLE reconciliation_unequal ON COMMIT DROP AS
-{_SIDES.format(mirror=_LOOKED_UP)}
+{_SIDES.format(mirror=_MIRROR_LOOKED_UP)}
 SELECT theirs.id AS line_id, ours.id AS movement_id, ours.journal_id, ours.net AS our_net, ours.currency AS our_currency
 FROM theirs FULL JOIN ours USING (provider_id) WHERE ({_AGREE}) IS NOT TRUE
 """  # noqa: S608  # constants of this file
@@ -87,7 +88,7 @@ FROM reconciliation_pairs, unnest(unequal) pair
 
 def pairs(*, summed: bool) -> str:
     """The statement that pairs a run's lines with our movements, by the line on the mirror or by the sum of its lines."""
-    return _PAIRS.format(mirror=_SUMS if summed else _LINES)
+    return _PAIRS.format(mirror=_MIRROR_SUMS if summed else _MIRROR_LINES)
 
 
 # The others do agree. One that no longer does is no match any more.
@@ -216,11 +217,11 @@ WHERE at >= %(since)s AND at < %(until)s
 
 # A charge that was converted, far from what was promised: a payment's and an instalment's parts are in the listing's currency,
 # damage is in its own. Where it settled in another one, the promise is converted at the reference rate of its day.
-_IN_WINDOW: Final = """
+_CONVERTED_CHARGES: Final = """
 bt.reporting_category = 'charge' AND bt.exchange_rate <> '' AND bt.created >= %(since)s AND bt.created < %(until)s
 AND bt.imported_at <= %(asked)s
 """
-IS_ANY_CONVERTED: Final = f"SELECT EXISTS (SELECT FROM payments_balancetransaction bt WHERE {_IN_WINDOW})"  # noqa: S608
+IS_ANY_CONVERTED: Final = f"SELECT EXISTS (SELECT FROM payments_balancetransaction bt WHERE {_CONVERTED_CHARGES})"  # noqa: S608  # a constant of this file
 CONVERTED: Final = f"""
 CREATE TEMPORARY TABLE reconciliation_converted ON COMMIT DROP AS
 SELECT bt.provider_id, bt.source_id, bt.amount, bt.currency, bt.exchange_rate, bt.created, asked.booking, asked.promised,
@@ -238,7 +239,7 @@ CROSS JOIN LATERAL (
     FROM payments_extracharge extra JOIN bookings_booking booking ON booking.id = extra.booking_id
     WHERE extra.charge_id = bt.source_id
 ) asked
-WHERE {_IN_WINDOW} AND asked.charged <> bt.currency
+WHERE {_CONVERTED_CHARGES} AND asked.charged <> bt.currency
 """  # noqa: S608  # constants of this file
 SETTLED_ELSEWHERE: Final = "SELECT DISTINCT day, base, currency FROM reconciliation_converted WHERE base <> currency"
 RATES: Final = """
