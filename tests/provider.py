@@ -58,7 +58,7 @@ class DeskClient(contract.JudgedClient):
 
     def _sleep_time_seconds(self, num_retries: int) -> float:
         """A lost answer is asked for again at once: what the SDK's pause is for, an outage, is not there. They were minutes."""
-        pause: float = super()._sleep_time_seconds(num_retries)  # type: ignore[no-untyped-call]
+        pause: float = super()._sleep_time_seconds(num_retries)  # type: ignore[no-untyped-call]  # the SDK says none
         return pause if self.here.busy else 0.01
 
 

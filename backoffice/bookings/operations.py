@@ -188,7 +188,7 @@ def lock(*, code: str) -> Booking:
     listing = nights.lock_listing(listing_id=listing_id)
     booking = Booking.objects.select_for_update(of=("self",)).select_related("guest", "hold").get(code=code)
     booking.listing = listing
-    if booking.host_id == listing.host_id:
+    if booking.host_id == listing.host_id:  # a home may belong to somebody else since
         booking.host = listing.host
     return booking
 

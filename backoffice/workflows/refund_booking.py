@@ -177,8 +177,7 @@ def request(
         # Two members of staff at once: the second waits here and finds the version moved on.
         booking = bookings.lock(code=booking_code)
         bookings.not_for_oneself(booking=booking, actor=actor)
-        _captured_payment(booking)
-        payment = payments.lock_payment(booking=booking)
+        payment = payments.lock_payment(booking=_captured_payment(booking).booking)
         repeated = payment.refunds.filter(idempotency_key=idempotency_key, by_rule=False, part_of=None).first()
         if repeated is not None:
             return _same(repeated, amount=amount, cause=cause, bearer=bearer)
