@@ -153,6 +153,9 @@ class CancellationQuoteOut(serializers.Serializer[Any]):
     by = serializers.ChoiceField(choices=SIDES)
     refund = MoneyOut(help_text="to the guest, in the currency that was charged")
     refund_later = MoneyOut(help_text="goes back by itself once no card network holds it, where the host cancels")
+    refund_asked = MoneyOut(
+        help_text="covered by refunds that staff asked for before; goes back by itself where they come to nothing"
+    )
     host_keeps = MoneyOut(help_text="in the home's currency, before the host fee")
     penalty = MoneyOut(allow_null=True, help_text="for a host who cancels")
     decision = DecisionOut(help_text="lines, rules and inputs of the decision")
@@ -308,7 +311,7 @@ class Cancel(Endpoint):
 
 def preview_fields(preview: Any) -> dict[str, Any]:
     """A preview under the names of its schema; the stored decision is what the booking would keep."""
-    names = ("booking", "by", "refund", "refund_later", "host_keeps", "penalty", "token", "expires_at")
+    names = ("booking", "by", "refund", "refund_later", "refund_asked", "host_keeps", "penalty", "token", "expires_at")
     return {**{name: getattr(preview, name) for name in names}, "decision": preview.stored}
 
 

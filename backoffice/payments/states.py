@@ -132,6 +132,12 @@ REFUND: Final = StateTable(
 )
 # A refund in one of these takes away from what can still be refunded.
 REFUND_COUNTS: Final = ("requested", "approved", "submitted", "indeterminate", "succeeded")
+# Between the key of a refund that is owed by rule and the number of a further try to give the same.
+REFUND_AGAIN: Final = ":again-"
+# After the code of a person's request: the key of what goes back by rule where that comes to nothing.
+REFUND_INSTEAD: Final = ":instead"
+# It has been asked for, and may still come to nothing.
+REFUND_UNDER_WAY: Final = ("requested", "approved", "submitted", "indeterminate")
 # A refund paid another way that was approved, and that the bank did not carry out or sent back.
 REPAYMENT_GIVEN_UP: Final = ("cancelled", "failed")
 

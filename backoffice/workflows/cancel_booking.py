@@ -52,15 +52,17 @@ class Give:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancellationPreview:
-    """What cancelling now would mean. `refund` is what the guest gets, in the currency they paid, and `refund_later` what goes
-    back by itself once no card network holds it (the host cancels); `host_keeps` (before the host fee), `penalty` and the
-    lines are in the listing's. `token` confirms exactly this, until `expires_at`."""
+    """What cancelling now would mean. `refund` is what the guest gets, in the currency they paid, `refund_later` what goes
+    back by itself once no card network holds it (the host cancels), and `refund_asked` what of this cancellation is covered by
+    refunds that people asked for before: it goes back by itself where they come to nothing. `host_keeps` (before the host
+    fee), `penalty` and the lines are in the listing's. `token` confirms exactly this, until `expires_at`."""
 
     booking: str
     by: str
     decision: CancellationDecision | None
     refund: Money
     refund_later: Money
+    refund_asked: Money
     host_keeps: Money
     penalty: Money | None
     parts: payment_policies.Parts
@@ -77,6 +79,7 @@ class CancellationPreview:
             "by": self.by,
             "refund": _json(self.refund),
             "refund_later": _json(self.refund_later),
+            "refund_asked": _json(self.refund_asked),
             "host_keeps": _json(self.host_keeps),
             "penalty": _json(self.penalty) if self.penalty is not None else None,
             "parts": {part: _json(Money(amount, self.parts.currency)) for part, amount in self.parts.as_dict().items()},
@@ -128,7 +131,7 @@ def _preview(booking: Booking, by: str, actor: Actor, now: datetime) -> Cancella
     if by == "host" and booking.status == "requested":
         raise Conflict("This guest is waiting for your answer: decline the request instead.")
     payment = payment_queries.payment_of(booking=booking)
-    zero = Money.zero(booking.currency)
+    zero, asked = Money.zero(booking.currency), Money.zero(booking.charge_currency)
     decision: CancellationDecision | None = None
     penalty: HostPenalty | None = None
     gives: tuple[Give, ...] = ()
@@ -143,6 +146,11 @@ def _preview(booking: Booking, by: str, actor: Actor, now: datetime) -> Cancella
         gives, host_keeps = _money(payment, booking, decision)
         later = _held_by_networks(payment) if by == "host" else ()
         stored = decision.as_dict()
+        if payment_queries.is_asked_back(payment=payment):
+            due = _due(payment, booking, decision)
+            asked = max(due.amount - _total(gives, booking), asked)
+            if asked:  # where they come to nothing, it is given all the same (payments.operations.owed)
+                stored["asked"] = {"amount": _json(asked), "due": due.parts.as_dict()}
     if by == "host" and booking.confirmed_at is not None:  # also where the guest's card was to be charged later
         penalty = _penalty(booking, now)
         stored = {**stored, "penalty": penalty.trace}
@@ -150,8 +158,9 @@ def _preview(booking: Booking, by: str, actor: Actor, now: datetime) -> Cancella
         booking=booking.code,
         by=by,
         decision=decision,
-        refund=Money.sum((give.refund for give in gives), booking.charge_currency),
-        refund_later=Money.sum((give.refund for give in later), booking.charge_currency),
+        refund=_total(gives, booking),
+        refund_later=_total(later, booking),
+        refund_asked=asked,
         host_keeps=host_keeps,
         penalty=penalty.amount if penalty is not None else None,
         parts=sum((give.parts for give in gives), payment_policies.Parts.none(booking.currency)),
@@ -186,8 +195,7 @@ def _money(payment: Payment, booking: Booking, decision: CancellationDecision) -
     sources = payment_queries.refund_sources(payment=payment)
     limits = [source.limits for source in sources]
     paid = payment_policies.most_of(limits).parts
-    wanted = payment_policies.parts_of_cancellation(remaining=paid + to_come, decision=decision).minus(to_come)
-    portions = payment_policies.spread_parts(limits=limits, parts=wanted)
+    wanted, portions = _spread(limits, to_come, decision)
     gives = tuple(
         Give(charge=source.charge, refund=portion.amount, parts=portion.parts)
         for source, portion in zip(sources, portions, strict=True)
@@ -197,6 +205,29 @@ def _money(payment: Payment, booking: Booking, decision: CancellationDecision) -
         return gives, decision.host_keeps
     kept = paid.minus(wanted)
     return gives, min(decision.host_keeps, kept.held + kept.host_fee)
+
+
+def _due(payment: Payment, booking: Booking, decision: CancellationDecision) -> payment_policies.Portion:
+    """What the decision comes to if nothing that people asked for before goes back: a request that is rejected later takes
+    nothing of it from the guest."""
+    sources = payment_queries.refund_sources(payment=payment, unless_asked=True)
+    to_come = payment_queries.parts_to_come(booking=booking)
+    wanted, portions = _spread([source.limits for source in sources], to_come, decision)
+    amount = Money.sum((portion.amount for portion in portions), booking.charge_currency)
+    return payment_policies.Portion(amount=amount, parts=wanted)
+
+
+def _spread(
+    limits: list[payment_policies.RefundLimits], to_come: payment_policies.Parts, decision: CancellationDecision
+) -> tuple[payment_policies.Parts, tuple[payment_policies.Portion, ...]]:
+    """What the decision gives back of what these limits leave, and how much of it through each charge."""
+    left = payment_policies.most_of(limits).parts
+    wanted = payment_policies.parts_of_cancellation(remaining=left + to_come, decision=decision).minus(to_come)
+    return wanted, payment_policies.spread_parts(limits=limits, parts=wanted)
+
+
+def _total(gives: tuple[Give, ...], booking: Booking) -> Money:
+    return Money.sum((give.refund for give in gives), booking.charge_currency)
 
 
 def _held_by_networks(payment: Payment) -> tuple[Give, ...]:
@@ -277,7 +308,7 @@ def _carry_out(booking: Booking, terms: CancellationPreview, actor: Actor, now: 
                 **bookings.facts_to_tell(booking),
                 "name": person.first_name,
                 "by": terms.by,
-                "refund": (terms.refund + terms.refund_later).format(),
+                "refund": (terms.refund + terms.refund_later + terms.refund_asked).format(),
             },
             now=now,
         )
@@ -321,7 +352,7 @@ def _side(booking: Booking, actor: Actor, on_behalf_of: str) -> str:
 
 def _must(actor: Actor, terms: CancellationPreview, now: datetime) -> None:
     """Staff who cancel cause a refund by policy: above their own limit they may not (DOMAIN.md, roles)."""
-    caused = terms.refund + terms.refund_later
+    caused = terms.refund + terms.refund_later + terms.refund_asked
     if actor.kind != "staff" or not caused:
         return
     used = payment_queries.refunded_today(person_id=actor.id or 0, currency=caused.currency, now=now)
@@ -341,6 +372,7 @@ def _terms(preview: CancellationPreview, booking: Booking) -> list[Any]:
         booking.status,
         preview.refund.amount,
         preview.refund_later.amount,
+        preview.refund_asked.amount,
         preview.host_keeps.amount,
         preview.penalty.amount if preview.penalty is not None else 0,
         preview.parts.as_dict(),

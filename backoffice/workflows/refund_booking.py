@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from fractions import Fraction
+from typing import Final
 
 from django.db import transaction
 
 from backoffice.bookings import operations as bookings
 from backoffice.bookings import queries as booking_queries
 from backoffice.bookings.models import Booking
-from backoffice.core.actor import Actor
+from backoffice.core.actor import Actor, system
 from backoffice.core.errors import Conflict, Invalid, KeyReused, OverLimit, RefundTooLarge, Refused, StaleVersion
 from backoffice.core.money import Money
 from backoffice.jobs import queries as jobs
@@ -26,6 +27,9 @@ from backoffice.payments.models import ExtraCharge, Payment, Refund
 from backoffice.payments.policies import PART_NAMES
 from backoffice.payouts import operations as payouts
 from backoffice.people import operations as people
+
+# What a rule gives once a person's request has come to nothing; nobody asked for it, and it takes nobody's limit.
+ACTOR: Final = system("refunds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,13 +248,18 @@ def approve(*, refund_code: str, version: int, actor: Actor, now: datetime) -> R
 
 
 def reject(*, refund_code: str, reason: str, version: int, actor: Actor, now: datetime) -> Refund:
-    """A second person's no."""
-    return payments.reject_refund(refund_code=refund_code, reason=reason, version=version, actor=actor, now=now)
+    """A second person's no. Of a stay that was cancelled meanwhile the guest then gets what the cancellation gives without
+    it."""
+    with transaction.atomic():
+        refund = payments.reject_refund(refund_code=refund_code, reason=reason, version=version, actor=actor, now=now)
+        return _came_to_nothing(refund, now)
 
 
 def cancel(*, refund_code: str, version: int, actor: Actor, now: datetime) -> Refund:
-    """The maker takes back a refund that still waits."""
-    return payments.cancel_refund(refund_code=refund_code, version=version, actor=actor, now=now)
+    """The maker takes back a refund that still waits; what a cancellation meanwhile gives the guest goes as after `reject`."""
+    with transaction.atomic():
+        refund = payments.cancel_refund(refund_code=refund_code, version=version, actor=actor, now=now)
+        return _came_to_nothing(refund, now)
 
 
 def send(*, refund_code: str, actor: Actor, now: datetime) -> Refund | None:
@@ -281,6 +290,14 @@ def ask(*, refund_code: str, actor: Actor, now: datetime) -> Refund | None:
         return send(refund_code=refund_code, actor=actor, now=now)
     seen = gateway().refund_state(refund_id=refund.provider_id)
     return payments.record_refund(refund_code=refund_code, seen=seen, actor=actor, now=now)
+
+
+def _came_to_nothing(refund: Refund, now: datetime) -> Refund:
+    for each in payment_queries.asked_together(refund=refund):
+        each.payment = refund.payment  # locked, with its booking
+        payments.give_as_cancelled(refund=each, actor=ACTOR, now=now)
+    payouts.schedule(booking=refund.payment.booking, now=now)
+    return refund
 
 
 def _captured_payment(booking: Booking) -> Payment:

@@ -22,6 +22,7 @@ from backoffice.payments.models import ExtraCharge, Payment, Refund
 from backoffice.payments.policies.seen import SeenBalanceTransaction
 from backoffice.reconciliation import operations as reconciliation
 from backoffice.reconciliation.models import StatementLine
+from backoffice.workflows import cancel_booking
 from tests import factories
 from tests.console.test_dialogs import answers, messages_of
 from tests.console.test_figures import figures, minor
@@ -215,6 +216,37 @@ def test_a_refund_over_two_charges_is_shown_and_decided_as_one(world: World) -> 
     assert set(Refund.objects.filter(payment__booking=booking).values_list("status", flat=True)) == {"rejected"}
 
 
+@pytest.mark.parametrize("no", ["reject", "take_back"])
+def test_a_no_to_what_covers_a_cancellation_says_what_goes_back_instead(world: World, no: str) -> None:
+    booking = paid()
+    maker = seated("support_l1")
+    path = reverse("admin:bookings_booking_refund", args=[booking.code])
+    most = money.money_of(booking=booking).refundable
+    asked = answers(maker, path, reason="Noise", amount=str((most - Money(1_000, "EUR")).decimal()))
+    assert maker.post(path, asked).status_code == 302
+    row = Refund.objects.get(payment__booking=booking)
+    cancelling, lead = reverse("admin:bookings_booking_cancel", args=[booking.code]), world.client("team_lead")
+    shown = lead.post(
+        cancelling, {**answers(lead, cancelling), "on_behalf_of": "guest", "preview": "1"}
+    ).content.decode()
+    assert "Covered by what was asked for before" in shown
+    guest = factories.acting(booking.guest, now=now())
+    terms = cancel_booking.preview(booking_code=booking.code, actor=guest, now=now())
+    assert terms.refund_asked
+    cancel_booking.confirm(booking_code=booking.code, token=terms.token, reason="", actor=guest, now=now())
+    page = lead.get(cells.address_of(row)).content.decode()
+    assert f"Whatever is decided, {terms.refund_asked}" in page and "goes back by rule instead" in page
+    decides, reason = (lead, {"reason": "The policy"}) if no == "reject" else (maker, {})
+    dialog = decides.get(reverse(f"admin:payments_refund_{no}", args=[row.code])).content.decode()
+    assert "goes back by rule instead" in dialog
+    answer = act(decides, no, row, **reason)
+    assert answer.status_code == 302
+    said = messages_of(decides, answer)
+    assert f"The stay was cancelled, so {terms.refund_asked} goes back by rule instead" in said
+    page = lead.get(cells.address_of(row)).content.decode()
+    assert "goes back by rule instead" not in page
+
+
 def test_one_that_is_owed_by_rule_says_why_it_waits_and_offers_no_decision(world: World) -> None:
     booking = paid()
     waiting = Refund.objects.filter(status="requested").count()
@@ -292,7 +324,7 @@ def test_after_a_release_that_converted_every_figure_has_its_own_currency(sandbo
     assert "JPY" in host or "¥" in host
     assert "EUR" in owed or "€" in owed
     assert asking.post(path, {**form, **typed, "seen": "30000|service_issue|host"}).status_code == 302
-    row = Refund.objects.get()
+    row = Refund.objects.get(payment__booking=booking)
     assert row.status == "requested"
     approve = reverse("admin:payments_refund_approve", args=[row.code])
     assert owed in dict(deciding.get(approve).context["money"]).values(), "the second person sees the same"

@@ -137,8 +137,11 @@ class CancellationQuote:
         ]
 
     def _later(self) -> list[tuple[str, SafeString]]:
-        later = self.terms.refund_later
-        return [("And once no chargeback holds it", cells.of(later))] if later else []
+        besides = (
+            ("And once no chargeback holds it", self.terms.refund_later),
+            ("Covered by what was asked for before", self.terms.refund_asked),
+        )
+        return [(label, cells.of(amount)) for label, amount in besides if amount]
 
     @property
     def lines(self) -> list[tuple[str, SafeString, SafeString, SafeString]]:

@@ -131,6 +131,10 @@ class Reject(_SecondPerson):
     def heading(self) -> str:
         return f"Reject the refund of {self.amount}?"
 
+    @property
+    def introduction(self) -> str:
+        return refund_queries.after_no(refund=self.row)
+
     def perform(self, form: DialogForm) -> str:
         refund = refund_booking.reject(
             refund_code=self.row.code,
@@ -139,14 +143,17 @@ class Reject(_SecondPerson):
             actor=self.desk.actor,
             now=self.desk.now,
         )
-        return said("No money moves. Rejected:", refund)
+        return _instead(refund) or said("No money moves. Rejected:", refund)
 
 
 class TakeBack(_Decision):
     name, label, verb = "take_back", "Take back", "refunds.cancel"
     icon = "undo"
     form_class = DialogForm
-    intro = "You asked for this refund; nobody has decided yet."
+
+    @property
+    def introduction(self) -> str:
+        return f"You asked for this refund; nobody has decided yet. {refund_queries.after_no(refund=self.row)}".strip()
 
     def offered(self) -> bool:
         mine = self.row.requested_by_id == self.desk.actor.id
@@ -160,7 +167,16 @@ class TakeBack(_Decision):
         refund = refund_booking.cancel(
             refund_code=self.row.code, version=form.cleaned_data["version"], actor=self.desk.actor, now=self.desk.now
         )
-        return said("Taken back:", refund)
+        return _instead(refund) or said("Taken back:", refund)
+
+
+def _instead(refund: Refund) -> str:
+    """What goes back by rule in place of a request that came to nothing; empty where nothing does."""
+    given = refund_queries.given_instead(refund=refund)
+    if not given:
+        return ""
+    amount = Money(sum(one.amount for one in given), refund.currency)
+    return said(f"The stay was cancelled, so {amount} goes back by rule instead: refund", given[0])
 
 
 class _AnotherWay(Checked, _Decision):
@@ -519,6 +535,8 @@ class RefundAdmin(StaffAdmin):
         elif row.status == "requested":
             roles = people.roles_of(person_id=row.requested_by_id) if row.requested_by_id else ()
             waiting = (f"This refund waits for a second person: {who_decides(roles)}, never whoever asked for it.",)
+            instead = refund_queries.after_no(refund=row)
+            waiting = (*waiting, instead) if instead else waiting
         aside = refund_queries.refunds_aside(refunds=[row]).get(row.pk)
         if aside is not None:
             waiting = (*waiting, aside)

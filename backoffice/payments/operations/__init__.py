@@ -60,7 +60,12 @@ from backoffice.payments.operations.inbox import (
     receive_event,
     replay_webhook,
 )
-from backoffice.payments.operations.owed import give_back_late, give_back_when_free, refuse_refund
+from backoffice.payments.operations.owed import (
+    give_as_cancelled,
+    give_back_late,
+    give_back_when_free,
+    refuse_refund,
+)
 from backoffice.payments.operations.refunds import (
     approve_refund,
     cancel_refund,
@@ -122,6 +127,7 @@ __all__ = [
     "finish_event",
     "follow_chargeback_money",
     "follow_recorded_charge",
+    "give_as_cancelled",
     "give_back_late",
     "give_back_when_free",
     "give_up_instalment",

@@ -24,7 +24,8 @@ from backoffice.notifications import operations as notifications
 from backoffice.payments import policies, queries
 from backoffice.payments.models import Chargeback, EvidenceFile, FraudWarning, Payment, Refund
 from backoffice.payments.operations.attempts import lock_payment, touch
-from backoffice.payments.operations.owed import follow_owed
+from backoffice.payments.operations.one_refund import tell_guest
+from backoffice.payments.operations.owed import follow_owed, give_as_cancelled
 from backoffice.payments.operations.refunds import hold_again, stop_refund
 from backoffice.payments.policies import chargebacks as rules
 from backoffice.payments.policies import evidence as evidence_rules
@@ -470,7 +471,10 @@ def _stop_refunds(row: Chargeback, payment: Payment, actor: Actor, now: datetime
         waiting = waiting.filter(waits_for="")
     why = actor.because(f"chargeback {row.code} has taken this money")
     for refund in waiting.order_by("id"):
-        stop_refund(refund=refund, actor=why, now=now, tell=ended or not refund.by_rule)
+        if stop_refund(refund=refund, actor=why, now=now, tell=False):
+            again = give_as_cancelled(refund=refund, actor=why, now=now)  # which tells the guest itself
+            if again is None and (ended or not refund.by_rule):
+                tell_guest(refund=refund, topic="refund_stopped", now=now)
     return _not_another_way(row, payment, why, now)
 
 

@@ -1,6 +1,7 @@
 """Money that is the guest's by rule goes back without anybody's decision, through its charge, once: all of one that was
 captured too late, for a stay that had ended or damage that was decided otherwise, or paid for a stay that its host cancelled;
-and of a stay that its guest cancelled what the policy gave them of each.
+and of a stay that its guest cancelled what the policy gave them of each, also where somebody's request covered it that came to
+nothing later.
 
 While a chargeback of the booking is open the refund waits, as any would be refused; it is sent once nothing holds the money
 any more. What a chargeback of the very charge has given to the guest is not refunded on top, unless an appeal brings it back.
@@ -20,6 +21,7 @@ from backoffice.core.money import Money
 from backoffice.payments import policies, queries
 from backoffice.payments.models import Chargeback, ExtraCharge, Payment, Refund
 from backoffice.payments.operations.refunds import fail_refund, open_refund, resume_refund, stop_refund
+from backoffice.payments.states import REFUND_AGAIN, REFUND_INSTEAD
 
 
 def give_back_late(*, payment: Payment, charge: ExtraCharge | None, reason: str, actor: Actor, now: datetime) -> Refund:
@@ -41,18 +43,18 @@ def give_back_when_free(
 def follow_owed(*, payment: Payment, actor: Actor, now: datetime) -> None:
     """A chargeback of the booking has news: send what is owed by rule and waited for its end, and let what was taken back
     because of it wait or go again, where the network did not give that charge to the guest after all."""
-    latest: dict[int | None, list[Refund]] = {}
+    debts: dict[str, list[Refund]] = {}  # each with its tries
     for row in queries.owed_by_rule(payment=payment):
-        latest.setdefault(row.charge_id, []).append(row)
-    for tries in latest.values():
+        debts.setdefault(row.idempotency_key.partition(REFUND_AGAIN)[0], []).append(row)
+    for tries in debts.values():
         _follow(tries, payment, actor, now)
 
 
 def refuse_refund(*, refund_code: str, failure: str, charged_back: bool, actor: Actor, now: datetime) -> Refund:
-    """The provider refused a refund outright, and no money moved there. What a person asked for is held as before; has the host
-    cancelled meanwhile, it is the guest's like all the rest, and goes again. What is the guest's by rule stays theirs: it waits
-    like others where a chargeback is why (`charged_back`, the provider's own word), and goes again with the news of that; for
-    any other reason it stands aside, and two of finance pay it another way."""
+    """The provider refused a refund outright, and no money moved there. What a person asked for is held as before, unless the
+    stay was cancelled meanwhile (`give_as_cancelled`). What is the guest's by rule stays theirs: it waits like others where a
+    chargeback is why (`charged_back`, the provider's own word), and goes again with the news of that; for any other reason it
+    stands aside, and two of finance pay it another way."""
     with transaction.atomic():
         owed = queries.refund(code=refund_code).by_rule
         refund = fail_refund(
@@ -65,20 +67,36 @@ def refuse_refund(*, refund_code: str, failure: str, charged_back: bool, actor: 
         )
         if owed and charged_back and _keeping(refund.payment, refund.charge):  # else its news is still to come
             follow_owed(payment=refund.payment, actor=actor, now=now)
-        refused = refund.status == "failed" and not refund.unclaimed
-        if refused and not owed and booking_queries.cancelled_by_host(booking=refund.payment.booking):
-            _give_again(refund, actor, now)
+        if refund.status == "failed" and not refund.unclaimed:
+            give_as_cancelled(refund=refund, actor=actor, now=now)
     return refund
 
 
-def _give_again(refused: Refund, actor: Actor, now: datetime) -> None:
-    """What a person had asked for before the host cancelled is the guest's by rule, once: whoever hears of the refusal a second
-    time finds it given."""
-    key = f"{refused.code}:again"
-    amount, parts = _all_left(refused.payment, refused.charge)
-    if amount and not Refund.objects.filter(idempotency_key=key, by_rule=True).exists():
-        why = f"the host cancelled, and {refused.code} was refused"
-        _open(refused.payment, refused.charge, amount, parts, "host_cancellation", why, key, actor, now)
+def give_as_cancelled(*, refund: Refund, actor: Actor, now: datetime) -> Refund | None:
+    """What a person asked for has come to nothing: it was rejected, taken back, refused by the provider or stopped for a
+    chargeback. Was the stay cancelled meanwhile, its guest gets of this charge what the cancellation gives without it: all of
+    it where the host cancelled, else what of the policy's share the request had covered. Once: whoever hears of a refusal a
+    second time finds it given."""
+    booking, key = refund.payment.booking, f"{refund.code}{REFUND_INSTEAD}"
+    if refund.by_rule or refund.method != "card" or refund.payment.refunds.filter(idempotency_key=key).exists():
+        return None
+    if booking_queries.cancelled_by_host(booking=booking):
+        cause, (amount, parts) = "host_cancellation", _all_left(refund.payment, refund.charge)
+    else:
+        cause, (amount, parts) = "guest_cancellation", _uncovered(refund)
+    if not amount:
+        return None
+    why = f"the {cause.partition('_')[0]} cancelled, and {refund.code} came to nothing"
+    return _open(refund.payment, refund.charge, amount, parts, cause, why, key, actor, now)
+
+
+def _uncovered(refund: Refund) -> tuple[Money, policies.Parts]:
+    """What a guest's cancellation still owes of the charge of a request that came to nothing."""
+    owed = queries.uncovered_parts(booking=refund.payment.booking)
+    (portion,) = policies.spread_parts(
+        limits=[queries.left_of(payment=refund.payment, charge=refund.charge)], parts=owed
+    )
+    return portion.amount, portion.parts
 
 
 def _follow(tries: list[Refund], payment: Payment, actor: Actor, now: datetime) -> None:
@@ -96,7 +114,7 @@ def _follow(tries: list[Refund], payment: Payment, actor: Actor, now: datetime) 
         return
     amount, parts = _still_owed(last, payment)
     if amount:  # nothing is left where a person gave it back meanwhile
-        key = f"{tries[0].idempotency_key}:again-{len(tries)}"
+        key = f"{tries[0].idempotency_key}{REFUND_AGAIN}{len(tries)}"
         _open(payment, last.charge, amount, parts, last.cause, last.reason, key, actor, now)
 
 

@@ -185,15 +185,15 @@ def resume_refund(*, refund: Refund, actor: Actor, now: datetime) -> None:
         touch(payment=refund.payment)
 
 
-def stop_refund(*, refund: Refund, actor: Actor, now: datetime, tell: bool = True) -> None:
+def stop_refund(*, refund: Refund, actor: Actor, now: datetime, tell: bool = True) -> bool:
     """Take back a refund that waits or has not been sent, because a card network has taken the money; the actor says why,
-    and the guest is told to ask their bank (unless another takes its place: not `tell`). The caller has locked booking and
-    payment.
+    and the guest is told to ask their bank (unless another takes its place: not `tell`). Returns whether it was taken back.
+    The caller has locked booking and payment.
 
     One that is being sent is left alone: the provider answers whether it went out before the network took the charge."""
     refund = _locked(refund)
     if refund.status not in {"requested", "approved"}:
-        return
+        return False
     posted = refund.status == "approved"
     refund.settled_at, refund.waits_for = now, ""
     move_refund(refund=refund, action="cancel", actor=actor, now=now, fields=["settled_at", "waits_for"])
@@ -201,6 +201,7 @@ def stop_refund(*, refund: Refund, actor: Actor, now: datetime, tell: bool = Tru
         _unpost(refund, f"refund-stopped:{refund.code}", actor.reason, actor, now)
     if tell:
         tell_guest(refund=refund, topic="refund_stopped", now=now)
+    return True
 
 
 def claim_refund(*, refund_code: str, now: datetime) -> Refund | None:

@@ -16,7 +16,7 @@ from backoffice.ledger import queries as ledger
 from backoffice.ledger.models import JournalLine
 from backoffice.payments import policies
 from backoffice.payments.models import PARTS, BalanceTransaction, ExtraCharge, Payment
-from backoffice.payments.queries.waits import parts_waiting
+from backoffice.payments.queries.waits import parts_undecided, parts_waiting
 from backoffice.rulebook import queries as rulebook
 from backoffice.rulebook.policies import ExchangeRate
 
@@ -39,6 +39,12 @@ def held_parts(*, booking: Booking) -> policies.Parts:
         if row.currency == booking.currency:
             amounts[_BY_SUBJECT[row.code]] = max(-row.amount, 0)
     return policies.Parts.of(currency=booking.currency, amounts=amounts).minus(parts_waiting(booking=booking))
+
+
+def releasable_parts(*, booking: Booking) -> policies.Parts:
+    """What of `held_parts` may be planned and released for the host: not what is the guest's of a cancelled stay, though a
+    request that covers it is not decided."""
+    return held_parts(booking=booking).minus(parts_undecided(booking=booking))
 
 
 def parts_to_come(*, booking: Booking) -> policies.Parts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Final
 
 from django.db.models import Q, QuerySet, Sum
 
@@ -26,7 +27,10 @@ from backoffice.payments.models import (
     WebhookEvent,
 )
 from backoffice.payments.policies import chargebacks as chargeback_rules
-from backoffice.payments.states import REFUND_COUNTS, REPAYMENT_GIVEN_UP
+from backoffice.payments.states import REFUND_COUNTS, REFUND_UNDER_WAY, REPAYMENT_GIVEN_UP
+
+# What people asked for and may still come to nothing.
+_ASKED: Final = Q(by_rule=False, status__in=REFUND_UNDER_WAY)
 
 
 def payments() -> QuerySet[Payment]:
@@ -103,19 +107,22 @@ def parts_of(*, payment: Payment) -> policies.Parts:
     return policies.Parts.of(currency=payment.booking.currency, amounts=payment.parts)
 
 
-def refund_limits(*, payment: Payment) -> policies.RefundLimits:
+def refund_limits(*, payment: Payment, unless_asked: bool = False) -> policies.RefundLimits:
     """The most that can still go back, refunds that wait or are under way counted; nothing while a chargeback is open, nor
-    of a charge that was lost to one."""
-    return _limits(payment, disputed=is_disputed(payment=payment))
+    of a charge that was lost to one. `unless_asked`: as if what people asked for and may still come to nothing were not
+    there."""
+    refunds = _sure(Refund.objects.filter(payment=payment, charge=None), unless_asked)
+    charged = Money(payment.amount, payment.currency)
+    return _limits_of(parts_of(payment=payment), charged, refunds, disputed=is_disputed(payment=payment))
 
 
-def charge_limits(*, charge: ExtraCharge, payment: Payment) -> policies.RefundLimits:
-    """The most of a captured instalment that can still go back; nothing while a chargeback is open."""
+def charge_limits(*, charge: ExtraCharge, payment: Payment, unless_asked: bool = False) -> policies.RefundLimits:
+    """The most of a captured instalment that can still go back; as `refund_limits` says of the payment."""
     captured = policies.Parts.of(currency=charge.booking.currency, amounts=charge.parts)
     return _limits_of(
         captured,
         Money(charge.amount, charge.currency),
-        Refund.objects.filter(payment=payment, charge=charge),
+        _sure(Refund.objects.filter(payment=payment, charge=charge), unless_asked),
         disputed=is_disputed(payment=payment, charge_id=charge.charge_id or ""),
     )
 
@@ -129,7 +136,8 @@ def charge_left(*, charge: ExtraCharge, payment: Payment) -> policies.RefundLimi
 
 def captured_left(*, payment: Payment) -> policies.RefundLimits:
     """What refunds have left of a captured payment, whatever a card network holds of it."""
-    return _limits(payment, disputed=False)
+    refunds = Refund.objects.filter(payment=payment, charge=None)
+    return _limits_of(parts_of(payment=payment), Money(payment.amount, payment.currency), refunds, disputed=False)
 
 
 def is_disputed(*, payment: Payment, charge_id: str = "") -> bool:
@@ -179,10 +187,8 @@ def given_by_network(*, refunds: Iterable[Refund]) -> dict[int, str]:
     }
 
 
-def _limits(payment: Payment, *, disputed: bool) -> policies.RefundLimits:
-    charged = Money(payment.amount, payment.currency)
-    refunds = Refund.objects.filter(payment=payment, charge=None)
-    return _limits_of(parts_of(payment=payment), charged, refunds, disputed=disputed)
+def _sure(refunds: QuerySet[Refund], unless_asked: bool) -> QuerySet[Refund]:
+    return refunds.exclude(_ASKED) if unless_asked else refunds
 
 
 def _limits_of(
@@ -219,14 +225,14 @@ class RefundSource:
     limits: policies.RefundLimits
 
 
-def refund_sources(*, payment: Payment) -> list[RefundSource]:
+def refund_sources(*, payment: Payment, unless_asked: bool = False) -> list[RefundSource]:
     """The captured charges of a payment's booking in the order in which they give money back: the last instalment that was
-    paid first, the payment itself last."""
+    paid first, the payment itself last. `unless_asked` as in `refund_limits`."""
     found = [
-        RefundSource(charge=charge, limits=charge_limits(charge=charge, payment=payment))
+        RefundSource(charge=charge, limits=charge_limits(charge=charge, payment=payment, unless_asked=unless_asked))
         for charge in reversed(captured_instalments(booking=payment.booking))
     ]
-    return [*found, RefundSource(charge=None, limits=refund_limits(payment=payment))]
+    return [*found, RefundSource(charge=None, limits=refund_limits(payment=payment, unless_asked=unless_asked))]
 
 
 def asked_together(*, refund: Refund) -> list[Refund]:
@@ -244,6 +250,11 @@ def amount_asked(*, refund: Refund) -> Money:
 def refund_asked(*, key: str) -> Refund | None:
     """The refund that a person asked for under an idempotency key, the first of its request."""
     return refunds().filter(idempotency_key=key, by_rule=False, part_of=None).first()
+
+
+def is_asked_back(*, payment: Payment) -> bool:
+    """Whether people have asked for refunds of a payment that may still come to nothing."""
+    return payment.refunds.filter(_ASKED, repays=None).exists()
 
 
 def line_limits(*, payment: Payment) -> dict[str, Money]:

@@ -11,13 +11,20 @@ from typing import Final
 from django.db.models import Q, QuerySet, Sum
 
 from backoffice.bookings.models import Booking
+from backoffice.bookings.queries import cancelled_by_host
 from backoffice.core.money import Money
 from backoffice.jobs import queries as jobs
 from backoffice.payments import policies
 from backoffice.payments.models import PARTS, Chargeback, ExtraCharge, Payment, Refund
 from backoffice.payments.policies import chargebacks as rules
-from backoffice.payments.queries.money import captured_left, charge_left, given_by_network, kept_by_network
-from backoffice.payments.states import REFUND_COUNTS
+from backoffice.payments.queries.money import (
+    asked_together,
+    captured_left,
+    charge_left,
+    given_by_network,
+    kept_by_network,
+)
+from backoffice.payments.states import REFUND_AGAIN, REFUND_COUNTS, REFUND_INSTEAD
 
 _REFUSED: Final = "The provider refused to send it, and the money stands aside for the guest (2410). "
 _SENT_BACK: Final = "The guest's bank sent it back, and the money stands aside for them (2410). "
@@ -57,6 +64,11 @@ class RefundWait:
 def waiting_by_rule() -> QuerySet[Refund]:
     """Refunds that are owed by rule and wait, the oldest first."""
     return Refund.objects.filter(status="requested").exclude(waits_for="").order_by("id")
+
+
+def waiting_for_person() -> QuerySet[Refund]:
+    """Refunds to the card that somebody asked for and a second person has not decided, the oldest first."""
+    return Refund.objects.filter(status="requested", waits_for="", method="card").order_by("id")
 
 
 def refund_waits(*, refunds: Iterable[Refund]) -> dict[int, RefundWait]:
@@ -147,6 +159,47 @@ def given_since(*, refund: Refund) -> Money:
 def parts_waiting(*, booking: Booking) -> policies.Parts:
     """What stands under a booking and is the guest's by rule, though it cannot go back yet."""
     return _sum(booking, waiting_by_rule().filter(payment__booking=booking))
+
+
+def parts_undecided(*, booking: Booking) -> policies.Parts:
+    """What stands under a cancelled booking and is the guest's whatever is decided: a refund that somebody asked for covers
+    it, and where that is rejected it goes back by rule."""
+    if booking.status != "cancelled":
+        return policies.Parts.none(booking.currency)
+    waiting = waiting_for_person().filter(payment__booking=booking)
+    asked = _sum(booking, waiting)
+    return asked if cancelled_by_host(booking=booking) else asked.within(uncovered_parts(booking=booking))
+
+
+def after_no(*, refund: Refund) -> str:
+    """What happens if a refund that waits for a person is rejected or taken back, where its stay was cancelled since; else
+    nothing is to be said."""
+    if refund.status != "requested" or refund.waits_for or refund.method != "card":
+        return ""
+    undecided = parts_undecided(booking=refund.payment.booking).total
+    if not undecided:
+        return ""
+    return (
+        f"The stay was cancelled after this was asked for. Whatever is decided, {undecided} that this covers is the guest’s: "
+        "rejected or taken back, it goes back by rule instead."
+    )
+
+
+def given_instead(*, refund: Refund) -> list[Refund]:
+    """What went back by rule in place of a request that came to nothing, through each of its charges."""
+    keys = [f"{one.code}{REFUND_INSTEAD}" for one in asked_together(refund=refund)]
+    return list(Refund.objects.filter(payment=refund.payment_id, by_rule=True, idempotency_key__in=keys).order_by("id"))
+
+
+def uncovered_parts(*, booking: Booking) -> policies.Parts:
+    """What a guest's cancellation owes beyond what it has given, should all that people had asked for before it come to
+    nothing."""
+    due = (booking.cancellation or {}).get("asked", {}).get("due")
+    if due is None:
+        return policies.Parts.none(booking.currency)
+    given = Refund.objects.filter(payment__booking=booking, by_rule=True, cause="guest_cancellation")
+    first = given.exclude(idempotency_key__contains=REFUND_AGAIN)  # not what was tried again
+    return policies.Parts.of(currency=booking.currency, amounts=due).minus(_sum(booking, first))
 
 
 def later_left(*, booking: Booking, number: int) -> policies.Parts:

@@ -38,7 +38,7 @@ def schedule(*, booking: Booking, now: datetime, actor: Actor = ACTOR) -> list[P
         parts = _expected(booking)
         if not rows and booking.status != "cancelled":
             open_rows = _plan(booking, actor, now)
-        elif not open_rows and _left(payments.held_parts(booking=booking)):
+        elif not open_rows and _left(payments.releasable_parts(booking=booking)):
             open_rows = [_late(booking, rows, actor, now)]
         if booking.status == "cancelled":
             open_rows = _gather(booking, open_rows, parts, actor, now)
@@ -55,7 +55,7 @@ def _expected(booking: Booking) -> money.Parts:
     """What is still to be released: what is held and what is to come, or the promise while nothing has been paid."""
     payment = payments.payment_of(booking=booking)
     if payment is not None and payment.status == "captured":
-        return payments.held_parts(booking=booking) + payments.parts_to_come(booking=booking)
+        return payments.releasable_parts(booking=booking) + payments.parts_to_come(booking=booking)
     if booking.status in payments.ENDED or (payment is not None and payment.status == "cancelled"):
         return money.Parts.none(booking.currency)  # nobody is asked for it any more
     return money.Parts.of(
