@@ -23,7 +23,7 @@ from backoffice.payments.models import WebhookEvent
 from backoffice.payments.policies.seen import About, SeenEvent
 from backoffice.payouts import operations as payouts
 from backoffice.payouts import queries as payout_queries
-from backoffice.workflows import claw_back, collect_charges, follow_bank_payouts, work_chargebacks
+from backoffice.workflows import claw_back, collect_charges, follow_bank_payouts, refund_booking, work_chargebacks
 from backoffice.workflows.settle_payment import settle, settle_setup
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ def _refund(object_id: str, actor: Actor, now: datetime) -> bool:
     refund = payment_queries.refund_seen(provider_id=seen.id, reference=seen.reference)
     if refund is None:
         return False
-    payments.record_refund(refund_code=refund.code, seen=seen, actor=actor, now=now)
+    refund_booking.record(refund_code=refund.code, seen=seen, actor=actor, now=now)
     return True
 
 

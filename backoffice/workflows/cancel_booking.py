@@ -55,7 +55,8 @@ class CancellationPreview:
     """What cancelling now would mean. `refund` is what the guest gets, in the currency they paid, `refund_later` what goes
     back by itself once no card network holds it (the host cancels), and `refund_asked` what of this cancellation is covered by
     refunds that people asked for before: it goes back by itself where they come to nothing. `host_keeps` (before the host
-    fee), `penalty` and the lines are in the listing's. `token` confirms exactly this, until `expires_at`."""
+    fee), `recouped` (what the guest had from us before, and so is ours), `penalty` and the lines are in the listing's. `token`
+    confirms exactly this, until `expires_at`."""
 
     booking: str
     by: str
@@ -64,6 +65,7 @@ class CancellationPreview:
     refund_later: Money
     refund_asked: Money
     host_keeps: Money
+    recouped: Money
     penalty: Money | None
     parts: payment_policies.Parts
     gives: tuple[Give, ...]
@@ -131,12 +133,12 @@ def _preview(booking: Booking, by: str, actor: Actor, now: datetime) -> Cancella
     if by == "host" and booking.status == "requested":
         raise Conflict("This guest is waiting for your answer: decline the request instead.")
     payment = payment_queries.payment_of(booking=booking)
-    zero, asked = Money.zero(booking.currency), Money.zero(booking.charge_currency)
+    asked, ours = Money.zero(booking.charge_currency), Money.zero(booking.currency)
     decision: CancellationDecision | None = None
     penalty: HostPenalty | None = None
     gives: tuple[Give, ...] = ()
     later: tuple[Give, ...] = ()
-    host_keeps = zero
+    host_keeps = Money.zero(booking.currency)
     stored: dict[str, Any] = {"rule": "unpaid", "basis": "nothing has been paid", "trace": []}
     if payment is not None and payment.status == "captured":
         override = Override(kind="host_cancel", basis="the host cancelled") if by == "host" else None
@@ -145,12 +147,14 @@ def _preview(booking: Booking, by: str, actor: Actor, now: datetime) -> Cancella
         )
         gives, host_keeps = _money(payment, booking, decision)
         later = _held_by_networks(payment) if by == "host" else ()
+        due, most = _due(payment, booking, decision)
+        asked, ours = max(_total(most, booking) - _total(gives, booking), asked), due.minus(_parts(most, booking)).total
         stored = decision.as_dict()
-        if payment_queries.is_asked_back(payment=payment):
-            due = _due(payment, booking, decision)
-            asked = max(due.amount - _total(gives, booking), asked)
-            if asked:  # where they come to nothing, it is given all the same (payments.operations.owed)
-                stored["asked"] = {"amount": _json(asked), "due": due.parts.as_dict()}
+        # What comes back beyond what the guest gets now is theirs if requests come to nothing, else ours (operations.owed).
+        if asked:
+            stored["asked"] = _json(asked)
+        if due != _parts(gives, booking):
+            stored["due"] = due.as_dict()
     if by == "host" and booking.confirmed_at is not None:  # also where the guest's card was to be charged later
         penalty = _penalty(booking, now)
         stored = {**stored, "penalty": penalty.trace}
@@ -163,7 +167,8 @@ def _preview(booking: Booking, by: str, actor: Actor, now: datetime) -> Cancella
         refund_asked=asked,
         host_keeps=host_keeps,
         penalty=penalty.amount if penalty is not None else None,
-        parts=sum((give.parts for give in gives), payment_policies.Parts.none(booking.currency)),
+        recouped=ours,
+        parts=_parts(gives, booking),
         gives=gives,
         later=later,
         stored=stored,
@@ -191,43 +196,48 @@ def _money(payment: Payment, booking: Booking, decision: CancellationDecision) -
 
     Of a long stay the instalments that are still to come are given up first; what they do not cover goes back from the
     last one that was paid, then from the one before. What the policy keeps beyond that is not charged any more."""
-    to_come = payment_queries.parts_to_come(booking=booking)
     sources = payment_queries.refund_sources(payment=payment)
-    limits = [source.limits for source in sources]
-    paid = payment_policies.most_of(limits).parts
-    wanted, portions = _spread(limits, to_come, decision)
-    gives = tuple(
+    wanted, gives = _gives(sources, booking, decision)
+    if len(sources) == 1 and not payment_queries.parts_to_come(booking=booking).total:
+        return gives, decision.host_keeps
+    kept = _left(sources).minus(wanted)
+    return gives, min(decision.host_keeps, kept.held + kept.host_fee)
+
+
+def _due(
+    payment: Payment, booking: Booking, decision: CancellationDecision
+) -> tuple[payment_policies.Parts, tuple[Give, ...]]:
+    """What the decision takes back, and what of it the guest can get, if nothing comes of what people asked for before. The
+    difference they had from us."""
+    asked = payment_queries.is_asked_back(payment=payment)
+    return _gives(payment_queries.refund_sources(payment=payment, unless_asked=asked), booking, decision)
+
+
+def _gives(
+    sources: list[payment_queries.RefundSource], booking: Booking, decision: CancellationDecision
+) -> tuple[payment_policies.Parts, tuple[Give, ...]]:
+    """What the decision takes back of what these charges have left, and what each of them gives."""
+    to_come = payment_queries.parts_to_come(booking=booking)
+    wanted = payment_policies.parts_of_cancellation(remaining=_left(sources) + to_come, decision=decision)
+    wanted = wanted.minus(to_come)
+    portions = payment_policies.spread_parts(limits=[source.limits for source in sources], parts=wanted)
+    return wanted, tuple(
         Give(charge=source.charge, refund=portion.amount, parts=portion.parts)
         for source, portion in zip(sources, portions, strict=True)
         if portion.amount
     )
-    if not to_come.total and len(sources) == 1:
-        return gives, decision.host_keeps
-    kept = paid.minus(wanted)
-    return gives, min(decision.host_keeps, kept.held + kept.host_fee)
 
 
-def _due(payment: Payment, booking: Booking, decision: CancellationDecision) -> payment_policies.Portion:
-    """What the decision comes to if nothing that people asked for before goes back: a request that is rejected later takes
-    nothing of it from the guest."""
-    sources = payment_queries.refund_sources(payment=payment, unless_asked=True)
-    to_come = payment_queries.parts_to_come(booking=booking)
-    wanted, portions = _spread([source.limits for source in sources], to_come, decision)
-    amount = Money.sum((portion.amount for portion in portions), booking.charge_currency)
-    return payment_policies.Portion(amount=amount, parts=wanted)
-
-
-def _spread(
-    limits: list[payment_policies.RefundLimits], to_come: payment_policies.Parts, decision: CancellationDecision
-) -> tuple[payment_policies.Parts, tuple[payment_policies.Portion, ...]]:
-    """What the decision gives back of what these limits leave, and how much of it through each charge."""
-    left = payment_policies.most_of(limits).parts
-    wanted = payment_policies.parts_of_cancellation(remaining=left + to_come, decision=decision).minus(to_come)
-    return wanted, payment_policies.spread_parts(limits=limits, parts=wanted)
+def _left(sources: list[payment_queries.RefundSource]) -> payment_policies.Parts:
+    return payment_policies.most_of([source.limits for source in sources]).parts
 
 
 def _total(gives: tuple[Give, ...], booking: Booking) -> Money:
     return Money.sum((give.refund for give in gives), booking.charge_currency)
+
+
+def _parts(gives: tuple[Give, ...], booking: Booking) -> payment_policies.Parts:
+    return sum((give.parts for give in gives), payment_policies.Parts.none(booking.currency))
 
 
 def _held_by_networks(payment: Payment) -> tuple[Give, ...]:
@@ -296,6 +306,8 @@ def _carry_out(booking: Booking, terms: CancellationPreview, actor: Actor, now: 
                 actor=actor,
                 now=now,
             )
+    if payment is not None:
+        payments.recoup(payment=payment, actor=actor, now=now)
     payouts.schedule(booking=booking, now=now)  # what the stay leaves to its host
     if terms.penalty:
         _book_penalty(booking, terms.penalty, actor, now)

@@ -25,6 +25,7 @@ from backoffice.payments.gateway import submit
 from backoffice.payments.gateway.stripe import gateway
 from backoffice.payments.models import ExtraCharge, Payment, Refund
 from backoffice.payments.policies import PART_NAMES
+from backoffice.payments.policies.seen import SeenRefund
 from backoffice.payouts import operations as payouts
 from backoffice.people import operations as people
 
@@ -274,11 +275,20 @@ def send(*, refund_code: str, actor: Actor, now: datetime) -> Refund | None:
     if refund.status == "indeterminate":
         found = gateway().find_refund(charge_id=payment_queries.charge_of(refund=refund), reference=refund_code)
         if found is not None:
-            return payments.record_refund(refund_code=refund_code, seen=found, actor=actor, now=now)
+            return record(refund_code=refund_code, seen=found, actor=actor, now=now)
     seen = submit.refund(refund_code=refund_code, gateway=gateway(), actor=actor, now=now)
     if seen is None:
         return None
-    return payments.record_refund(refund_code=refund_code, seen=seen, actor=actor, now=now)
+    return record(refund_code=refund_code, seen=seen, actor=actor, now=now)
+
+
+def record(*, refund_code: str, seen: SeenRefund, actor: Actor, now: datetime) -> Refund:
+    """Take over what the provider shows of a refund, whoever brings it; of a stay that was cancelled meanwhile, what is ours
+    then."""
+    with transaction.atomic():
+        refund = payments.record_refund(refund_code=refund_code, seen=seen, actor=actor, now=now)
+        payments.recoup(payment=refund.payment, actor=ACTOR, now=now)
+        return refund
 
 
 def ask(*, refund_code: str, actor: Actor, now: datetime) -> Refund | None:
@@ -289,13 +299,14 @@ def ask(*, refund_code: str, actor: Actor, now: datetime) -> Refund | None:
         payments.lose_sight_of_refund(refund_code=refund_code, now=now)
         return send(refund_code=refund_code, actor=actor, now=now)
     seen = gateway().refund_state(refund_id=refund.provider_id)
-    return payments.record_refund(refund_code=refund_code, seen=seen, actor=actor, now=now)
+    return record(refund_code=refund_code, seen=seen, actor=actor, now=now)
 
 
 def _came_to_nothing(refund: Refund, now: datetime) -> Refund:
     for each in payment_queries.asked_together(refund=refund):
         each.payment = refund.payment  # locked, with its booking
         payments.give_as_cancelled(refund=each, actor=ACTOR, now=now)
+    payments.recoup(payment=refund.payment, actor=ACTOR, now=now)
     payouts.schedule(booking=refund.payment.booking, now=now)
     return refund
 

@@ -497,10 +497,12 @@ def _key(actor: Actor, booking: str, what: str, cause: str, bearer: str, now: da
 
 
 def _rows(code: str, now: datetime) -> list[dict[str, Any]]:
-    """A refund and what was asked for with it: a stay paid in instalments gives back through each charge, decided as one."""
+    """A refund, what was asked for with it (a stay paid in instalments gives back through each charge, decided as one), and what
+    goes back by rule instead where it came to nothing."""
     from backoffice.payments import queries
 
-    together = list(queries.asked_together(refund=_again(code)))
+    asked = _again(code)
+    together = [*queries.asked_together(refund=asked), *queries.given_instead(refund=asked)]
     kept = _kept(together)
     return [_row(one, now, kept=kept.get(one.pk)) for one in together]
 
@@ -512,17 +514,20 @@ def _again(code: str) -> Any:
 
 
 def _kept(refunds: list[Any]) -> dict[int, str]:
-    """Of refunds that did not reach their guest what is to be done, of those that are not sent why, by id."""
+    """Of refunds that did not reach their guest what is to be done, of those that are not sent why, and of those of a stay that
+    was cancelled since what a no would mean, by id."""
     from backoffice.payments import queries
 
     stopped = queries.refunds_stopped(refunds=refunds)
     said = {key: f"All refunds are stopped for now: {reason}" for key, reason in stopped.items()}
+    said |= {each.pk: no for each in refunds if (no := queries.after_no(refund=each))}
     return {**said, **queries.refunds_aside(refunds=refunds)}
 
 
 def _row(refund: Any, now: datetime, wait: RefundWait | None = None, kept: str | None = None) -> dict[str, Any]:
     """One line; `wait` says why one waits that is owed by rule, which nobody decides, `kept` what `_kept` says of it."""
-    second = "It waits for a second person." if refund.status == "requested" else kept
+    second = "It waits for a second person." if refund.status == "requested" else None
+    said = [text for text in (wait.sentence if wait is not None else second, kept) if text]
     return {
         "code": refund.code,
         "booking": refund.payment.booking.code,
@@ -534,6 +539,6 @@ def _row(refund: Any, now: datetime, wait: RefundWait | None = None, kept: str |
         "requested_by": refund.requested_by.code if refund.requested_by else None,
         "approved_by": refund.approved_by.code if refund.approved_by else None,
         "age": age(now - refund.requested_at),
-        "waits": wait.sentence if wait is not None else second,
+        "waits": " ".join(said) or None,
         "failure": refund.failure_reason or None,
     }

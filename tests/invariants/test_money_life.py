@@ -570,6 +570,13 @@ class MoneyLife(RuleBasedStateMachine):
                 assert row.transfer_amount + row.netted == row.held, row.code
 
     @invariant()
+    def a_host_who_cancelled_is_paid_nothing_for_it_any_more(self) -> None:
+        for booking in filter(lambda one: booking_queries.cancelled_by_host(booking=one), Booking.objects.all()):
+            planned = Payout.objects.filter(booking=booking, weight__gt=0)
+            assert not planned.filter(released_at__gt=booking.cancelled_at).exists(), booking.code
+            assert sum(row.held for row in planned.filter(released_at=None).exclude(status="void")) == 0, booking.code
+
+    @invariant()
     def the_provider_has_moved_what_its_movements_say(self) -> None:
         """Our mirror and what was not imported yet are together what the provider holds for us, to the cent."""
         known = set(BalanceTransaction.objects.values_list("provider_id", flat=True))
@@ -638,6 +645,7 @@ class MoneyLife(RuleBasedStateMachine):
         self.sandbox.clear_faults()
         onboarded(self.sandbox, self.homes[2].host)
         self._hosts_name_another_bank()
+        self._all_is_decided()
         # The provider forgets a saved failure after a day, banks decide on refunds within weeks and issuers on chargebacks
         # within months; holds end, every stay is released; nobody acts any more.
         for days in (0, 1, 1, *[WEEK] * 17, 1, 1):
@@ -662,6 +670,17 @@ class MoneyLife(RuleBasedStateMachine):
         self._nobody_is_left_paying_for_nothing()
         self._what_the_policy_gave_is_with_its_guest()
         self._nobody_is_owed_what_their_bank_gave_them()
+
+    def _all_is_decided(self) -> None:
+        """What still waits for a second person is rejected, or taken back by whoever asked for it."""
+        for refund in Refund.objects.filter(status="requested", waits_for="", method="card").order_by("id"):
+            refund.refresh_from_db()
+            asked: dict[str, Any] = {"refund_code": refund.code, "version": refund.version, "now": now()}
+            finance = factories.acting(self.staff["finance"], now=now())
+            if refund.requested_by_id == finance.id and refund.status == "requested":
+                refund_booking.cancel(actor=finance, **asked)
+            elif refund.status == "requested":  # else decided with another of its request
+                refund_booking.reject(reason="Too late", actor=finance, **asked)
 
     def _jobs_run(self) -> None:
         """What beat does, in the order of a bad day."""
@@ -732,9 +751,9 @@ class MoneyLife(RuleBasedStateMachine):
 
     def _what_the_policy_gave_is_with_its_guest(self) -> None:
         """Sent, or aside for them, or the very charge was given them by their bank: never with the host."""
-        latest: dict[tuple[int, int | None], Refund] = {}
-        for row in Refund.objects.filter(by_rule=True, cause="guest_cancellation").order_by("id"):
-            latest[row.payment_id, row.charge_id] = row
+        latest: dict[str, Refund] = {}
+        for row in Refund.objects.filter(by_rule=True, cause__endswith="_cancellation").order_by("id"):
+            latest[row.idempotency_key.partition(":again-")[0]] = row
         for row in latest.values():
             lost = Chargeback.objects.filter(charge_id=payment_queries.charge_of(refund=row), status="lost").exists()
             assert row.status == "succeeded" or row.unclaimed or lost, (row.code, row.status)

@@ -14,7 +14,7 @@ from backoffice.payments import queries
 from backoffice.payments.models import Refund
 from backoffice.payments.states import REFUND_CAUSES
 from backoffice.reconciliation import operations as reconciliation
-from backoffice.workflows import import_balance_transactions
+from backoffice.workflows import cancel_booking, import_balance_transactions
 from ops_cli.commands import refunds as command
 from ops_cli.output import Exit
 from tests import factories
@@ -271,3 +271,19 @@ def test_after_a_release_that_converted_every_figure_has_its_own_currency(ops: O
     ) == 3_000
     owed = [row for row in shown.rows if row["who"] == "host" and row["what"].startswith("of it")]
     assert [row["amount"]["currency"] for row in owed] == ["EUR"] and owed[0]["amount"]["amount"] > 0
+
+
+def test_a_no_to_what_covers_a_cancellation_shows_what_goes_back_instead(ops: Ops, ops_as, booking) -> None:
+    sam, lea = factories.staff("support_l1", now=now()), factories.staff("team_lead", now=now())
+    amount = str((Money(booking.charge_total, "EUR") - Money(1_000, "EUR")).decimal())
+    (asked,) = ops_as(sam, "refunds", "request", booking.code, "--amount", amount, "--reason", "no hot water").rows
+    assert asked["status"] == "requested"
+    guest = factories.acting(booking.guest, now=now())
+    terms = cancel_booking.preview(booking_code=booking.code, actor=guest, now=now())
+    cancel_booking.confirm(booking_code=booking.code, token=terms.token, reason="", actor=guest, now=now())
+    shown = next(row for row in ops("refunds", "list").rows if row["code"] == asked["code"])
+    assert shown["waits"].startswith("It waits for a second person. The stay was cancelled after this was asked for.")
+    assert f"Whatever is decided, {terms.refund_asked}" in shown["waits"]
+    rejected, instead = ops_as(lea, "refunds", "reject", asked["code"], "--reason", "by the policy").rows
+    assert (rejected["code"], rejected["status"], rejected["waits"]) == (asked["code"], "rejected", None)
+    assert (instead["status"], instead["amount"]) == ("approved", terms.refund_asked.amount)

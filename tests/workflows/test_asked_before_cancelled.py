@@ -12,6 +12,7 @@ from django.db.models import Sum
 
 from backoffice.bookings.models import Booking
 from backoffice.core.errors import OverLimit
+from backoffice.ledger import queries as ledger
 from backoffice.payments import operations as payments
 from backoffice.payments import queries as payment_queries
 from backoffice.payments.models import Refund
@@ -23,9 +24,9 @@ from backoffice.workflows import cancel_booking, collect_charges, refund_booking
 from tests import factories
 from tests.stripe_sandbox.server import RunningSandbox
 from tests.workflows.steps import ROOMS, asked_back, now
-from tests.workflows.test_chargebacks import answered, clean, finance, hear
+from tests.workflows.test_chargebacks import answered, clean, finance, hear, stands
 from tests.workflows.test_instalments import due, guest, long_stay, until
-from tests.workflows.test_late_refunds import WORKER, disputed, net, refused, sent, told
+from tests.workflows.test_late_refunds import WORKER, disputed, net, refused, reported, sent, told
 from tests.workflows.test_release_payouts import released, stay, until_due
 
 pytestmark = pytest.mark.django_db(
@@ -55,6 +56,10 @@ def fresh(refund: Refund) -> Refund:
 def send_all() -> None:
     for refund in Refund.objects.filter(status="approved").order_by("id"):
         sent(refund)
+
+
+def approved(refund: Refund) -> None:
+    refund_booking.approve(refund_code=refund.code, version=fresh(refund).version, actor=finance(), now=now())
 
 
 def planned(booking: Booking) -> int:
@@ -117,7 +122,7 @@ def test_once_it_went_out_it_is_not_given_again(sandbox: RunningSandbox, by: str
     until(sandbox, booking.check_in_at - timedelta(days=3))
     asked = asked_for(booking, booking.charge_total - 2_000)
     shown = cancelled(booking, by)
-    refund_booking.approve(refund_code=asked.code, version=fresh(asked).version, actor=finance(), now=now())
+    approved(asked)
     send_all()
     hear(sandbox)
     assert net(sandbox, booking.payment.charge_id) == booking.charge_total - asked.amount - shown.refund.amount
@@ -225,3 +230,41 @@ def test_a_limit_is_not_passed_by_taking_one_s_own_request_back(sandbox: Running
     assert shown.refund.amount == 2_000 and shown.refund_asked.amount == asked.amount
     with pytest.raises(OverLimit, match="a colleague with a higher limit"):
         cancel_booking.confirm(booking_code=booking.code, token=shown.token, reason="Ill.", actor=maker, now=now())
+
+
+# What we had given the guest before ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("by", ["guest", "host"])
+def test_what_the_guest_had_from_us_already_comes_back_to_us_and_is_not_the_host_s(
+    sandbox: RunningSandbox, by: str, when: str
+) -> None:
+    plain = stay(sandbox)
+    booking = stay(sandbox, host=plain.host)
+    until(sandbox, booking.check_in_at - timedelta(days=3))
+    asked = asked_for(booking, booking.charge_total - 2_000, bearer="platform")
+    if when == "before":
+        approved(asked)
+        send_all()
+    given, shown = cancelled(plain, by).refund, cancelled(booking, by)
+    assert shown.refund.amount == 2_000
+    ours = given.amount - 2_000  # what the guest would have got from the host
+    if when == "before":
+        assert (shown.recouped.amount, shown.refund_asked.amount) == (ours, 0)
+    else:
+        assert (shown.recouped.amount, shown.refund_asked.amount) == (0, ours)
+        assert planned(plain) == planned(booking)
+        approved(asked)
+    send_all()
+    assert planned(plain) == planned(booking) and net(sandbox, booking.payment.charge_id) == 0
+    assert stands("5210", asked.code) == asked.amount - ours
+    until_due(sandbox, plain) if by == "guest" else hear(sandbox)
+    released()
+    assert [stands(account, booking.code) for account in ("2100", "2110", "2111")] == [0, 0, 0]
+    taxes = [-row.amount for row in ledger.subject_sums(codes=["2300", "2310"], subjects=[booking.code])]
+    assert taxes == [-row.amount for row in ledger.subject_sums(codes=["2300", "2310"], subjects=[plain.code])]
+    assert payouts.unscheduled() == [] and health.bookings_explained().ok
+    assert all(tie.holds for tie in reported(booking))
+    hear(sandbox)
+    clean()

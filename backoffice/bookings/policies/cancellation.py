@@ -300,10 +300,11 @@ def _by_tier(facts: CancellationFacts, now: datetime, trace: list[dict[str, Any]
     keep = after if window is None else window.keep
     refund = _refund_of_nights(facts.nights, stayed, keep)
     rule = "long_stay" if _is_long(facts) else f"tier:{facts.tier}"
-    until = "after check-in" if window is None else f"until {_utc(_window_end(facts, window))}"
+    end = None if window is None else _window_end(facts, window).astimezone(UTC)
+    until = "after check-in" if end is None else f"until {end:%d %b %Y %H:%M} UTC"
     inputs = {
         "tier": _tier(facts).code,
-        "window": until,
+        "window": "after check-in" if end is None else f"until {_utc(end)}",
         "nights_stayed": stayed,
         "keep_nights": keep.nights,
         "keep_rest_percent": keep.rest_percent,

@@ -134,6 +134,11 @@ class CancellationQuote:
             ("Host gives up", cells.of(parts.held)),
             ("Platform gives up", cells.of(parts.host_fee + parts.guest_fee)),
             ("Taxes given back", cells.of(parts.vat + parts.occupancy_tax)),
+            *(
+                [("Platform gets, having given it to the guest", cells.of(self.terms.recouped))]
+                if self.terms.recouped
+                else []
+            ),
         ]
 
     def _later(self) -> list[tuple[str, SafeString]]:

@@ -64,6 +64,7 @@ from backoffice.payments.operations.owed import (
     give_as_cancelled,
     give_back_late,
     give_back_when_free,
+    recoup,
     refuse_refund,
 )
 from backoffice.payments.operations.refunds import (
@@ -155,6 +156,7 @@ __all__ = [
     "record_refund",
     "record_setup",
     "record_warning",
+    "recoup",
     "refuse_charge",
     "refuse_refund",
     "reject_damage",

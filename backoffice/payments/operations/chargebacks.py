@@ -25,7 +25,7 @@ from backoffice.payments import policies, queries
 from backoffice.payments.models import Chargeback, EvidenceFile, FraudWarning, Payment, Refund
 from backoffice.payments.operations.attempts import lock_payment, touch
 from backoffice.payments.operations.one_refund import tell_guest
-from backoffice.payments.operations.owed import follow_owed, give_as_cancelled
+from backoffice.payments.operations.owed import follow_owed, give_as_cancelled, recoup
 from backoffice.payments.operations.refunds import hold_again, stop_refund
 from backoffice.payments.policies import chargebacks as rules
 from backoffice.payments.policies import evidence as evidence_rules
@@ -475,6 +475,7 @@ def _stop_refunds(row: Chargeback, payment: Payment, actor: Actor, now: datetime
             again = give_as_cancelled(refund=refund, actor=why, now=now)  # which tells the guest itself
             if again is None and (ended or not refund.by_rule):
                 tell_guest(refund=refund, topic="refund_stopped", now=now)
+    recoup(payment=payment, actor=why, now=now)
     return _not_another_way(row, payment, why, now)
 
 

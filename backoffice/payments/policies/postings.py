@@ -7,6 +7,7 @@ Parts are in the listing's currency; where the charge was in another, `3900` und
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
@@ -139,6 +140,14 @@ def refunded(
     else:
         between = (*exchange(charge, amount - of_released, held.total), *exchange(charge, of_released, ours))
     return journal(*taken, debit(HOST_PROTECTION, refund, platform_share), *between, credit(REFUND, refund, amount))
+
+
+def recouped(*, parts: Parts, keys: PostingKeys, borne: Iterable[tuple[str, Money]]) -> Lines:
+    """A stay was cancelled whose guest had got some of it from us before: what they cannot get twice is not the host's either.
+    It comes back to us, against what each refund (`borne`: its code and the amount) had cost us."""
+    return journal(
+        *_reversed(_deferred(parts, keys)), *(credit(HOST_PROTECTION, refund, amount) for refund, amount in borne)
+    )
 
 
 def set_aside(*, refund: str, amount: Money) -> Lines:

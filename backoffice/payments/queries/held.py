@@ -11,6 +11,7 @@ from typing import Final
 from django.db.models import Sum
 
 from backoffice.bookings.models import Booking
+from backoffice.bookings.queries import cancelled_by_host
 from backoffice.core.money import Money, minor_digits
 from backoffice.ledger import queries as ledger
 from backoffice.ledger.models import JournalLine
@@ -42,8 +43,10 @@ def held_parts(*, booking: Booking) -> policies.Parts:
 
 
 def releasable_parts(*, booking: Booking) -> policies.Parts:
-    """What of `held_parts` may be planned and released for the host: not what is the guest's of a cancelled stay, though a
-    request that covers it is not decided."""
+    """What of `held_parts` may be planned and released for the host: nothing of a stay that they cancelled, and not what a
+    guest's cancellation took back while it may go either way."""
+    if cancelled_by_host(booking=booking):
+        return policies.Parts.none(booking.currency)
     return held_parts(booking=booking).minus(parts_undecided(booking=booking))
 
 

@@ -252,9 +252,14 @@ def refund_asked(*, key: str) -> Refund | None:
     return refunds().filter(idempotency_key=key, by_rule=False, part_of=None).first()
 
 
+def asked_back() -> QuerySet[Refund]:
+    """Refunds that people asked for and that may still come to nothing."""
+    return Refund.objects.filter(_ASKED, repays=None)
+
+
 def is_asked_back(*, payment: Payment) -> bool:
-    """Whether people have asked for refunds of a payment that may still come to nothing."""
-    return payment.refunds.filter(_ASKED, repays=None).exists()
+    """Whether something of a payment may still come to nothing that people asked for."""
+    return asked_back().filter(payment=payment).exists()
 
 
 def line_limits(*, payment: Payment) -> dict[str, Money]:

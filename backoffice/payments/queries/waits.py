@@ -11,13 +11,14 @@ from typing import Final
 from django.db.models import Q, QuerySet, Sum
 
 from backoffice.bookings.models import Booking
-from backoffice.bookings.queries import cancelled_by_host
 from backoffice.core.money import Money
 from backoffice.jobs import queries as jobs
 from backoffice.payments import policies
 from backoffice.payments.models import PARTS, Chargeback, ExtraCharge, Payment, Refund
 from backoffice.payments.policies import chargebacks as rules
 from backoffice.payments.queries.money import (
+    amount_asked,
+    asked_back,
     asked_together,
     captured_left,
     charge_left,
@@ -64,11 +65,6 @@ class RefundWait:
 def waiting_by_rule() -> QuerySet[Refund]:
     """Refunds that are owed by rule and wait, the oldest first."""
     return Refund.objects.filter(status="requested").exclude(waits_for="").order_by("id")
-
-
-def waiting_for_person() -> QuerySet[Refund]:
-    """Refunds to the card that somebody asked for and a second person has not decided, the oldest first."""
-    return Refund.objects.filter(status="requested", waits_for="", method="card").order_by("id")
 
 
 def refund_waits(*, refunds: Iterable[Refund]) -> dict[int, RefundWait]:
@@ -162,25 +158,26 @@ def parts_waiting(*, booking: Booking) -> policies.Parts:
 
 
 def parts_undecided(*, booking: Booking) -> policies.Parts:
-    """What stands under a cancelled booking and is the guest's whatever is decided: a refund that somebody asked for covers
-    it, and where that is rejected it goes back by rule."""
-    if booking.status != "cancelled":
+    """What stands under a stay that its guest cancelled and is not its host's whatever is decided, while something is under way
+    that people had asked for."""
+    if booking.status != "cancelled" or not asked_back().filter(payment__booking=booking).exists():
         return policies.Parts.none(booking.currency)
-    waiting = waiting_for_person().filter(payment__booking=booking)
-    asked = _sum(booking, waiting)
-    return asked if cancelled_by_host(booking=booking) else asked.within(uncovered_parts(booking=booking))
+    return uncovered_parts(booking=booking)
 
 
 def after_no(*, refund: Refund) -> str:
     """What happens if a refund that waits for a person is rejected or taken back, where its stay was cancelled since; else
     nothing is to be said."""
-    if refund.status != "requested" or refund.waits_for or refund.method != "card":
+    covered = (refund.payment.booking.cancellation or {}).get("asked")
+    if covered is None or refund.status != "requested" or refund.waits_for or refund.method != "card":
         return ""
-    undecided = parts_undecided(booking=refund.payment.booking).total
-    if not undecided:
+    instead = refund.payment.refunds.filter(by_rule=True, idempotency_key__endswith=REFUND_INSTEAD)
+    given = int(instead.aggregate(total=Sum("amount", default=0))["total"])
+    rest = min(Money(covered["amount"] - given, covered["currency"]), amount_asked(refund=refund))
+    if rest.amount <= 0:
         return ""
     return (
-        f"The stay was cancelled after this was asked for. Whatever is decided, {undecided} that this covers is the guest’s: "
+        f"The stay was cancelled after this was asked for. Whatever is decided, {rest} that this covers is the guest’s: "
         "rejected or taken back, it goes back by rule instead."
     )
 
@@ -192,9 +189,9 @@ def given_instead(*, refund: Refund) -> list[Refund]:
 
 
 def uncovered_parts(*, booking: Booking) -> policies.Parts:
-    """What a guest's cancellation owes beyond what it has given, should all that people had asked for before it come to
-    nothing."""
-    due = (booking.cancellation or {}).get("asked", {}).get("due")
+    """What a guest's cancellation takes back beyond what it has given: the guest's, should what people had asked for before it
+    come to nothing, or ours, who gave it to them before."""
+    due = (booking.cancellation or {}).get("due")
     if due is None:
         return policies.Parts.none(booking.currency)
     given = Refund.objects.filter(payment__booking=booking, by_rule=True, cause="guest_cancellation")

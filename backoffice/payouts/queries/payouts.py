@@ -127,7 +127,7 @@ def unscheduled(*, after: str | None = None, limit: int = 500) -> list[str]:
     )
     planned = Payout.objects.filter(booking=OuterRef("pk"), status__in=UNRELEASED, weight__gt=0)
     back = payments.waiting_by_rule().filter(payment__booking=OuterRef("pk"))  # the guest's, once a chargeback is over
-    asked = payments.waiting_for_person().filter(payment__booking=OuterRef("pk"))
+    asked = payments.asked_back().filter(payment__booking=OuterRef("pk"))
     rows = Booking.objects.filter(Exists(held), ~Exists(planned), ~Exists(back), status__in=OWED_TO_HOSTS)
     rows = rows.exclude(Exists(asked), status="cancelled")  # planned once that is decided
     return jobs.next_of(rows=rows.order_by("id"), key="code", after=after, limit=limit)
