@@ -95,7 +95,11 @@ class HostMoneyOut(serializers.Serializer[Any]):
 
 @extend_schema_field({"type": ["object", "null"], "additionalProperties": True})
 class DecisionOut(serializers.JSONField):
-    """A decision as it was made: rules, inputs, outcome per line."""
+    """A decision as it was made: rules, inputs, outcome per line; without our books' own parts of it."""
+
+    def to_representation(self, value: Any) -> Any:
+        shown = super().to_representation(value)
+        return {key: what for key, what in shown.items() if key != "due"} if isinstance(shown, dict) else shown
 
 
 class BookingDetailOut(BookingOut):
@@ -152,7 +156,7 @@ class CancellationQuoteOut(serializers.Serializer[Any]):
     booking = serializers.CharField()
     by = serializers.ChoiceField(choices=SIDES)
     refund = MoneyOut(help_text="to the guest, in the currency that was charged")
-    refund_later = MoneyOut(help_text="goes back by itself once no card network holds it, where the host cancels")
+    refund_later = MoneyOut(help_text="goes back by itself once no card network holds it")
     refund_asked = MoneyOut(
         help_text="covered by refunds that staff asked for before; goes back by itself where they come to nothing"
     )

@@ -89,6 +89,7 @@ _DONE: Final = {
     "bookings.complete": "Stay {} ended",
     "bookings.mark_no_show": "Booking {} marked as a no-show",
     "bookings.penalise_host": "Host’s penalty booked for {}",
+    "bookings.recoup": "What we had given the guest of {} came back to us",
     "payments.attempt": "Payment {} tried",
     "payments.capture": "Payment {} captured",
     "payments.decline": "Payment {} declined",

@@ -53,7 +53,7 @@ class Give:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancellationPreview:
     """What cancelling now would mean. `refund` is what the guest gets, in the currency they paid, `refund_later` what goes
-    back by itself once no card network holds it (the host cancels), and `refund_asked` what of this cancellation is covered by
+    back by itself once no card network holds it, and `refund_asked` what of this cancellation is covered by
     refunds that people asked for before: it goes back by itself where they come to nothing. `host_keeps` (before the host
     fee), `recouped` (what the guest had from us before, and so is ours), `penalty` and the lines are in the listing's. `token`
     confirms exactly this, until `expires_at`."""
@@ -146,14 +146,16 @@ def _preview(booking: Booking, by: str, actor: Actor, now: datetime) -> Cancella
             facts=booking_queries.cancellation_facts(booking=booking, now=now, override=override), now=now
         )
         gives, host_keeps = _money(payment, booking, decision)
-        later = _held_by_networks(payment) if by == "host" else ()
         due, most = _due(payment, booking, decision)
-        asked, ours = max(_total(most, booking) - _total(gives, booking), asked), due.minus(_parts(most, booking)).total
         stored = decision.as_dict()
-        # What comes back beyond what the guest gets now is theirs if requests come to nothing, else ours (operations.owed).
-        if asked:
+        if held := _held_by_networks(payment):
+            due, later = _gives(held, booking, decision)
+            most = later
+        elif asked := max(_total(most, booking) - _total(gives, booking), asked):
             stored["asked"] = _json(asked)
-        if due != _parts(gives, booking):
+        ours = due.minus(_parts(most, booking)).total
+        # What comes back beyond what the guest gets is theirs if requests come to nothing, else ours (operations.owed).
+        if due != _parts(gives + later, booking):
             stored["due"] = due.as_dict()
     if by == "host" and booking.confirmed_at is not None:  # also where the guest's card was to be charged later
         penalty = _penalty(booking, now)
@@ -240,16 +242,17 @@ def _parts(gives: tuple[Give, ...], booking: Booking) -> payment_policies.Parts:
     return sum((give.parts for give in gives), payment_policies.Parts.none(booking.currency))
 
 
-def _held_by_networks(payment: Payment) -> tuple[Give, ...]:
-    """What a stay that its host cancels owes the guest of charges that no refund can go through while a chargeback is open."""
-    gives = []
+def _held_by_networks(payment: Payment) -> list[payment_queries.RefundSource]:
+    """The charges that no refund can go through while a chargeback of the booking is open, and what refunds have left of each;
+    not those that a network has given to the guest."""
+    found = []
     for source in payment_queries.refund_sources(payment=payment):
         charge_id = (source.charge.charge_id or "") if source.charge is not None else ""
         keeping = [row.status for row in payment_queries.blocking_chargebacks(payment=payment, charge_id=charge_id)]
-        left = payment_queries.left_of(payment=payment, charge=source.charge)
-        if keeping and "lost" not in keeping and left.charged:
-            gives.append(Give(charge=source.charge, refund=left.charged, parts=left.parts))
-    return tuple(gives)
+        if keeping and "lost" not in keeping:
+            left = payment_queries.left_of(payment=payment, charge=source.charge)
+            found.append(payment_queries.RefundSource(charge=source.charge, limits=left))
+    return found
 
 
 def _penalty(booking: Booking, now: datetime) -> HostPenalty:
@@ -280,7 +283,7 @@ def _carry_out(booking: Booking, terms: CancellationPreview, actor: Actor, now: 
     payments.cancel_instalments(booking=booking, actor=actor, now=now)
     payments.let_go(booking=booking, now=now)
     if payment is not None and (terms.gives or terms.later):
-        payment = payments.lock_payment(booking=booking)
+        payment, cause = payments.lock_payment(booking=booking), f"{terms.by}_cancellation"
         for give in terms.gives:
             payments.open_refund(
                 payment=payment,
@@ -288,7 +291,7 @@ def _carry_out(booking: Booking, terms: CancellationPreview, actor: Actor, now: 
                 amount=give.refund,
                 parts=give.parts,
                 platform_share=Money.zero(booking.currency),
-                cause={"host": "host_cancellation", "guest": "guest_cancellation"}[terms.by],
+                cause=cause,
                 bearer="host",
                 reason=actor.reason,
                 idempotency_key=_key(booking, give),
@@ -301,6 +304,9 @@ def _carry_out(booking: Booking, terms: CancellationPreview, actor: Actor, now: 
             payments.give_back_when_free(
                 payment=payment,
                 charge=give.charge,
+                amount=give.refund,
+                parts=give.parts,
+                cause=cause,
                 key=_key(booking, give),
                 reason=actor.reason,
                 actor=actor,

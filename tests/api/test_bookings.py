@@ -13,8 +13,10 @@ from backoffice.bookings.models import Booking, Quote
 from backoffice.core import clock
 from backoffice.core.models import IdempotencyRecord
 from backoffice.workflows import keep_time
+from tests import factories
 from tests.api.conftest import Caller, Person, book, in_days, make_home, stay
 from tests.stripe_sandbox.server import RunningSandbox
+from tests.workflows.steps import asked_back
 
 pytestmark = pytest.mark.django_db
 
@@ -209,6 +211,23 @@ def test_paid_confirmed_and_cancelled_on_the_terms_that_were_shown(
     assert alice.post(f"{path}/cancel", {"token": terms["token"]}).code == "illegal_transition"
     verbs = set(audit.entries().values_list("verb", flat=True))
     assert {"bookings.create", "bookings.confirm", "bookings.cancel", "refunds.request"} <= verbs
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_a_request_covers_of_a_cancellation_is_said_and_counted(
+    sandbox: RunningSandbox, alice: Person, home: str
+) -> None:
+    made = book(alice, home)
+    path, total = f"bookings/{made['code']}", made["charge_total"]["amount"]
+    assert alice.pay_or_book(f"{path}/pay", {"payment_method": "pm_card_visa"}, key="pay-1").status == 200
+    booking = Booking.objects.get(code=made["code"])
+    assert asked_back(booking, total - 1_000, by=factories.staff("support_l1")).status == "requested"
+    terms = alice.post(f"{path}/cancellation-quote").body
+    assert (terms["refund"]["amount"], terms["refund_asked"]["amount"]) == (1_000, total - 1_000)
+    cancelled = alice.post(f"{path}/cancel", {"token": terms["token"]}).body["cancellation"]
+    for decision in (terms["decision"], cancelled):
+        assert decision["asked"].items() <= terms["refund_asked"].items()
+        assert "due" not in decision, "how it divides between host and desk is our own"
 
 
 @pytest.mark.django_db(transaction=True)

@@ -735,6 +735,42 @@ def test_what_the_policy_gives_goes_again_with_its_own_parts_once_nothing_holds_
     clean()
 
 
+@pytest.mark.parametrize("outcome", ["won", "lost"])
+def test_what_the_policy_gives_who_went_to_their_bank_first_waits_for_the_end_of_that(
+    sandbox: RunningSandbox, outcome: str
+) -> None:
+    booking = stay(sandbox)
+    plain = stay(sandbox, host=booking.host)
+    until(sandbox, booking.check_in_at - timedelta(days=3))
+    given, charge_id = sent(by_guest(plain)), booking.payment.charge_id
+    chargeback = disputed(sandbox, charge_id)
+    shown = cancel_booking.preview(booking_code=booking.code, actor=guest(booking), now=now())
+    assert (shown.refund.amount, shown.refund_later.amount, shown.refund_asked.amount) == (0, given.amount, 0)
+    cancel_booking.confirm(booking_code=booking.code, token=shown.token, reason="", actor=guest(booking), now=now())
+    (waiting,) = Refund.objects.filter(payment__booking=booking)
+    assert (waiting.status, waiting.waits_for, waiting.by_rule) == ("requested", "chargeback", True)
+    assert (waiting.cause, waiting.parts) == ("guest_cancellation", given.parts)
+    kept = [
+        sum(row.held for row in Payout.objects.filter(booking=each, status="scheduled")) for each in (plain, booking)
+    ]
+    assert kept[0] == kept[1] > 0 and health.bookings_explained().ok
+    answered(sandbox, chargeback, "winning_evidence" if outcome == "won" else "losing_evidence")
+    waiting.refresh_from_db()
+    assert waiting.status == ("approved" if outcome == "won" else "cancelled")
+    if outcome == "won":
+        sent(waiting)
+    hear(sandbox)
+    assert net(sandbox, charge_id) == (booking.charge_total - given.amount if outcome == "won" else 0)
+    until(sandbox, booking.check_in_at + timedelta(days=1))
+    import_balance_transactions.run(now=now())
+    released()
+    paid_out = sum(row.transfer_amount for row in Payout.objects.filter(booking=booking, status="transferred"))
+    assert paid_out == (kept[0] if outcome == "won" else 0)
+    hear(sandbox)
+    assert health.bookings_explained().ok and all(tie.holds for tie in reported(booking))
+    clean()
+
+
 def test_what_a_person_gave_of_it_meanwhile_is_not_given_again(sandbox: RunningSandbox) -> None:
     booking = stay(sandbox)
     until(sandbox, booking.check_in_at - timedelta(days=3))

@@ -36,11 +36,20 @@ def give_back_late(*, payment: Payment, charge: ExtraCharge | None, reason: str,
 
 
 def give_back_when_free(
-    *, payment: Payment, charge: ExtraCharge | None, key: str, reason: str, actor: Actor, now: datetime
+    *,
+    payment: Payment,
+    charge: ExtraCharge | None,
+    amount: Money,
+    parts: policies.Parts,
+    cause: str,
+    key: str,
+    reason: str,
+    actor: Actor,
+    now: datetime,
 ) -> Refund:
-    """A host has cancelled a stay of which a card network holds the money of a charge (none: of the payment itself): all of it
-    is the guest's and waits for the end of that."""
-    return _open(payment, charge, *_all_left(payment, charge), "host_cancellation", reason, key, actor, now)
+    """A stay was cancelled of which a card network holds the money of a charge (none: of the payment itself): what the
+    cancellation gives of it, `amount` in its currency made of `parts`, is the guest's and waits for the end of that."""
+    return _open(payment, charge, amount, parts, cause, reason, key, actor, now)
 
 
 def follow_owed(*, payment: Payment, actor: Actor, now: datetime) -> None:
@@ -126,7 +135,7 @@ def recoup(*, payment: Payment, actor: Actor, now: datetime) -> None:
     )
     audit.record(
         actor=actor,
-        verb="refunds.recoup",
+        verb="bookings.recoup",
         kind="booking",
         id=booking.code,
         after={"amount": parts.total.amount, "currency": booking.currency},
