@@ -145,17 +145,20 @@ def _preview(booking: Booking, by: str, actor: Actor, now: datetime) -> Cancella
         decision = decide_cancellation(
             facts=booking_queries.cancellation_facts(booking=booking, now=now, override=override), now=now
         )
-        gives, host_keeps = _money(payment, booking, decision)
-        due, most = _due(payment, booking, decision)
         stored = decision.as_dict()
-        if held := _held_by_networks(payment):
-            due, later = _gives(held, booking, decision)
-            most = later
-        elif asked := max(_total(most, booking) - _total(gives, booking), asked):
+        held = _held_by_networks(payment)
+        sources = held or payment_queries.refund_sources(payment=payment)
+        taken, given = _taken(sources, booking, decision)
+        gives, later = ((), given) if held else (given, ())
+        host_keeps = _host_keeps(sources, taken, booking, decision)
+        due, most = taken, given  # if nothing comes of what people asked for before
+        if not held and payment_queries.is_asked_back(payment=payment):
+            due, most = _taken(payment_queries.refund_sources(payment=payment, unless_asked=True), booking, decision)
+            asked = max(_total(most, booking) - _total(given, booking), asked)
             stored["asked"] = _json(asked)
         ours = due.minus(_parts(most, booking)).total
-        # What comes back beyond what the guest gets is theirs if requests come to nothing, else ours (operations.owed).
-        if due != _parts(gives + later, booking):
+        # What is taken beyond what the guest gets is theirs if requests come to nothing, else ours (operations.owed).
+        if due != _parts(given, booking):
             stored["due"] = due.as_dict()
     if by == "host" and booking.confirmed_at is not None:  # also where the guest's card was to be charged later
         penalty = _penalty(booking, now)
@@ -192,42 +195,35 @@ def _preview(booking: Booking, by: str, actor: Actor, now: datetime) -> Cancella
     )
 
 
-def _money(payment: Payment, booking: Booking, decision: CancellationDecision) -> tuple[tuple[Give, ...], Money]:
-    """The decision in the parts of what was captured, never more than is left of each after earlier refunds, and what the
-    host keeps of it.
+def _taken(
+    sources: list[payment_queries.RefundSource], booking: Booking, decision: CancellationDecision
+) -> tuple[payment_policies.Parts, tuple[Give, ...]]:
+    """The decision in the parts of what was captured, never more than these charges have left of each after earlier refunds, and
+    what each of them gives the guest: less, where an earlier refund that we bore left less of a charge than of its parts.
 
     Of a long stay the instalments that are still to come are given up first; what they do not cover goes back from the
     last one that was paid, then from the one before. What the policy keeps beyond that is not charged any more."""
-    sources = payment_queries.refund_sources(payment=payment)
-    wanted, gives = _gives(sources, booking, decision)
-    if len(sources) == 1 and not payment_queries.parts_to_come(booking=booking).total:
-        return gives, decision.host_keeps
-    kept = _left(sources).minus(wanted)
-    return gives, min(decision.host_keeps, kept.held + kept.host_fee)
-
-
-def _due(
-    payment: Payment, booking: Booking, decision: CancellationDecision
-) -> tuple[payment_policies.Parts, tuple[Give, ...]]:
-    """What the decision takes back, and what of it the guest can get, if nothing comes of what people asked for before. The
-    difference they had from us."""
-    asked = payment_queries.is_asked_back(payment=payment)
-    return _gives(payment_queries.refund_sources(payment=payment, unless_asked=asked), booking, decision)
-
-
-def _gives(
-    sources: list[payment_queries.RefundSource], booking: Booking, decision: CancellationDecision
-) -> tuple[payment_policies.Parts, tuple[Give, ...]]:
-    """What the decision takes back of what these charges have left, and what each of them gives."""
     to_come = payment_queries.parts_to_come(booking=booking)
-    wanted = payment_policies.parts_of_cancellation(remaining=_left(sources) + to_come, decision=decision)
-    wanted = wanted.minus(to_come)
-    portions = payment_policies.spread_parts(limits=[source.limits for source in sources], parts=wanted)
-    return wanted, tuple(
+    taken = payment_policies.parts_of_cancellation(remaining=_left(sources) + to_come, decision=decision).minus(to_come)
+    portions = payment_policies.spread_parts(limits=[source.limits for source in sources], parts=taken)
+    return taken, tuple(
         Give(charge=source.charge, refund=portion.amount, parts=portion.parts)
         for source, portion in zip(sources, portions, strict=True)
         if portion.amount
     )
+
+
+def _host_keeps(
+    sources: list[payment_queries.RefundSource],
+    taken: payment_policies.Parts,
+    booking: Booking,
+    decision: CancellationDecision,
+) -> Money:
+    """What the decision leaves the host, before the host fee: of a long stay no more than was paid."""
+    if len(sources) == 1 and not payment_queries.parts_to_come(booking=booking).total:
+        return decision.host_keeps
+    kept = _left(sources).minus(taken)
+    return min(decision.host_keeps, kept.held + kept.host_fee)
 
 
 def _left(sources: list[payment_queries.RefundSource]) -> payment_policies.Parts:

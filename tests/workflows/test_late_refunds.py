@@ -771,6 +771,18 @@ def test_what_the_policy_gives_who_went_to_their_bank_first_waits_for_the_end_of
     clean()
 
 
+def test_of_a_long_stay_too_the_policy_gives_the_same_while_a_chargeback_is_open(sandbox: RunningSandbox) -> None:
+    booking, plain = long_stay(nights=60), long_stay(nights=60)
+    until(sandbox, due(booking)[0].due_at)
+    collect_charges.collect_due(now=now())
+    disputed(sandbox, booking.payment.charge_id)
+    shown, without = (
+        cancel_booking.preview(booking_code=each.code, actor=guest(each), now=now()) for each in (booking, plain)
+    )
+    assert (shown.refund.amount, shown.refund_later, shown.host_keeps) == (0, without.refund, without.host_keeps)
+    assert shown.refund_later and shown.host_keeps and [give.charge for give in shown.later] == [due(booking)[0]]
+
+
 def test_what_a_person_gave_of_it_meanwhile_is_not_given_again(sandbox: RunningSandbox) -> None:
     booking = stay(sandbox)
     until(sandbox, booking.check_in_at - timedelta(days=3))
