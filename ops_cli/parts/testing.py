@@ -40,9 +40,8 @@ def parts(*, tick: Callable[[], None]) -> Iterator[tuple[Desk, dict[str, str]]]:
     desk.ports = {name: ports.any_free() for name in ("postgres", "redis")}
     processes.of_this_process(OWNER).save(desk.run)
     started: list[Part] = []
-    (home / "home" / "static").mkdir(
-        parents=True
-    )  # nothing is gathered there for tests; each client would warn of its absence
+    # Nothing is gathered there for tests; each client would warn of its absence.
+    (home / "home" / "static").mkdir(parents=True)
     environment = {
         "SECRET_KEY": desk.secret("SECRET_KEY"),
         "DEBUG": "1",
