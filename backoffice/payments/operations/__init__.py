@@ -64,9 +64,9 @@ from backoffice.payments.operations.owed import (
     give_as_cancelled,
     give_back_late,
     give_back_when_free,
-    recoup,
     refuse_refund,
 )
+from backoffice.payments.operations.recoup import recoup
 from backoffice.payments.operations.refunds import (
     approve_refund,
     cancel_refund,

@@ -25,7 +25,8 @@ from backoffice.payments import policies, queries
 from backoffice.payments.models import Chargeback, EvidenceFile, FraudWarning, Payment, Refund
 from backoffice.payments.operations.attempts import lock_payment, touch
 from backoffice.payments.operations.one_refund import tell_guest
-from backoffice.payments.operations.owed import follow_owed, give_as_cancelled, recoup
+from backoffice.payments.operations.owed import follow_owed, give_as_cancelled
+from backoffice.payments.operations.recoup import recoup
 from backoffice.payments.operations.refunds import hold_again, stop_refund
 from backoffice.payments.policies import chargebacks as rules
 from backoffice.payments.policies import evidence as evidence_rules
