@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from fractions import Fraction
 
 from backoffice.audit import operations as audit
 from backoffice.bookings import queries as booking_queries
@@ -11,7 +13,7 @@ from backoffice.core.money import Money
 from backoffice.ledger import operations as ledger
 from backoffice.ledger import queries as ledger_queries
 from backoffice.payments import policies, queries
-from backoffice.payments.models import Payment
+from backoffice.payments.models import Payment, Refund
 
 
 def recoup(*, payment: Payment, actor: Actor, now: datetime) -> None:
@@ -22,13 +24,13 @@ def recoup(*, payment: Payment, actor: Actor, now: datetime) -> None:
     if booking.status != "cancelled" or queries.is_asked_back(payment=payment):
         return
     rows = payment.refunds.filter(platform_share__gt=0, status="succeeded", repays=None).order_by("id")
-    borne = [(row.code, Money(row.platform_share, booking.currency)) for row in rows]
+    borne = {row: Money(row.platform_share, booking.currency) for row in rows.select_related("payment", "charge")}
     if not borne or ledger_queries.journals().filter(idempotency_key=key).exists():
         return
     parts = queries.held_parts(booking=booking)
     if not booking_queries.cancelled_by_host(booking=booking):
         parts = parts.within(queries.uncovered_parts(booking=booking))
-    cost = Money.sum((amount for _, amount in borne), booking.currency)
+    cost = Money.sum(borne.values(), booking.currency)
     if parts.total > cost:
         parts = policies.pro_rata(remaining=parts, amount=cost)
     if not parts.total:
@@ -54,11 +56,15 @@ def recoup(*, payment: Payment, actor: Actor, now: datetime) -> None:
     )
 
 
-def _first_of(borne: list[tuple[str, Money]], amount: Money) -> list[tuple[str, Money]]:
-    """An amount out of what refunds had cost us, the first of them first."""
+def _first_of(borne: Mapping[Refund, Money], wanted: Money) -> list[policies.Borne]:
+    """An amount out of what refunds had cost us, the first of them first; each in the currency in which it did."""
     found = []
-    for refund, cost in borne:
-        taken = min(cost, amount)
-        amount -= taken
-        found.append((refund, taken))
-    return [(refund, taken) for refund, taken in found if taken]
+    for refund, share in borne.items():
+        taken = min(share, wanted)
+        wanted -= taken
+        for cost in ledger_queries.balances(code="5210", key=refund.code, open_only=True):
+            whole = Money(int(cost.amount), cost.currency)  # type: ignore[attr-defined]  # annotated there
+            part = taken if cost.currency == taken.currency else whole.share(Fraction(taken.amount, share.amount))
+            charge = queries.charge_of(refund=refund)
+            found.append(policies.Borne(refund=refund.code, charge=charge, taken=taken, amount=part))
+    return [each for each in found if each.taken]

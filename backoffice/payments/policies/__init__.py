@@ -19,6 +19,7 @@ from backoffice.payments.policies.parts import (
     still_owed,
 )
 from backoffice.payments.policies.postings import (
+    Borne,
     Lines,
     LossBearer,
     bank_line,
@@ -63,6 +64,7 @@ __all__ = [
     "PART_NAMES",
     "Anew",
     "BalanceTransactionFacts",
+    "Borne",
     "Lines",
     "LossBearer",
     "Parts",

@@ -8,6 +8,7 @@ Parts are in the listing's currency; where the charge was in another, `3900` und
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
@@ -142,12 +143,24 @@ def refunded(
     return journal(*taken, debit(HOST_PROTECTION, refund, platform_share), *between, credit(REFUND, refund, amount))
 
 
-def recouped(*, parts: Parts, keys: PostingKeys, borne: Iterable[tuple[str, Money]]) -> Lines:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Borne:
+    """What of a `refund` that we bore comes back to us: `taken` of the parts (listing's currency), and the `amount` of it in the
+    currency in which it cost us, which is that of the settlement of its `charge`."""
+
+    refund: str
+    charge: str
+    taken: Money
+    amount: Money
+
+
+def recouped(*, parts: Parts, keys: PostingKeys, borne: Iterable[Borne]) -> Lines:
     """A stay was cancelled whose guest had got some of it from us before: what they cannot get twice is not the host's either.
-    It comes back to us, against what each refund (`borne`: its code and the amount) had cost us."""
-    return journal(
-        *_reversed(_deferred(parts, keys)), *(credit(HOST_PROTECTION, refund, amount) for refund, amount in borne)
-    )
+    It comes back to us, against what each refund had cost us."""
+    lines = list(_reversed(_deferred(parts, keys)))
+    for each in borne:
+        lines += [*exchange(each.charge, each.amount, each.taken), credit(HOST_PROTECTION, each.refund, each.amount)]
+    return journal(*lines)
 
 
 def set_aside(*, refund: str, amount: Money) -> Lines:
